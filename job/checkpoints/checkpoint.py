@@ -1,0 +1,69 @@
+"""The reading contract: what every source (the Hub, a folder, S3) gives, and nothing about how it gets it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from job.errors import CorruptCheckpoint
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a checkpoint: its size in bytes and an id that changes only when its bytes do."""
+
+    size: int
+    content_id: str
+
+
+@dataclass(frozen=True)
+class TensorLocation:
+    """Where a tensor lies: bytes ``begin`` to ``end`` (half-open) of ``file``, stored row by row, little-endian."""
+
+    file: str
+    begin: int
+    end: int
+    dtype: str
+    """As safetensors names it: ``F64``, ``F32``, ``F16``, ``BF16``, …"""
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint pinned to one commit. Nothing has been read from its files yet."""
+
+    repo_id: str
+    """Where its survey is filed: ``org/name``, or ``local/<folder name>`` for a checkpoint that is not on the Hub."""
+    revision: str | None
+    """The revision as asked; None where none was."""
+    commit: str
+    """The Hub's commit, or an id derived from the files' own identity."""
+    source: str
+    """For people: the address it is read from."""
+    files: Mapping[str, StoredFile]
+    """Every file by its name relative to the checkpoint's root, with forward slashes."""
+    fetch: Callable[[str, int, int], bytes]
+    """``fetch(file, begin, end)``: exactly those bytes, or a SurveyError. Threads may call it at once."""
+    local_paths: Mapping[str, Path] = field(default_factory=dict)
+    """The files that lie on this machine's disk, where they can be read again at no cost."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the whole checkpoint."""
+        return sum(file.size for file in self.files.values())
+
+    def read(self, file: str, limit: int) -> bytes:
+        """The whole of a small file.
+
+        Raises:
+            CorruptCheckpoint: the file is longer than ``limit`` bytes, which no sound file of its kind is.
+        """
+        size = self.files[file].size
+        if size > limit:
+            raise CorruptCheckpoint(
+                f"{self.source}: {file} has {size:,} bytes, at most {limit:,} were expected; check the file"
+            )
+        return self.fetch(file, 0, size)

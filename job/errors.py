@@ -1,0 +1,63 @@
+"""Everything that can go wrong for a reason outside this program, and the exit status each branch ends with.
+
+    SurveyError
+    ├── ConfigError               78  a setting is wrong, or the store refuses it; no retry helps
+    ├── ModelError                65  this model can never succeed
+    │   ├── ModelUnavailable          it is missing, gated or removed
+    │   ├── NoUnembedding             it has no unembedding matrix, or it is ambiguous which tensor is
+    │   ├── UnsupportedCheckpoint     its format, dtype, quantisation or server cannot be read
+    │   └── CorruptCheckpoint         its files contradict themselves
+    └── TransientError            75  network, rate limit, server or store failure; a retry may succeed
+    Terminated                   143  SIGTERM (KeyboardInterrupt, 130, for SIGINT)
+
+A message reads ``where: what was found, what was expected; what to do``, with values and without secrets.
+A bug is none of these and stays a traceback.
+"""
+
+from typing import ClassVar
+
+
+class SurveyError(Exception):
+    """A failure with a cause outside this program."""
+
+    exit_status: ClassVar[int]
+
+
+class ConfigError(SurveyError):
+    """A setting is wrong, or the store refuses what was set; no retry helps."""
+
+    exit_status = 78
+
+
+class ModelError(SurveyError):
+    """This model can never succeed as it stands; other models can."""
+
+    exit_status = 65
+
+
+class ModelUnavailable(ModelError):
+    """The model does not exist, is gated for this token, or was removed."""
+
+
+class NoUnembedding(ModelError):
+    """The checkpoint holds no unembedding matrix, or more than one tensor could be it."""
+
+
+class UnsupportedCheckpoint(ModelError):
+    """The checkpoint's format, dtype, quantisation or server is one this tool cannot read exactly."""
+
+
+class CorruptCheckpoint(ModelError):
+    """The checkpoint's files contradict themselves or each other."""
+
+
+class TransientError(SurveyError):
+    """The network, a rate limit, a server or the store failed in a way that a later attempt may not meet."""
+
+    exit_status = 75
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. A KeyboardInterrupt, so that libraries clean up as they do for Ctrl-C and none swallows it."""
+
+    exit_status = 143

@@ -1,0 +1,1 @@
+"""COMPUTE: row blocks, centroid, black holes, norms. Pure: no files, no network, no logging, no environment."""

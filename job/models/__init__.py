@@ -1,0 +1,1 @@
+"""Which models: references and lists of them."""

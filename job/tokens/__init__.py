@@ -1,0 +1,1 @@
+"""What the rows stand for: the checkpoint's own tokenizer."""

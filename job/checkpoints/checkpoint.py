@@ -67,3 +67,25 @@ class Checkpoint:
                 f"{self.source}: {file} has {size:,} bytes, at most {limit:,} were expected; check the file"
             )
         return self.fetch(file, 0, size)
+
+
+def check_range(files: Mapping[str, StoredFile], source: str, file: str, begin: int, end: int) -> StoredFile:
+    """The file's facts, once it is sure that it belongs to the checkpoint and holds bytes ``begin`` to ``end``.
+
+    Names and offsets come from the checkpoint's own indexes and headers, which may lie.
+
+    Raises:
+        CorruptCheckpoint: it does not.
+    """
+    if file not in files:
+        raise CorruptCheckpoint(
+            f"{source}: {file!r} was named but is not among its {len(files):,} files; "
+            "check that the checkpoint is complete"
+        )
+    stored = files[file]
+    if not 0 <= begin <= end <= stored.size:
+        raise CorruptCheckpoint(
+            f"{source}: bytes {begin:,} to {end:,} of {file} were asked for, it has {stored.size:,}; "
+            "check that the file is whole"
+        )
+    return stored

@@ -1,0 +1,145 @@
+"""A checkpoint in a folder of this machine's disk. It knows the file system, and nothing of what the files mean."""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range
+from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the safetensors library refuses longer headers, so that is all of a header that can matter."""
+
+
+@dataclass(frozen=True)
+class _DiskFile:
+    """A file as it was when the checkpoint was pinned."""
+
+    path: Path
+    size: int
+    modified_ns: int
+
+
+def open_folder(path: Path) -> Checkpoint:
+    """The checkpoint in a folder, pinned by its files' names, sizes, modification times and safetensors headers.
+
+    Hidden files and folders (``.git``, ``.cache``) are not part of it.
+
+    Raises:
+        ModelUnavailable: there is no such folder, it holds no file, or it may not be read.
+        TransientError: the disk failed.
+    """
+    root = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would replace a linked folder's name by its target's
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing there"
+        raise ModelUnavailable(
+            f"{root}: {found}, a folder with config.json and weights was expected; check the reference"
+        )
+    try:
+        on_disk = {file.relative_to(root).as_posix(): _stat(file) for file in sorted(_regular_files(root))}
+        files = {name: StoredFile(file.size, _content_id(name, file)) for name, file in on_disk.items()}
+    except PermissionError as error:
+        raise ModelUnavailable(
+            f"{error.filename}: permission denied, a readable file was expected; check its owner and mode"
+        ) from error
+    except OSError as error:
+        raise TransientError(f"{root}: {error.strerror}, a readable folder was expected; check the disk") from error
+    if not files:
+        raise ModelUnavailable(
+            f"{root}: an empty folder, config.json and weights were expected; check that the download finished"
+        )
+
+    def fetch(file: str, begin: int, end: int) -> bytes:
+        check_range(files, str(root), file, begin, end)
+        return _read_range(on_disk[file], begin, end)
+
+    return Checkpoint(
+        repo_id=f"local/{root.name}",
+        revision=None,
+        commit=folder_commit(files),
+        source=str(root),
+        files=files,
+        fetch=fetch,
+        local_paths={name: file.path for name, file in on_disk.items()},
+    )
+
+
+def folder_commit(files: Mapping[str, StoredFile]) -> str:
+    """40 hexadecimal characters that change when a file's name, size or content id does."""
+    lines = (f"{name}\0{file.size}\0{file.content_id}\n" for name, file in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def _regular_files(root: Path) -> Iterator[Path]:
+    """The files below ``root`` that may be read: no hidden ones, no devices or pipes, no link that leads elsewhere."""
+    allowed = [root.resolve()]
+    if root.resolve().parent.name == "snapshots":  # a Hub cache: its files are links to ../../blobs
+        allowed.append(root.resolve().parent.parent / "blobs")
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, names in os.walk(root, onerror=fail):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for file in (Path(folder) / name for name in names if not name.startswith(".")):
+            target = Path(os.path.realpath(file))  # resolve() raises on a link that leads to itself
+            if not any(target.is_relative_to(place) for place in allowed):
+                logger.warning("%s is a link that leaves the checkpoint; it is not read. Copy the file instead", file)
+            elif target.is_file():
+                yield file
+
+
+def _stat(path: Path) -> _DiskFile:
+    status = path.stat()
+    return _DiskFile(path, status.st_size, status.st_mtime_ns)
+
+
+def _content_id(name: str, file: _DiskFile) -> str:
+    identity = hashlib.sha256(f"{name}\0{file.size}\0{file.modified_ns}\0".encode("utf-8", "surrogateescape"))
+    if name.endswith(".safetensors"):
+        with file.path.open("rb") as stream:
+            prefix = stream.read(8)
+            identity.update(prefix)
+            length = int.from_bytes(prefix, "little")
+            identity.update(stream.read(min(length, _LONGEST_HEADER)))
+    return identity.hexdigest()
+
+
+def _read_range(file: _DiskFile, begin: int, end: int) -> bytes:
+    """Bytes ``begin`` to ``end`` of a file that must still be the one that was pinned.
+
+    Raises:
+        CorruptCheckpoint: the file changed since.
+        ModelUnavailable: it was removed or may not be read.
+        TransientError: the disk failed.
+    """
+    pieces = []
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in the file's place would block for ever
+        try:
+            # One pread gives at most 2 GiB, and less at the end of the file.
+            while begin < end and (piece := os.pread(descriptor, end - begin, begin)):
+                pieces.append(piece)
+                begin += len(piece)
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, PermissionError) as error:
+        raise ModelUnavailable(
+            f"{file.path}: {error.strerror}, {file.size:,} bytes were there before; put the file back"
+        ) from error
+    except OSError as error:
+        raise TransientError(f"{file.path}: {error.strerror} at byte {begin:,}; check the disk") from error
+    unchanged = status.st_size == file.size and status.st_mtime_ns == file.modified_ns and stat.S_ISREG(status.st_mode)
+    if begin < end or not unchanged:
+        raise CorruptCheckpoint(
+            f"{file.path}: it changed while it was read, now {status.st_size:,} bytes, {file.size:,} were expected; "
+            "run again when nothing writes to it"
+        )
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

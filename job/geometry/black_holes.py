@@ -1,0 +1,145 @@
+"""Black holes: groups of rows that are bit-for-bit identical. Digests and torch.unique propose; bytes decide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from job.geometry.digests import Digests
+from job.geometry.rows import Block, as_tensor, without_negative_zeros
+
+Labels = NDArray[np.int64]
+"""(n_rows,) int64: rows with the same label are in one group; the labels themselves mean nothing."""
+
+RowReader = Callable[[NDArray[np.int64]], Block]
+"""Gives the stored bytes of the rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
+
+_COMPARED_NBYTES: Final = 4 << 20
+"""How many bytes of rows are held at once while candidates are compared, on each side of the comparison."""
+
+
+@dataclass(frozen=True)
+class BlackHoles:
+    """The black holes of a matrix: population descending, then smallest member id ascending."""
+
+    ids: NDArray[np.int32]
+    """(n_rows,) int32: 0 = not in a hole; 1 = the most populous hole, 2 = the next, …"""
+    populations: NDArray[np.int64]
+    """(n_holes,) int64: rows in hole 1, 2, …"""
+    first_members: NDArray[np.int64]
+    """(n_holes,) int64: the smallest row id in hole 1, 2, …"""
+
+    @property
+    def n_holes(self) -> int:
+        return len(self.populations)
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows that are in a hole."""
+        return int(self.populations.sum())
+
+    @property
+    def duplicate_rows(self) -> int:
+        """Rows minus unique rows. Each hole keeps one unique row, so this is ``n_tokens - n_holes``."""
+        return self.n_tokens - self.n_holes
+
+    @property
+    def unique_rows(self) -> int:
+        return len(self.ids) - self.duplicate_rows
+
+    def members(self, hole: int) -> NDArray[np.int64]:
+        """(population,) int64: the row ids in a hole (counted from 1), ascending."""
+        return np.flatnonzero(self.ids == hole)
+
+
+def number_holes(labels: Labels) -> BlackHoles:
+    """Turn groups into black holes: those of at least two rows, numbered in their total order."""
+    _, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    holes = np.flatnonzero(counts > 1)
+    holes = holes[np.lexsort((first[holes], -counts[holes]))]
+    number_of_group = np.zeros(len(counts), np.int32)
+    number_of_group[holes] = np.arange(1, len(holes) + 1)
+    return BlackHoles(
+        ids=number_of_group[inverse],
+        populations=counts[holes].astype(np.int64),
+        first_members=first[holes].astype(np.int64),
+    )
+
+
+def group_by_digest(digests: Digests, read_rows: RowReader, row_nbytes: int) -> Labels:
+    """Group identical rows: those whose digests agree, after their bytes have been compared.
+
+    Memory: a few numbers a row, and two buffers of 4 MiB (or of one row, where it is longer).
+    """
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    ordered = digests[order]
+    starts = np.ones(len(order), np.bool_)
+    starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    labels = np.empty(len(order), np.int64)
+    labels[order] = np.cumsum(starts)
+    return _split_by_bytes(labels, read_rows, max(1, _COMPARED_NBYTES // row_nbytes))
+
+
+def _split_by_bytes(labels: Labels, read_rows: RowReader, rows_at_once: int) -> Labels:
+    """Compare each row with the first row of its group; those that differ form a group of their own, compared again."""
+    labels = labels.copy()
+    suspects = np.arange(len(labels))
+    while True:
+        _, first, inverse, counts = np.unique(
+            labels[suspects], return_index=True, return_inverse=True, return_counts=True
+        )
+        leaders = suspects[first[inverse]]
+        followers = (counts[inverse] > 1) & (suspects != leaders)
+        pairs = np.stack((suspects[followers], leaders[followers]))
+        differ = np.empty(pairs.shape[1], np.bool_)
+        for begin in range(0, pairs.shape[1], rows_at_once):
+            batch = slice(begin, begin + rows_at_once)
+            differ[batch] = (read_rows(pairs[0, batch]) != read_rows(pairs[1, batch])).any(axis=1)
+        suspects = pairs[0, differ]
+        if not len(suspects):
+            return labels
+        labels[suspects] = labels.max() + 1 + np.unique(labels[suspects], return_inverse=True)[1]
+
+
+def group_by_value_digest(
+    digests: Digests, has_nan: NDArray[np.bool_], read_rows: RowReader, row_nbytes: int, dtype: str
+) -> Labels:
+    """Group rows whose *values* are equal: −0 = +0, and a NaN equals nothing. What ``torch.unique`` means by equal.
+
+    ``digests``: (n_rows, 2) uint64, of the rows with each −0 replaced by +0. ``has_nan``: (n_rows,) bool.
+    """
+    comparable = np.flatnonzero(~has_nan)
+    labels = -1 - np.arange(len(digests))
+    labels[comparable] = group_by_digest(
+        digests[comparable], lambda ids: without_negative_zeros(read_rows(comparable[ids]), dtype), row_nbytes
+    )
+    return labels
+
+
+def group_by_torch_unique(rows: Block) -> Labels:
+    """Group identical rows with ``torch.unique`` over whole rows, holding several copies of the matrix in memory.
+
+    The bytes are compared as integers, so that ±0 and NaN payloads stay apart as their bits do.
+    """
+    widest = next(size for size in (8, 4, 2, 1) if rows.shape[1] % size == 0)
+    integers = torch.from_numpy(rows).view({8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[widest])
+    return _torch_unique(integers)
+
+
+def group_by_value_torch_unique(rows: Block, dtype: str, has_nan: NDArray[np.bool_]) -> Labels:
+    """Group rows whose *values* are equal with ``torch.unique`` itself.
+
+    ``has_nan``: (n_rows,) bool. Those rows stand alone, and apart: a NaN breaks the order that torch sorts by.
+    """
+    labels = -1 - np.arange(len(rows))
+    if not has_nan.all():
+        labels[~has_nan] = _torch_unique(as_tensor(rows[~has_nan], dtype))
+    return labels
+
+
+def _torch_unique(matrix: torch.Tensor) -> Labels:
+    inverse: torch.Tensor = torch.unique(matrix, dim=0, return_inverse=True)[1]
+    return inverse.numpy().astype(np.int64)

@@ -1,0 +1,66 @@
+"""Everything that is learnt from W in one pass over its rows, as a fold: feed it blocks of any size, in order."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.geometry.digests import Digest, Digests, blake2b_128, row_digests
+from job.geometry.rows import Block, as_float64, row_norms, without_negative_zeros
+
+
+class Measurement:
+    """The fold over W's rows. Holds 43 bytes a row and a number a column, whatever W's size.
+
+    Each result is the same for any division of the rows into blocks.
+    """
+
+    def __init__(self, n_rows: int, hidden_size: int, dtype: str, digest: Digest = blake2b_128) -> None:
+        self.dtype = dtype
+        self.digest = digest
+        self.n_seen = 0
+        self.sha256 = hashlib.sha256()
+        self.digests: Digests = np.empty((n_rows, 2), np.uint64)
+        """(n_rows, 2) uint64: of the rows as stored."""
+        self.value_digests: Digests = np.empty((n_rows, 2), np.uint64)
+        """(n_rows, 2) uint64: of the rows with each −0 replaced by +0."""
+        self.norms: NDArray[np.float64] = np.empty(n_rows, np.float64)
+        """(n_rows,) float64: the Euclidean norm of each row."""
+        self.has_nan: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)
+        self.has_infinity: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)
+        self.has_negative_zero: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)
+        self._sum: NDArray[np.float64] = np.zeros(hidden_size, np.float64)
+
+    def add(self, block: Block) -> None:
+        """Take the next (n, row_nbytes) rows."""
+        rows = slice(self.n_seen, self.n_seen + len(block))
+        self.n_seen = rows.stop
+        self.sha256.update(block.reshape(-1).data)
+        self.digests[rows] = self.value_digests[rows] = row_digests(block, self.digest)
+        values = as_float64(block, self.dtype)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and show in the results
+            # Row after row: a sum over the block would round differently for every division into blocks.
+            for row in values:
+                self._sum += row
+            norms = row_norms(values)
+        self.norms[rows] = norms
+        finite = np.isfinite(norms)
+        if not finite.all():
+            self.has_nan[rows] = np.isnan(values).any(axis=1)
+            self.has_infinity[rows] = np.isinf(values).any(axis=1)
+        signed = ((values == 0) & np.signbit(values)).any(axis=1)
+        if signed.any():
+            self.has_negative_zero[rows] = signed
+            unsigned = without_negative_zeros(block[signed], self.dtype)
+            self.value_digests[rows][signed] = row_digests(unsigned, self.digest)
+
+    @property
+    def mu(self) -> NDArray[np.float32]:
+        """(hidden_size,) float32: the centroid of the rows, summed in float64 in the rows' order, rounded once."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return (self._sum / self.n_seen).astype(np.float32)
+
+    @property
+    def values_may_disagree(self) -> bool:
+        """Whether equality of values could differ from identity of bytes: only where there is a −0 or a NaN."""
+        return bool(self.has_nan.any() or self.has_negative_zero.any())

@@ -1,0 +1,55 @@
+"""Figures that sum up a survey: of norms, and of the holes' populations."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.geometry.black_holes import BlackHoles
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of a set of numbers. ``std`` is the sample's, with n − 1 below the line, as ``torch.std`` gives it."""
+
+    mean: float
+    std: float
+    min: float
+    median: float
+    max: float
+
+
+def summarise(values: NDArray[np.float64]) -> Summary | None:
+    """(n,) float64 → their summary; None for no numbers at all. A single number has no spread: its std is 0."""
+    if not len(values):
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        return Summary(
+            mean=float(values.mean()),
+            std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            min=float(values.min()),
+            median=float(np.median(values)),
+            max=float(values.max()),
+        )
+
+
+def population_statistics(holes: BlackHoles) -> dict[str, object]:
+    """How many rows the holes hold: the extremes, the middle, and ``distribution``, population → number of holes."""
+    sizes, counts = np.unique(holes.populations, return_counts=True)
+    summary = summarise(holes.populations.astype(np.float64))
+    return {
+        "largest": int(holes.populations[0]) if holes.n_holes else 0,
+        "smallest": int(holes.populations[-1]) if holes.n_holes else 0,
+        "mean": summary.mean if summary else 0.0,
+        "median": summary.median if summary else 0.0,
+        "distribution": {str(size): int(count) for size, count in zip(sizes[::-1], counts[::-1], strict=True)},
+    }
+
+
+def centroid_statistics(mu: NDArray[np.float32]) -> dict[str, float]:
+    """The norm of mu, and the mean and spread of its components."""
+    values = mu.astype(np.float64)
+    summary = summarise(values)
+    if summary is None:
+        return {}
+    return {"norm": float(np.sqrt(np.square(values).sum())), **asdict(summary)}

@@ -1,0 +1,82 @@
+"""Lists of models: from a line of text, from a plain text file, from YAML. Every bad entry is named with its line."""
+
+from pathlib import Path
+
+import yaml
+
+from job.errors import ConfigError
+from job.models.references import ModelRef, parse_reference, with_options
+
+
+def parse_line(text: str, where: str) -> list[ModelRef]:
+    """References separated by spaces, commas or new lines.
+
+    Raises:
+        ConfigError: an entry names no model.
+    """
+    return [
+        _reference(entry, f"{where}, line {number}")
+        for number, line in enumerate(text.splitlines(), 1)
+        for entry in line.replace(",", " ").split()
+    ]
+
+
+def read_list(path: Path) -> list[ModelRef]:
+    """The models of a file: YAML if it ends in .yaml or .yml, else text, a reference a line, # comments.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry names no model.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"MODELS_FILE {path}: cannot be read ({error}); give a readable text or YAML file") from error
+    if path.suffix in (".yaml", ".yml"):
+        return _parse_yaml(text, str(path))
+    return [
+        _reference(entry, f"{path}, line {number}")
+        for number, line in enumerate(text.splitlines(), 1)
+        if (entry := line.partition("#")[0].strip())
+    ]
+
+
+def unique(references: list[ModelRef]) -> list[ModelRef]:
+    """Each model once, where it first stood."""
+    return list(dict.fromkeys(references))
+
+
+def _parse_yaml(text: str, where: str) -> list[ModelRef]:
+    """A YAML list, or a mapping with ``models:``; its entries are references or mappings with ``model``."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: is not YAML: {' '.join(str(error).split())}; correct the file") from error
+    if isinstance(root, yaml.MappingNode):
+        values = {key.value: value for key, value in root.value}
+        if set(values) != {"models"}:
+            raise ConfigError(f"{where}: has the keys {sorted(values)}, expected one key, 'models'; correct the file")
+        root = values["models"]
+    if not isinstance(root, yaml.SequenceNode):
+        raise ConfigError(f"{where}: holds no list, expected 'models:' and a list of references; correct the file")
+    return [_yaml_entry(node, f"{where}, line {node.start_mark.line + 1}") for node in root.value]
+
+
+def _yaml_entry(node: yaml.Node, where: str) -> ModelRef:
+    if isinstance(node, yaml.ScalarNode):
+        return _reference(node.value, where)
+    fields = {}
+    if isinstance(node, yaml.MappingNode):
+        fields = {key.value: value.value for key, value in node.value if isinstance(value, yaml.ScalarNode)}
+    if "model" not in fields or not set(fields) <= {"model", "revision", "tensor"} or len(fields) != len(node.value):
+        raise ConfigError(
+            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, or 'model' with optional "
+            "'revision' and 'tensor', each a text; correct the entry"
+        )
+    return _reference(fields["model"], where, fields.get("revision") or None, fields.get("tensor") or None)
+
+
+def _reference(text: str, where: str, revision: str | None = None, tensor: str | None = None) -> ModelRef:
+    try:
+        return with_options(parse_reference(text), revision, tensor)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {text!r} is not a model reference: {error}") from error

@@ -1,0 +1,66 @@
+"""How a model is named: parsed from a text, printed back to the same text. Nothing is looked up."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+EXPECTED: Final = (
+    "expected org/name, org/name@revision, a local folder (/path, ./path, ../path or ~/path) or s3://bucket/prefix"
+)
+
+# The Hub's own rule for names: letters, digits, '-', '_' and '.', not starting or ending with '-' or '.', at most 96.
+_HUB_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_HUB: Final = re.compile(rf"(?P<repo_id>{_HUB_PART}/{_HUB_PART})(?:@(?P<revision>[^\s@]+))?")
+_S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[^\s]*)?")
+_FOLDER: Final = re.compile(r"(?:/|\./|\.\./|~/).*|\.|\.\.")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as somebody named it."""
+
+    source: Literal["hub", "folder", "s3"]
+    location: str
+    """``org/name``, a folder's path, or ``s3://bucket/prefix``."""
+    revision: str | None = None
+    """A branch, tag or commit of a model on the Hub; None for its main branch."""
+    tensor: str | None = None
+    """The tensor to take for W, on disk, where the choice is not left to the survey. Not part of the text."""
+
+    def __str__(self) -> str:
+        return f"{self.location}@{self.revision}" if self.revision else self.location
+
+    @property
+    def path(self) -> Path:
+        """The folder of a local checkpoint."""
+        return Path(self.location).expanduser()
+
+
+def parse_reference(text: str) -> ModelRef:
+    """The reference that a text stands for; ``str()`` of it gives the text back.
+
+    Raises:
+        ValueError: the text names no model; the message says what was expected.
+    """
+    if _S3.fullmatch(text):
+        return ModelRef("s3", text)
+    if _FOLDER.fullmatch(text):
+        return ModelRef("folder", text)
+    if hub := _HUB.fullmatch(text):
+        return ModelRef("hub", hub["repo_id"], hub["revision"])
+    raise ValueError(EXPECTED)
+
+
+def with_options(ref: ModelRef, revision: str | None, tensor: str | None) -> ModelRef:
+    """The reference with what a list says of it beside its name.
+
+    Raises:
+        ValueError: a revision for a checkpoint that has none, or two different ones.
+    """
+    if revision is not None:
+        if ref.source != "hub":
+            raise ValueError(f"revision {revision!r} was given, but only models on the Hub have revisions; remove it")
+        if ref.revision not in (None, revision):
+            raise ValueError(f"two revisions were given, {ref.revision!r} and {revision!r}; keep one")
+    return replace(ref, revision=revision or ref.revision, tensor=tensor)

@@ -1,0 +1,98 @@
+"""References and lists of models: what parses prints back, what does not is named with its line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.errors import ConfigError
+from job.models.lists import parse_line, read_list, unique
+from job.models.references import ModelRef, parse_reference
+
+REFERENCES = {
+    "hub": ("Qwen/Qwen3-4B", ModelRef("hub", "Qwen/Qwen3-4B")),
+    "hub-revision": ("Qwen/Qwen3-4B@v1.0", ModelRef("hub", "Qwen/Qwen3-4B", "v1.0")),
+    "hub-pull-request": ("org/name@refs/pr/7", ModelRef("hub", "org/name", "refs/pr/7")),
+    "hub-dots": ("01-ai/Yi-1.5-9B_x", ModelRef("hub", "01-ai/Yi-1.5-9B_x")),
+    "folder": ("./models/mine", ModelRef("folder", "./models/mine")),
+    "folder-with-space": ("/data/my models/one", ModelRef("folder", "/data/my models/one")),
+    "folder-home": ("~/models/mine", ModelRef("folder", "~/models/mine")),
+    "here": (".", ModelRef("folder", ".")),
+    "s3": ("s3://bucket-1/some/prefix", ModelRef("s3", "s3://bucket-1/some/prefix")),
+}
+
+
+@pytest.mark.parametrize(("text", "reference"), REFERENCES.values(), ids=REFERENCES)
+def test_a_reference_parses_and_prints_back(text: str, reference: ModelRef) -> None:
+    assert parse_reference(text) == reference
+    assert str(reference) == text
+
+
+PART = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,20}[A-Za-z0-9_])?", fullmatch=True)
+
+
+@given(PART, PART, st.none() | st.from_regex(r"[a-zA-Z0-9._/-]{1,40}", fullmatch=True))
+def test_every_hub_reference_survives_the_round_trip(org: str, name: str, revision: str | None) -> None:
+    reference = ModelRef("hub", f"{org}/{name}", revision)
+    assert parse_reference(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    "text", ["gpt2", "a/b/c", "org/", "/".join(["", "x"])[1:], "org/name@", "s3://", "http://x/y", "-a/b", "a/b c", ""]
+)
+def test_what_is_no_reference_says_what_was_expected(text: str) -> None:
+    with pytest.raises(ValueError, match="expected org/name"):
+        parse_reference(text)
+
+
+def test_a_line_is_split_at_spaces_commas_and_new_lines() -> None:
+    assert [str(ref) for ref in parse_line("a/b, c/d\n./e\tf/g@h,", "MODELS")] == ["a/b", "c/d", "./e", "f/g@h"]
+
+
+def test_a_bad_entry_of_a_line_is_named_with_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"MODELS, line 2: 'gpt2' is not a model reference: expected org/name"):
+        parse_line("a/b\ngpt2", "MODELS")
+
+
+def test_a_text_file_holds_a_reference_a_line_and_comments(tmp_path: Path) -> None:
+    path = tmp_path / "models.txt"
+    path.write_text("# my models\na/b@main  # pinned\n\n./my folder\n")
+    assert read_list(path) == [ModelRef("hub", "a/b", "main"), ModelRef("folder", "./my folder")]
+
+
+@pytest.mark.parametrize("header", ["models:\n", ""], ids=["mapping", "list"])
+def test_a_yaml_file_gives_revision_and_tensor_for_each_model(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(header + "- a/b\n- model: c/d\n  revision: 1.10\n  tensor: lm_head.weight\n")
+    assert read_list(path) == [ModelRef("hub", "a/b"), ModelRef("hub", "c/d", "1.10", "lm_head.weight")]
+
+
+BAD_FILES = {
+    "not-yaml": ("models: [a/b", "is not YAML"),
+    "no-list": ("models: 3", "holds no list"),
+    "other-key": ("model: [a/b]", "expected one key, 'models'"),
+    "bad-reference": ("models:\n- a/b\n- gpt2\n", "line 3: 'gpt2' is not a model reference"),
+    "unknown-key": ("models:\n- model: a/b\n  dtype: x\n", "line 2: the entry has .*'dtype'.*expected a reference"),
+    "nested": ("models:\n- model: a/b\n  tensor: [x]\n", "line 2: the entry"),
+    "list-in-list": ("models:\n- [a/b]\n", "line 2: the entry"),
+    "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
+    "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_a_config_error_that_names_the_place(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "models.yml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_list(path)
+
+
+def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing.txt: cannot be read"):
+        read_list(tmp_path / "nothing.txt")
+
+
+def test_a_model_named_twice_is_surveyed_once() -> None:
+    assert unique(parse_line("a/b c/d a/b", "MODELS")) == parse_line("a/b c/d", "MODELS")

@@ -1,5 +1,6 @@
 """The reading contract: what every source (the Hub, a folder, S3) gives, and nothing about how it gets it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,14 @@ class Checkpoint:
     local_paths: Mapping[str, Path] = field(default_factory=dict)
     """The files that lie on this machine's disk, where they can be read again at no cost."""
 
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
+                raise CorruptCheckpoint(
+                    f"{self.source}: a file is named {name!r}, a path inside the checkpoint was expected; "
+                    "do not use this checkpoint"
+                )
+
     @property
     def nbytes(self) -> int:
         """Bytes in the whole checkpoint."""
@@ -67,6 +76,12 @@ class Checkpoint:
                 f"{self.source}: {file} has {size:,} bytes, at most {limit:,} were expected; check the file"
             )
         return self.fetch(file, 0, size)
+
+
+def derived_commit(files: Mapping[str, StoredFile]) -> str:
+    """For a source without commits: 40 hexadecimal characters that change when a name, size or content id does."""
+    lines = (f"{name}\0{file.size}\0{file.content_id}\n" for name, file in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def check_range(files: Mapping[str, StoredFile], source: str, file: str, begin: int, end: int) -> StoredFile:

@@ -4,11 +4,11 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
 from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
@@ -62,18 +62,12 @@ def open_folder(path: Path) -> Checkpoint:
     return Checkpoint(
         repo_id=f"local/{root.name}",
         revision=None,
-        commit=folder_commit(files),
+        commit=derived_commit(files),
         source=str(root),
         files=files,
         fetch=fetch,
         local_paths={name: file.path for name, file in on_disk.items()},
     )
-
-
-def folder_commit(files: Mapping[str, StoredFile]) -> str:
-    """40 hexadecimal characters that change when a file's name, size or content id does."""
-    lines = (f"{name}\0{file.size}\0{file.content_id}\n" for name, file in sorted(files.items()))
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def _regular_files(root: Path) -> Iterator[Path]:

@@ -1,0 +1,112 @@
+"""When a failed read is tried again and where it goes on. It knows nothing of what is read, nor over which protocol."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TypeVar
+
+from job.errors import TransientError, UnsupportedCheckpoint
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+class Interrupted(Exception):
+    """An attempt failed in a way that a later one may not. The message reads ``where: what was found``."""
+
+    def __init__(self, message: str, *, demanded_wait: float | None = None) -> None:
+        super().__init__(message)
+        self.demanded_wait = demanded_wait
+        """Seconds that the server asked to wait, if it did."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often to try and how long to wait, in seconds.
+
+    The defaults ride out about two minutes of outage (waits of 1, 2, 4, … 32, 60 s, each shortened by up to half so
+    that connections that failed together do not come back together). What outlasts that is better left to whoever
+    started the job. The Hub counts its rate limits in windows of 300 s, so no sound server demands a longer wait
+    (https://huggingface.co/docs/hub/rate-limits).
+    """
+
+    attempts: int = 8
+    """Attempts in a row that bring no byte, before giving up. One that brings some starts the count anew."""
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    longest_demanded_wait: float = 300.0
+
+    def wait(self, failures: int, failure: Interrupted) -> float:
+        """Seconds to wait after so many failures in a row; a failure that came after progress counts as none."""
+        jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+        if failure.demanded_wait is not None:
+            return failure.demanded_wait + self.first_wait * jitter
+        return min(self.longest_wait, self.first_wait * 2.0 ** max(0, failures - 1)) * (0.5 + jitter / 2)
+
+
+PATIENT = RetryPolicy()
+
+
+def retry(call: Callable[[], Value], policy: RetryPolicy) -> Value:
+    """The value of ``call()``, called again while it raises Interrupted.
+
+    Raises:
+        TransientError: the policy's patience is at its end.
+    """
+    failures = 0
+    while True:
+        try:
+            return call()
+        except Interrupted as failure:
+            failures += 1
+            _pause(failures, failure, policy)
+
+
+def read_resuming(
+    read: Callable[[int, int], Generator[bytes, None, None]], begin: int, end: int, *, where: str, policy: RetryPolicy
+) -> bytes:
+    """Bytes ``begin`` to ``end``, where ``read(position, end)`` yields them in pieces and may raise Interrupted.
+
+    After a break, reading goes on at the exact byte that is missing.
+
+    Raises:
+        TransientError: the policy's patience is at its end.
+        UnsupportedCheckpoint: more bytes arrive than were asked for.
+    """
+    buffer = BytesIO()  # hands its content over without copying it, which a join of the pieces would not
+    failures = 0
+    while (position := begin + buffer.tell()) < end:
+        try:
+            with closing(read(position, end)) as pieces:
+                for piece in pieces:
+                    buffer.write(piece)
+                    if buffer.tell() > end - begin:
+                        raise UnsupportedCheckpoint(
+                            f"{where}: more than the {end - position:,} bytes asked for arrived; use another server"
+                        )
+            if begin + buffer.tell() < end:
+                raise Interrupted(f"{where}: the answer ended at byte {begin + buffer.tell():,} of {end:,}")
+        except Interrupted as failure:
+            failures = 0 if begin + buffer.tell() > position else failures + 1
+            _pause(failures, failure, policy)
+    return buffer.getvalue()
+
+
+def _pause(failures: int, failure: Interrupted, policy: RetryPolicy) -> None:
+    """Wait before the next attempt. A signal's handler may end the wait by raising, in the main thread."""
+    if failures >= policy.attempts:
+        raise TransientError(f"{failure}, {failures} times in a row; try again later") from failure
+    demanded = failure.demanded_wait
+    if demanded is not None and demanded > policy.longest_demanded_wait:
+        raise TransientError(
+            f"{failure}, and a wait of {demanded:,.0f} s is demanded, at most {policy.longest_demanded_wait:,.0f} s "
+            "were expected; try again after that"
+        ) from failure
+    seconds = policy.wait(failures, failure)
+    logger.warning("%s; trying again in %.1f s", failure, seconds)
+    time.sleep(seconds)

@@ -1,0 +1,49 @@
+# Two commands: `make run` surveys, `make test` tests. Each installs what it needs into .venv, once.
+
+PY := .venv/bin/python
+# What to survey was said neither on the command line nor in the environment: the examples, which need no network.
+EMBEDDED := $(if $(MODELS)$(MODELS_FILE)$(ARGS),,yes)
+
+.PHONY: help run test lint lock clean
+
+help: ## this list
+	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
+	@echo 'make run MODELS="org/name …" OUTPUT=s3://…      survey models of the Hugging Face Hub, into S3 (or a folder)'
+	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
+	@echo 'make test                                       install what the tests need and run all of them'
+	@echo 'make lint                                       formatting, linters, strict types'
+	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
+	@echo 'make clean                                      remove .venv, caches and the prepared examples'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the interpreter. make ends with 2 where the job fails; the job'"'"'s own exit status'
+	@echo '(65 a model, 75 try again, 78 a setting) is that of .venv/bin/python entrypoint.py MODELS…'
+
+run:
+	@sh requirements/install.sh .venv run $(if $(EMBEDDED),examples)
+	@$(if $(EMBEDDED),$(PY) examples/prepare.py)
+	@$(if $(EMBEDDED),MODELS_FILE=examples/models.yaml) $(PY) entrypoint.py $(ARGS)
+
+test:
+	@sh requirements/install.sh .venv run examples dev
+	@$(PY) examples/prepare.py
+	@$(PY) -m pytest -q -n logical --maxprocesses 8 $(ARGS)
+
+lint:
+	@sh requirements/install.sh .venv run examples dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/hadolint Dockerfile
+
+# Neither an index nor a folder of this machine may get into the lock files, so nothing but pins and hashes is written.
+COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--excludes requirements/excludes.txt $(UPGRADE)
+lock:
+	@sh requirements/install.sh .venv run
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(COMPILE) pyproject.toml --group torch-needs -o requirements/run.txt
+	$(COMPILE) --group examples -c requirements/run.txt -o requirements/examples.txt
+	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints

@@ -5,11 +5,10 @@ import re
 from collections.abc import Generator
 from concurrent.futures import Future
 from threading import Lock
-from urllib.parse import urljoin, urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
     build_hf_headers,
@@ -20,7 +19,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range
 from job.checkpoints.hub_errors import demanded_wait, hub_failure, network_failure
 from job.checkpoints.retries import PATIENT, Interrupted, RetryPolicy, read_resuming, retry
-from job.errors import CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
+from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 PUBLIC_HUB = "https://huggingface.co"
 
@@ -51,11 +50,9 @@ def open_hub(
     hub = (endpoint or PUBLIC_HUB).rstrip("/")
     info = retry(lambda: _model_info(hub, repo_id, revision, token, read_timeout), retry_policy)
     commit = info.sha or ""
+    source = f"{public_url(hub)}/{info.id}/tree/{commit}"
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
-        raise UnsupportedCheckpoint(
-            f"{hub}/{repo_id}: commit {commit!r}, 40 hexadecimal characters were expected; check HF_ENDPOINT"
-        )
-    source = f"{hub}/{info.id}/tree/{commit}"
+        raise UnsupportedCheckpoint(f"{source}: a commit of 40 hexadecimal characters was expected; check HF_ENDPOINT")
     files = {sibling.rfilename: _stored_file(source, sibling) for sibling in info.siblings or []}
     remote = _RemoteFiles(hub, info.id, commit, token, read_timeout)
 
@@ -74,18 +71,20 @@ def open_hub(
 
 def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None, timeout: float) -> ModelInfo:
     """What the Hub says of a repository at a revision, with every file's size and object id."""
-    where = f"{hub}/{repo_id}" + (f"@{revision}" if revision else "")
+    where = f"{public_url(hub)}/{repo_id}" + (f"@{revision}" if revision else "")
     api = HfApi(endpoint=hub, token=token or False)
     try:
         info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=timeout)
         validate_repo_id(info.id)
     except HFValidationError as error:
         raise ModelUnavailable(f"{where}: not the name of a repository, org/name was expected; check it") from error
+    except OfflineModeIsEnabled as error:
+        raise ConfigError(f"{where}: HF_HUB_OFFLINE forbids to ask the Hub; unset it or name a local folder") from error
     except HfHubHTTPError as error:
-        raise hub_failure(error, where, hub, repo_id, token) from error
+        raise hub_failure(error, where, public_url(hub), repo_id, token) from error
     except httpx2.RequestError as error:
         raise network_failure(error, where) from error
-    except (ValueError, KeyError, TypeError) as error:  # what parsing an unexpected document raises
+    except (httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:  # what parsing an unexpected document raises
         raise UnsupportedCheckpoint(
             f"{where}: the answer is not a Hub's ({type(error).__name__}), a model's description was expected; "
             "check HF_ENDPOINT"
@@ -114,7 +113,7 @@ class _RemoteFiles:
         self._token = token
         self._timeout = timeout
         self._lock = Lock()
-        self._locations: dict[str, Future[str]] = {}
+        self._locations: dict[str, Future[httpx2.URL]] = {}
 
     def read(self, file: str, size: int, begin: int, end: int) -> Generator[bytes, None, None]:
         """Bytes ``begin`` to ``end`` in pieces, as far as one request brings them.
@@ -141,20 +140,18 @@ class _RemoteFiles:
                 yield from response.iter_raw()
         except httpx2.RequestError as error:
             raise network_failure(error, where) from error
-        except httpx2.InvalidURL as error:
-            raise UnsupportedCheckpoint(f"{where}: not an address ({error}); use another server") from error
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _headers(self, url: httpx2.URL) -> dict[str, str]:
         """The headers of a request for file bytes; the token is among them on the Hub's own hosts only."""
-        own = _origin(url) in (_origin(self._hub), _origin(PUBLIC_HUB))
+        own = _origin(url) in (_origin(httpx2.URL(self._hub)), _origin(httpx2.URL(PUBLIC_HUB)))
         headers = build_hf_headers(token=(self._token or False) if own else False)
         return {**headers, "Accept-Encoding": "identity"}
 
-    def _locate(self, file: str, size: int) -> Future[str]:
+    def _locate(self, file: str, size: int) -> Future[httpx2.URL]:
         """The address of a file's bytes. One thread asks for it, the others wait and share its answer or failure."""
         with self._lock:
             known = self._locations.get(file)
-            location = known or Future[str]()
+            location = known or Future[httpx2.URL]()
             self._locations[file] = location
         if known is None:
             try:
@@ -165,26 +162,30 @@ class _RemoteFiles:
                 raise
         return location
 
-    def _forget(self, file: str, location: Future[str]) -> None:
+    def _forget(self, file: str, location: Future[httpx2.URL]) -> None:
         with self._lock:
             if self._locations.get(file) is location:
                 del self._locations[file]
 
-    def _resolve(self, file: str, size: int) -> str:
+    def _resolve(self, file: str, size: int) -> httpx2.URL:
         """Ask the Hub where a file's bytes are, and make sure that it means the same file."""
         url = hf_hub_url(self._repo_id, file, revision=self._commit, endpoint=self._hub)
+        where = public_url(url)
         try:
             found = get_hf_file_metadata(url, token=self._token or False, timeout=self._timeout, endpoint=self._hub)
+            location = httpx2.URL(url).join(found.location)
         except HfHubHTTPError as error:
-            raise hub_failure(error, url, self._hub, self._repo_id, self._token) from error
+            raise hub_failure(error, where, public_url(self._hub), self._repo_id, self._token) from error
         except httpx2.RequestError as error:
-            raise network_failure(error, url) from error
+            raise network_failure(error, where) from error
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise UnsupportedCheckpoint(f"{where}: it leads to what is not an address; use another server") from error
         if found.size not in (None, size) or found.commit_hash not in (None, self._commit):
             raise CorruptCheckpoint(
-                f"{url}: {found.size:,} bytes of commit {found.commit_hash}, {size:,} bytes of {self._commit} were "
-                "expected; the server's listing and its files disagree: try again, or use another server"
+                f"{where}: {found.size} bytes of {found.commit_hash}, {size} bytes of {self._commit} were listed; "
+                "the server mixes versions: run again, or use another"
             )
-        return urljoin(url, found.location)
+        return location
 
 
 def check_answer(response: httpx2.Response, where: str, begin: int, end: int, size: int) -> None:
@@ -210,12 +211,11 @@ def check_answer(response: httpx2.Response, where: str, begin: int, end: int, si
         )
 
 
-def public_url(url: str) -> str:
+def public_url(url: httpx2.URL | str) -> str:
     """An address without what may be secret in it: user, password, query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    address = httpx2.URL(url)
+    return f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

@@ -1,0 +1,231 @@
+"""What transformers' model class says: which parameter is the output embedding, and which stored tensors load into it.
+
+The only module that builds model classes: without weights, and with nobody's code but transformers'. It reads no files.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what transformers' config classes raise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MOST_REGISTRATIONS = 100_000
+"""Modules and parameters a model may have: a few seconds and 200 MB. DeepSeek-V3 has 2,000, Llama 3.1 405B 3,000."""
+
+LARGEST_NUMBER = 2**20
+"""Larger numbers in a config are taken for this one: names and ties do not depend on them, classes loop over some."""
+
+NOT_FOR_BUILDING = frozenset(
+    {
+        "auto_map",  # names code in the repository
+        "trust_remote_code",
+        "attn_implementation",  # may name a kernel to download, as its siblings may
+        "_attn_implementation",
+        "experts_implementation",
+        "_experts_implementation",
+        "use_pretrained_backbone",  # downloads one
+        "quantization_config",  # changes how weights are stored, not which ones there are
+        "torch_dtype",
+        "dtype",
+    }
+)
+
+GENERATES = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
+"""What the names of classes with a language model's head contain."""
+
+INSIDE_A_LAYER = re.compile(r"\.\d+\.")
+"""Tensors of numbered layers are never W, and a big checkpoint has 90,000 of them."""
+
+# Whatever a config can make a class raise while it is built; here no error of our own code can hide among them.
+REFUSALS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
+    StrictDataclassError, TypeError, ValueError,
+)  # fmt: skip
+
+
+class CannotTell(Exception):
+    """The model class could not be asked; the message is half a sentence that says why."""
+
+
+@dataclass(frozen=True)
+class OutputEmbedding:
+    """The model class's answer."""
+
+    class_name: str
+    parameter: str | None
+    """The head's name in memory; None where the class has no output embedding."""
+    is_tied: bool
+    """Whether the head is the same parameter as an input embedding."""
+    stored_head: tuple[str, ...]
+    """Stored tensors that transformers would load into the head itself."""
+    stored_embeddings: tuple[str, ...]
+    """Stored tensors that it would load into what the head is tied to."""
+
+
+def is_generative(config: Mapping[str, object]) -> bool:
+    """Whether the architecture that config.json names has a language model's head, going by its name."""
+    return any(GENERATES.search(name) for name in _architectures(config))
+
+
+def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:
+    """Build the architecture of ``config`` on the meta device and ask it for its output embedding.
+
+    Args:
+        config: the content of config.json.
+        stored: the names of the tensors in the checkpoint.
+
+    Raises:
+        CannotTell: transformers does not know the architecture, or does not build it from this config.
+    """
+    from torch.nn import Embedding
+
+    model = _build(config)
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # as transformers leaves it
+    weight = getattr(head, "weight", None)
+    own = next((f"{name}.weight" for name, module in model.named_modules() if module is head), None)
+    if weight is None or own is None:
+        return OutputEmbedding(type(model).__name__, None, False, (), ())
+    shared = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
+    # The class ties every target to one source; where several copies are stored, that one is loaded.
+    source = model.all_tied_weights_keys.get(own)
+    embeddings = sorted((name for name in shared if name != own), key=lambda name: name != source)
+    loads = _stored_by_parameter(model, stored)
+    return OutputEmbedding(
+        class_name=type(model).__name__,
+        parameter=own,
+        is_tied=bool(embeddings) or isinstance(head, Embedding),
+        stored_head=tuple(loads[own]),
+        stored_embeddings=tuple(name for embedding in embeddings for name in loads[embedding]),
+    )
+
+
+def _build(config: Mapping[str, object]) -> "PreTrainedModel":
+    import accelerate  # type: ignore[import-untyped]  # it ships no types
+    from transformers import PretrainedConfig
+    from transformers.utils.logging import set_verbosity
+
+    set_verbosity(logging.ERROR)  # what transformers thinks of a config is not for the job's log
+    model_class = _model_class(config)
+    config_class = model_class.config_class or PretrainedConfig
+    try:
+        # include_buffers makes it torch's own device context, which concerns this thread alone.
+        with _bounded_work(), accelerate.init_empty_weights(include_buffers=True):
+            return model_class(config_class.from_dict(_part_for(config_class, _harmless(config))))
+    except REFUSALS as error:
+        raise CannotTell(f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})") from error
+
+
+def _model_class(config: Mapping[str, object]) -> "type[PreTrainedModel]":
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    architectures, model_type = _architectures(config), config.get("model_type")
+    names = list(architectures)
+    if is_generative(config) and isinstance(model_type, str):
+        # A class that only the repository's code knows, of a type that transformers knows as well (MPT, early Falcon).
+        known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+        names += [known] if isinstance(known, str) else []
+    for name in names:
+        try:
+            found = getattr(transformers, name, None)
+        except (ImportError, RuntimeError) as error:
+            raise CannotTell(f"transformers cannot import {name} ({_one_line(error)})") from error
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    if not architectures:
+        raise CannotTell("config.json names no architecture")
+    raise CannotTell(f"transformers {transformers.__version__} does not know {', '.join(architectures)}")
+
+
+def _architectures(config: Mapping[str, object]) -> list[str]:
+    names = config.get("architectures")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object]:
+    """The part of a composite config that a class for the text model alone takes, as transformers picks it."""
+    part = config.get(getattr(config_class, "base_config_key", ""))
+    if isinstance(part, dict):
+        return part
+    wanted = getattr(config_class, "model_type", None)
+    if config.get("model_type") != wanted:
+        for value in config.values():
+            if isinstance(value, dict) and value.get("model_type") == wanted:
+                return value
+    return config
+
+
+def _harmless(config: Mapping[str, object]) -> dict[str, object]:
+    return {key: _harmless_value(value) for key, value in config.items() if key not in NOT_FOR_BUILDING}
+
+
+def _harmless_value(value: object) -> object:
+    if isinstance(value, dict):
+        return _harmless(value)
+    if isinstance(value, list):
+        return [_harmless_value(item) for item in value]
+    if isinstance(value, int) and value > LARGEST_NUMBER:
+        return LARGEST_NUMBER
+    return value
+
+
+@contextmanager
+def _bounded_work() -> Iterator[None]:
+    """Stop building once a model has more modules and parameters than any has, whatever its config asks for."""
+    from torch.nn.modules import module
+
+    this_thread, registered = get_ident(), 0
+
+    def count(_owner: object, name: str, _registered: object) -> None:
+        nonlocal registered
+        registered += get_ident() == this_thread
+        if registered > MOST_REGISTRATIONS:
+            raise CannotTell(
+                f"config.json asks for more than {MOST_REGISTRATIONS:,} modules and parameters (at {name})"
+            )
+
+    hooks = (
+        module.register_module_module_registration_hook(count),
+        module.register_module_parameter_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _stored_by_parameter(model: "PreTrainedModel", stored: Collection[str]) -> Mapping[str, list[str]]:
+    """Which stored tensors transformers would load, unchanged, into which parameter: the renaming of its loader.
+
+    ``transformers.core_model_loading.convert_and_load_state_dict_in_model``.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    conversions = get_model_conversion_mapping(model)
+    renamings = [step for step in conversions if isinstance(step, WeightRenaming)]
+    converters = [step for step in conversions if isinstance(step, WeightConverter)]
+    parameters, prefix = model.state_dict(), model.base_model_prefix
+    loads: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(stored):
+        if INSIDE_A_LAYER.search(name):
+            continue
+        parameter, converter = rename_source_key(name, renamings, converters, prefix, parameters)
+        if parameter not in parameters and name in parameters:
+            parameter, converter = rename_source_key(name, [], [], prefix, parameters)
+        if parameter in parameters and converter is None:
+            loads[parameter].append(name)
+    return loads
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"

@@ -1,0 +1,110 @@
+"""What output heads and embeddings are called in checkpoint files. Knows only names; adding one takes a line."""
+
+import re
+from collections.abc import Collection, Mapping
+
+LM_HEAD = "lm_head.weight"
+"""Under any prefix, this name speaks for itself; the others of the table need one of their embeddings beside them."""
+
+HEADS: Mapping[str, tuple[str, ...]] = {
+    # output head on disk: the embeddings that stand in for it when it is tied and not stored
+    "lm_head.weight": (
+        "model.embed_tokens.weight",  # Llama, Mistral, Qwen, Gemma, Phi-3, Cohere, Granite, OLMo, DeepSeek, GLM, …
+        "embed_tokens.weight",  # the same, saved from the model without its head
+        "model.language_model.embed_tokens.weight",  # Qwen-VL, GLM-4V, Gemma 3 and 4, Llama 4
+        "language_model.embed_tokens.weight",
+        "transformer.wte.weight",  # GPT-2, GPT-J, CodeGen, Qwen 1, MPT
+        "wte.weight",  # GPT-2 as first published
+        "transformer.word_embeddings.weight",  # BLOOM, Falcon
+        "word_embeddings.weight",  # BLOOM as first published
+        "model.decoder.embed_tokens.weight",  # OPT, Whisper's decoder
+        "decoder.embed_tokens.weight",  # OPT as first published
+        "backbone.embeddings.weight",  # Mamba, Mamba 2
+        "backbone.embedding.weight",  # Mamba as state-spaces publishes it
+        "shared.weight",  # T5
+        "model.shared.weight",  # BART, Pegasus
+    ),
+    "language_model.lm_head.weight": (
+        "language_model.model.embed_tokens.weight",
+    ),  # LLaVA, Mistral 3, InternVL, PaliGemma
+    "text_model.lm_head.weight": ("text_model.model.embed_tokens.weight",),  # Emu3
+    "llm.lm_head.weight": ("llm.model.embed_tokens.weight",),  # MiniCPM-V
+    "thinker.lm_head.weight": ("thinker.model.embed_tokens.weight",),  # Qwen-Omni
+    "embed_out.weight": ("gpt_neox.embed_in.weight",),  # GPT-NeoX, Pythia
+    "output.weight": (
+        "model.tok_embeddings.weight",  # InternLM2
+        "tok_embeddings.weight",  # Mistral's and Meta's own files
+    ),
+    "language_model.output.weight": ("language_model.model.tok_embeddings.weight",),  # InternVL with InternLM2
+    "transformer.output_layer.weight": ("transformer.embedding.word_embeddings.weight",),  # ChatGLM 2 and 3, GLM-4
+    "head.weight": (
+        "embed.weight",  # DeepSeek V4
+        "rwkv.embeddings.weight",  # RWKV 4
+        "emb.weight",  # RWKV as its author publishes it
+    ),
+    "model.llm.unembed.weight": ("model.llm.embed.weight",),  # Inkling
+    "transformer.ff_out.weight": ("transformer.wte.weight",),  # OLMo 1 as first published
+    "model.transformer.ff_out.weight": ("model.transformer.wte.weight",),  # OLMo 1, LLaDA
+    "cls.predictions.decoder.weight": ("bert.embeddings.word_embeddings.weight",),  # BERT
+    "lm_head.decoder.weight": (
+        "roberta.embeddings.word_embeddings.weight",  # RoBERTa
+        "esm.embeddings.word_embeddings.weight",  # ESM
+    ),
+    "generator_lm_head.weight": ("electra.embeddings.word_embeddings.weight",),  # ELECTRA
+    "lm_loss.weight": ("transformer.word_embedding.weight",),  # XLNet
+    "pred_layer.proj.weight": ("transformer.embeddings.weight",),  # XLM, FlauBERT
+    "output_projection.weight": (
+        "biogpt.embed_tokens.weight",  # BioGPT
+        "model.decoder.embed_tokens.weight",  # TrOCR
+    ),
+    "proj_out.weight": ("model.decoder.embed_tokens.weight",),  # Whisper
+    "decoder.weight": ("model.embeddings.tok_embeddings.weight",),  # ModernBERT
+    "word_embeddings_for_head.weight": ("word_embeddings.weight",),  # Persimmon as first published
+}
+
+NEVER = re.compile(
+    r"(^|\.)(mtp|medusa\w*|v_head|score|shared_head|talker|code_predictor|codec\w*|depth_decoder|t2u_model"
+    r"|draft\w*|eagle\w*|speech\w*|audio\w*|vision\w*|visual|vq\w*)\."
+)
+"""Heads that are not the language model's: multi-token prediction, reward, drafting, audio, vision, codecs."""
+
+QUANTISED = re.compile(r"\.(qweight|qzeros|scales|biases|g_idx|SCB|weight_\w+|weight\.\w+|q_\w+|qdata)$")
+"""What quantised layers keep beside or instead of their weight: GPTQ, AWQ, FP8, NVFP4, bitsandbytes, MLX, EXL."""
+
+
+def heads_among(names: Collection[str]) -> list[str]:
+    """The names that are an output head by the table, ``lm_head`` first."""
+    lm_heads = [name for name in names if _is_lm_head(name)]
+    others = [
+        head
+        for head, embeddings in HEADS.items()
+        if head not in lm_heads and head in names and any(embedding in names for embedding in embeddings)
+    ]
+    return sorted(lm_heads, key=len) + others
+
+
+def embeddings_among(names: Collection[str]) -> list[str]:
+    """The names that are, by the table, an embedding which stands in for a tied head."""
+    return list(dict.fromkeys(name for embeddings in HEADS.values() for name in embeddings if name in names))
+
+
+def quantised_heads_among(names: Collection[str]) -> list[str]:
+    """The tensors by which an output head tells that it is stored quantised, such as ``lm_head.qweight``."""
+    return sorted(name for name in names if QUANTISED.search(name) and _is_head(QUANTISED.sub(".weight", name)))
+
+
+def scales_of(name: str, names: Collection[str]) -> list[str]:
+    """What is stored beside the weight ``name`` that says it is quantised."""
+    return sorted(other for other in names if QUANTISED.search(other) and QUANTISED.sub(".weight", other) == name)
+
+
+def bias_of(name: str) -> str:
+    return name.removesuffix("weight") + "bias"
+
+
+def _is_head(name: str) -> bool:
+    return name in HEADS or _is_lm_head(name)
+
+
+def _is_lm_head(name: str) -> bool:
+    return (name == LM_HEAD or name.endswith(f".{LM_HEAD}")) and not NEVER.search(name)

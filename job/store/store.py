@@ -1,6 +1,6 @@
 """The writing contract: what a folder and an S3 bucket both do. A key is a path with forward slashes below OUTPUT."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 
@@ -8,7 +8,9 @@ class Store(Protocol):
     """Where surveys are published. No key is ever visible before its whole content is there.
 
     Every method raises ConfigError where the store refuses what was set (wrong key, no bucket, read-only) and
-    TransientError where it fails in a way that may pass (unreachable, 5xx, disk full).
+    TransientError where it fails in a way that may pass (unreachable, 5xx, disk full). What ``chunks`` or ``header``
+    raise, an interrupt included, comes through unchanged and leaves nothing behind. ``chunks`` is pulled by one thread
+    at a time, which need not be the caller's.
     """
 
     def url(self, key: str) -> str:
@@ -24,7 +26,11 @@ class Store(Protocol):
         """Publish a small object, replacing what is there."""
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """Publish ``nbytes`` bytes, pulled from ``chunks`` as fast as they are stored, holding a few of them at a time."""
+        """Publish ``nbytes`` bytes, pulled from ``chunks`` as fast as they are stored, holding a few of them at a time.
+
+        Raises:
+            ValueError: ``chunks`` held more or fewer bytes than announced; nothing was published.
+        """
 
     def write_stream_header_last(
         self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
@@ -32,6 +38,9 @@ class Store(Protocol):
         """Publish a header of ``header_nbytes`` and then ``nbytes`` bytes of ``chunks``, asking for the header last.
 
         For a header that states the digest of what follows it.
+
+        Raises:
+            ValueError: ``chunks`` or ``header`` held more or fewer bytes than announced; nothing was published.
         """
 
     def keys(self, prefix: str) -> list[str]:
@@ -42,3 +51,42 @@ class Store(Protocol):
 
     def discard_unfinished(self, prefix: str) -> None:
         """Remove what killed runs left under ``prefix``: temporary files, multipart uploads."""
+
+
+def checked_key(key: str) -> str:
+    """The key, once it is certain that it lies below OUTPUT, in a bucket as in a folder.
+
+    Raises:
+        ValueError: a segment of it is empty, ``.`` or ``..``.
+    """
+    if any(segment in ("", ".", "..") for segment in key.split("/")):
+        raise ValueError(f"key {key!r}: empty, '.' or '..' between slashes, names were expected")
+    return key
+
+
+def exactly(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+    """The chunks as they are, as long as they hold ``nbytes`` bytes in all.
+
+    Raises:
+        ValueError: they hold more (before the first chunk too many is passed on) or fewer.
+    """
+    seen = 0
+    for chunk in chunks:
+        seen += len(chunk)
+        if seen > nbytes:
+            raise ValueError(f"the stream holds {seen:,} bytes or more, {nbytes:,} were announced")
+        yield chunk
+    if seen < nbytes:
+        raise ValueError(f"the stream ended after {seen:,} bytes, {nbytes:,} were announced")
+
+
+def asked(header: Callable[[], bytes], nbytes: int) -> bytes:
+    """The header, asked for now, as long as it is the ``nbytes`` bytes for which room was left.
+
+    Raises:
+        ValueError: it is longer or shorter.
+    """
+    content = header()
+    if len(content) != nbytes:
+        raise ValueError(f"the header has {len(content):,} bytes, {nbytes:,} were announced")
+    return content

@@ -1,0 +1,261 @@
+"""Publishes into an S3 bucket, with boto3; knows nothing of what is published. Endpoint, region and credentials are
+boto3's to find (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, profiles, roles, …)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import boto3
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from job.errors import ConfigError
+from job.store.s3_errors import survey_error
+from job.store.store import asked, checked_key, exactly
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1 << 20
+PART_NBYTES = 8 * MIB
+"""Size of a part, as boto3 has it: S3 takes no part below 5 MiB but the last."""
+MAX_PARTS = 10_000
+"""The most parts an upload can have (Amazon S3, "multipart upload limits")."""
+PARTS_IN_FLIGHT = 4
+"""Parts uploaded at once. A part is held in memory until the store has it, so this bounds the memory as well."""
+
+PATIENCE = Config(
+    # botocore's own retries, with pauses of at most 1, 2, 4, 8 and 16 s: half a minute of 5xx, SlowDown or refused
+    # connections is sat out, because failing costs reading the whole of W again. A server that accepts and never
+    # answers is given up after six minutes. A long read time-out, since some stores assemble a multipart upload
+    # without a sign of life.
+    retries={"mode": "standard", "total_max_attempts": 6},
+    connect_timeout=10,
+    read_timeout=60,
+    max_pool_connections=PARTS_IN_FLIGHT + 1,
+)
+
+
+class _Object(TypedDict):
+    Bucket: str
+    Key: str
+
+
+class _Checksums(TypedDict, total=False):
+    ChecksumAlgorithm: Literal["CRC32"]
+    ChecksumType: Literal["FULL_OBJECT"]
+
+
+def open_s3_store(url: str) -> S3Store:
+    """The store at ``s3://bucket/prefix``. Nothing is asked of it yet.
+
+    Raises:
+        ConfigError: the address, or something boto3 finds in its environment, cannot be one.
+    """
+    scheme, _, path = url.partition("://")
+    bucket, _, prefix = path.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ConfigError(f"OUTPUT: found {url!r}, s3://bucket/prefix was expected; correct it")
+    try:
+        client = boto3.Session().client("s3", config=PATIENCE)
+    except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
+        raise ConfigError(f"{url}: {error}; correct the AWS_… settings, or the profile they name") from error
+    return S3Store(client, bucket, f"{prefix.strip('/')}/".lstrip("/"))
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """A Store in ``bucket``, below ``prefix`` (empty, or ending in a slash)."""
+
+    client: S3Client
+    bucket: str
+    prefix: str
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self._key(key)}"
+
+    def check(self) -> None:
+        with self._refusals("list what is there", self.prefix):
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        # An upload that is begun and given up shows that writing is allowed, and is never visible to a reader.
+        key = f"{self.prefix}write-check"
+        with self._refusals("write", key):
+            upload = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
+
+    def read(self, key: str) -> bytes | None:
+        with self._refusals("read", self._key(key)):
+            try:
+                return self.client.get_object(**self._object(key))["Body"].read()
+            except self.client.exceptions.NoSuchKey:
+                return None
+
+    def write(self, key: str, content: bytes) -> None:
+        with self._refusals("write", self._key(key)):
+            self.client.put_object(**self._object(key), Body=content)
+
+    def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
+        """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this one waits for the end."""
+        part_nbytes = part_nbytes_of(nbytes)
+        config = TransferConfig(
+            multipart_threshold=part_nbytes,
+            multipart_chunksize=part_nbytes,
+            max_concurrency=PARTS_IN_FLIGHT,
+            # The other client, which boto3 takes by itself where it finds it, is not bound by what is set here.
+            preferred_transfer_client="classic",
+        )
+        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor does not take s3transfer's setting
+        stream = _ChunkStream(exactly(chunks, nbytes))
+        with self._refusals("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
+            extra = dict(self._checksums())
+            future = manager.upload(io.BufferedReader(stream), self.bucket, self._key(key), extra_args=extra)
+            # Left to itself, the submission thread of an upload that has failed or was interrupted pulls the stream
+            # to its end, for nothing.
+            stream.is_over = future.done
+            future.result()
+
+    def write_stream_header_last(
+        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
+    ) -> None:
+        """By a multipart upload whose first part, which begins with the header, is sent last; this thread pulls.
+
+        The transfer manager cannot do this: it sends parts in the order in which it reads them.
+        """
+        part_nbytes = max(part_nbytes_of(header_nbytes + nbytes), header_nbytes)
+        stream = io.BufferedReader(_ChunkStream(exactly(chunks, nbytes)))
+
+        def parts() -> Iterator[tuple[int, bytes]]:
+            first = stream.read(part_nbytes - header_nbytes)
+            numbers = count(2)
+            while part := stream.read(part_nbytes):
+                yield next(numbers), part
+            yield 1, asked(header, header_nbytes) + first
+
+        with self._refusals("write", self._key(key)):
+            if header_nbytes + nbytes > part_nbytes:
+                self._upload_in_parts(self._object(key), parts())
+            else:
+                body = stream.read()
+                self.client.put_object(**self._object(key), Body=asked(header, header_nbytes) + body)
+
+    def keys(self, prefix: str) -> list[str]:
+        found: list[str] = []
+        with self._refusals("list what is there", self.prefix + prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            for page in pages:
+                found += [item["Key"].removeprefix(self.prefix) for item in page.get("Contents", [])]
+        return sorted(found)
+
+    def delete(self, key: str) -> None:
+        with self._refusals("delete", self._key(key)):
+            self.client.delete_object(**self._object(key))
+
+    def discard_unfinished(self, prefix: str) -> None:
+        with self._refusals("discard unfinished uploads", self.prefix + prefix):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            # Listed to the end first: aborting while paging could move the pages.
+            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+                with suppress(self.client.exceptions.NoSuchUpload):  # somebody else did it, or finished it
+                    self.client.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+    def _key(self, key: str) -> str:
+        return self.prefix + checked_key(key)
+
+    def _object(self, key: str) -> _Object:
+        return {"Bucket": self.bucket, "Key": self._key(key)}
+
+    def _checksums(self) -> _Checksums:
+        """A CRC of each part and, made of them, one of the whole object, which every later download is checked with.
+
+        boto3's own default but for the second half; ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both off,
+        for stores that know neither.
+        """
+        # botocore-stubs do not know this setting.
+        if self.client.meta.config.request_checksum_calculation == "when_supported":  # type: ignore[attr-defined]
+            return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+        return {}
+
+    def _upload_in_parts(self, target: _Object, parts: Iterator[tuple[int, bytes]]) -> None:
+        """A multipart upload of numbered parts, sent in the order in which they come; aborted if anything is raised."""
+        checksums = self._checksums()
+        upload_id = self.client.create_multipart_upload(**target, **checksums)["UploadId"]
+        try:
+            sent: list[CompletedPartTypeDef] = []
+            with ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="s3-part") as pool:
+                running: set[Future[CompletedPartTypeDef]] = set()
+                for number, body in parts:
+                    running.add(pool.submit(self._upload_part, target, upload_id, number, body))
+                    if len(running) == PARTS_IN_FLIGHT:
+                        finished, running = wait(running, return_when=FIRST_COMPLETED)
+                        sent += [part.result() for part in finished]
+                sent += [part.result() for part in running]
+            sent.sort(key=lambda part: part["PartNumber"])
+            # The store refuses where a part it holds is not the one whose ETag and CRC it answered with.
+            self.client.complete_multipart_upload(**target, UploadId=upload_id, MultipartUpload={"Parts": sent})
+        except BaseException:
+            # An abort that fails must not hide why it was needed; discard_unfinished() finds what it leaves.
+            with suppress(BotoCoreError, ClientError):
+                self.client.abort_multipart_upload(**target, UploadId=upload_id)
+            raise
+
+    def _upload_part(self, target: _Object, upload_id: str, number: int, body: bytes) -> CompletedPartTypeDef:
+        answer = self.client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=body)
+        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
+        if "ChecksumCRC32" in answer:  # not where checksums are off, nor from a store that knows none
+            part["ChecksumCRC32"] = answer["ChecksumCRC32"]
+        return part
+
+    @contextmanager
+    def _refusals(self, action: str, key: str) -> Iterator[None]:
+        """Turn what boto3 raises into the errors of the contract."""
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise survey_error(error, f"s3://{self.bucket}/{key}: could not {action}") from error
+
+
+class _ChunkStream(io.RawIOBase):
+    """Chunks as a file that can be read once, from the beginning to the end, until nobody wants it any more."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+        self.is_over: Callable[[], bool] = lambda: False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill as much of ``buffer`` as the current chunk can; 0 at the end of the last one."""
+        while not self._rest:
+            if self.is_over():
+                raise BrokenPipeError("the upload is over; nothing more is pulled for it")
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        room = memoryview(buffer)
+        nbytes = min(len(room), len(self._rest))
+        room[:nbytes], self._rest = self._rest[:nbytes], self._rest[nbytes:]
+        return nbytes
+
+
+def part_nbytes_of(nbytes: int) -> int:
+    """The size of the parts of an object: ``PART_NBYTES``, or as many MiB as keep their number within ``MAX_PARTS``."""
+    return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)

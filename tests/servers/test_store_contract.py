@@ -1,0 +1,309 @@
+"""What every store promises, tested on a folder and on a real S3 server."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from job.errors import CorruptCheckpoint, Terminated, TransientError
+from job.store.folder import FolderStore
+from job.store.s3 import PART_NBYTES, open_s3_store
+from job.store.store import Store
+from tests.servers.seaweed import SeaweedServer
+
+MIB = 1 << 20
+SIZES = [0, 1, PART_NBYTES - 1, PART_NBYTES, PART_NBYTES + 1, 3 * PART_NBYTES, 3 * PART_NBYTES + 7]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store under test, its address, and a look at what it must not leave behind."""
+
+    store: Store
+    output: str
+    leftovers: Callable[[], list[str]]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        root = tmp_path / "surveys"
+        return Place(
+            FolderStore(root),
+            str(root),
+            lambda: [str(path) for path in root.rglob("*") if path.is_file() and path.name.endswith(".unfinished")],
+        )
+    bucket: str = request.getfixturevalue("s3_bucket")
+    server: SeaweedServer = request.getfixturevalue("s3_server")
+    output = f"s3://{bucket}/some/prefix"
+    return Place(open_s3_store(output), output, lambda: unfinished_uploads(server, bucket))
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place.store
+
+
+@pytest.fixture(params=["in order", "header last"])
+def write_stream(request: pytest.FixtureRequest, store: Store) -> Callable[[str, Iterator[bytes], int], None]:
+    """Both ways of publishing a stream, for what holds for both; the header of the second is empty."""
+    if request.param == "in order":
+        return store.write_stream
+    return lambda key, chunks, nbytes: store.write_stream_header_last(key, 0, lambda: b"", chunks, nbytes)
+
+
+def unfinished_uploads(server: SeaweedServer, bucket: str) -> list[str]:
+    return [upload["Key"] for upload in server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+def noise(nbytes: int) -> bytes:
+    return random.Random(nbytes).randbytes(nbytes)  # noqa: S311 (reproducible, not secret)
+
+
+def cut(content: bytes, chunk_nbytes: int = 3 * MIB + 5) -> Iterator[bytes]:
+    return (content[begin : begin + chunk_nbytes] for begin in range(0, len(content), chunk_nbytes))
+
+
+def test_a_small_object_is_read_back_and_replaced(store: Store) -> None:
+    store.write("org/name/manifest.json", b"one")
+    store.write("org/name/manifest.json", b"two, longer")
+    assert store.read("org/name/manifest.json") == b"two, longer"
+    store.write("org/name/manifest.json", b"")
+    assert store.read("org/name/manifest.json") == b""
+
+
+def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(store: Store) -> None:
+    assert store.read("org/none.json") is None
+    store.delete("org/none.json")
+    store.write("org/some.json", b"{}")
+    store.delete("org/some.json")
+    assert store.read("org/some.json") is None
+    assert store.keys("") == []
+
+
+@pytest.mark.parametrize("nbytes", SIZES)
+def test_a_stream_of_any_size_arrives_whole(place: Place, nbytes: int) -> None:
+    content = noise(nbytes)
+    place.store.write_stream("org/stream", cut(content), nbytes)
+    assert place.store.read("org/stream") == content
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("header_nbytes", [0, 200])
+@pytest.mark.parametrize("nbytes", [*SIZES, PART_NBYTES - 200, PART_NBYTES - 199])
+def test_the_header_is_asked_for_last_and_stands_first(place: Place, nbytes: int, header_nbytes: int) -> None:
+    content, seen = noise(nbytes), bytearray()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in cut(content):
+            yield chunk
+            seen.extend(chunk)
+
+    def header() -> bytes:
+        assert seen == content
+        return b"h" * header_nbytes
+
+    place.store.write_stream_header_last("org/stream", header_nbytes, header, chunks(), nbytes)
+    assert place.store.read("org/stream") == b"h" * header_nbytes + content
+    assert place.leftovers() == []
+
+
+def test_a_header_longer_than_a_part_arrives_whole(store: Store) -> None:
+    header, content = noise(PART_NBYTES + 3), noise(6 * MIB)
+    store.write_stream_header_last("org/stream", len(header), lambda: header, cut(content), len(content))
+    assert store.read("org/stream") == header + content
+
+
+def test_nothing_is_visible_until_the_last_byte_is_there(
+    store: Store, write_stream: Callable[[str, Iterator[bytes], int], None]
+) -> None:
+    content = noise(3 * PART_NBYTES)
+
+    def chunks() -> Iterator[bytes]:
+        yield from cut(content)
+        assert store.keys("") == []
+        assert store.read("org/stream") is None
+
+    write_stream("org/stream", chunks(), len(content))
+    assert store.keys("") == ["org/stream"]
+
+
+@pytest.mark.parametrize(
+    "cause", [CorruptCheckpoint("cut short"), TransientError("503"), KeyboardInterrupt(), Terminated()], ids=repr
+)
+@pytest.mark.parametrize("nbytes", [0, 5, 2 * PART_NBYTES + 1], ids=["at once", "early", "midway"])
+def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
+    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None], cause: BaseException, nbytes: int
+) -> None:
+    place.store.write("org/stream", b"old")
+
+    def chunks() -> Iterator[bytes]:
+        yield from cut(noise(nbytes))
+        raise cause
+
+    with pytest.raises(type(cause)) as caught:
+        write_stream("org/stream", chunks(), 4 * PART_NBYTES)
+    assert caught.value is cause
+    assert place.store.read("org/stream") == b"old"
+    assert place.store.keys("") == ["org/stream"]
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("nbytes", [5, 3 * PART_NBYTES], ids=["small", "large"])
+def test_what_the_header_raises_comes_through_and_leaves_nothing(place: Place, nbytes: int) -> None:
+    cause = KeyboardInterrupt()
+
+    def header() -> bytes:
+        raise cause
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        place.store.write_stream_header_last("org/stream", 10, header, cut(noise(nbytes)), nbytes)
+    assert caught.value is cause
+    assert place.store.keys("") == []
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("announced", [0, 9, 11, PART_NBYTES, 5 * PART_NBYTES])
+@pytest.mark.parametrize("nbytes", [10, 3 * PART_NBYTES])
+def test_more_or_fewer_bytes_than_announced_are_refused(
+    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None], nbytes: int, announced: int
+) -> None:
+    with pytest.raises(ValueError, match=f"{announced:,} were announced"):
+        write_stream("org/stream", cut(noise(nbytes)), announced)
+    assert place.store.keys("") == []
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("nbytes", [10, 3 * PART_NBYTES])
+def test_a_header_of_another_size_than_announced_is_refused(place: Place, nbytes: int) -> None:
+    with pytest.raises(ValueError, match="the header has 4 bytes, 5 were announced"):
+        place.store.write_stream_header_last("org/stream", 5, lambda: b"four", cut(noise(nbytes)), nbytes)
+    assert place.store.keys("") == []
+    assert place.leftovers() == []
+
+
+def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
+    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None]
+) -> None:
+    chunk, terminated = noise(MIB), Terminated()
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        raise terminated
+
+    def chunks() -> Iterator[bytes]:
+        pulled = 0
+        while True:
+            yield chunk
+            pulled += 1
+            if pulled == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated) as caught:
+            write_stream("org/stream", chunks(), 10**10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value is terminated
+    assert place.store.keys("") == []
+    assert place.leftovers() == []
+
+
+def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
+    keys = ["a/b/c.json", "a/b.json", "a/bb/d.json", "a b/ä+?.json", "index.html"]
+    for key in keys:
+        store.write(key, b"{}")
+    assert store.keys("") == sorted(keys)
+    assert store.keys("a/b") == ["a/b.json", "a/b/c.json", "a/bb/d.json"]
+    assert store.keys("a/b/") == ["a/b/c.json"]
+    assert store.keys("nothing/here") == []
+    assert store.read("a b/ä+?.json") == b"{}"
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/./b", "a/"])
+def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
+    attempts: list[Callable[[], object]] = [
+        lambda: store.write(key, b"x"),
+        lambda: store.read(key),
+        lambda: store.delete(key),
+        lambda: store.url(key),
+        lambda: store.write_stream(key, iter([b"x"]), 1),
+        lambda: store.write_stream_header_last(key, 0, lambda: b"", iter([b"x"]), 1),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ValueError, match="names were expected"):
+            attempt()
+    assert store.keys("") == []
+
+
+def test_a_check_of_a_good_store_leaves_nothing(place: Place) -> None:
+    place.store.check()
+    assert place.store.keys("") == []
+    assert place.leftovers() == []
+
+
+KILLED = """
+import sys, os, signal
+from job.store.{module} import {opener}
+store = {opener}({output!r})
+def chunks():
+    for _ in range(30):
+        yield bytes(1 << 20)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.write_stream_header_last({key!r}, 8, lambda: bytes(8), chunks(), 1 << 30)
+"""
+
+
+def run_python(place: Place, template: str, **values: object) -> "subprocess.CompletedProcess[str]":
+    """Run a script in a process of its own, with the store's module and address filled in."""
+    on_s3 = place.output.startswith("s3://")
+    script = template.format(
+        module="s3" if on_s3 else "folder",
+        opener="open_s3_store" if on_s3 else "FolderStore",
+        output=place.output,
+        **values,
+    ).replace(f"FolderStore({place.output!r})", f"FolderStore(__import__('pathlib').Path({place.output!r}))")
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_what_a_killed_run_left_is_discarded_under_its_prefix_alone(place: Place) -> None:
+    for key in ("org/mine/W.safetensors", "org/other/W.safetensors"):
+        assert run_python(place, KILLED, key=key).returncode == -signal.SIGKILL
+    assert len(place.leftovers()) == 2
+    assert place.store.keys("") == []
+    place.store.discard_unfinished("org/mine/")
+    assert [("other" in left) for left in place.leftovers()] == [True]
+    place.store.discard_unfinished("")
+    assert place.leftovers() == []
+    place.store.discard_unfinished("never/was")
+
+
+MEMORY = """
+from job.store.{module} import {opener}
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+store = {opener}({output!r})
+store.write("first", b"connects")
+before, nbytes = peak(), {mib} << 20
+chunks = (bytes(4 << 20) for _ in range({mib} // 4))
+if {header_last}:
+    store.write_stream_header_last("big", 8, lambda: bytes(8), chunks, nbytes)
+else:
+    store.write_stream("big", chunks, nbytes)
+print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("header_last", [False, True], ids=["in order", "header last"])
+def test_a_large_stream_takes_a_few_parts_of_memory(place: Place, header_last: bool) -> None:
+    done = run_python(place, MEMORY, mib=256, header_last=header_last)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100  # MiB: four parts in flight, one being filled, one held back, and what carries them

@@ -50,9 +50,10 @@ class BlackHoles:
     def unique_rows(self) -> int:
         return len(self.ids) - self.duplicate_rows
 
-    def members(self, hole: int) -> NDArray[np.int64]:
-        """(population,) int64: the row ids in a hole (counted from 1), ascending."""
-        return np.flatnonzero(self.ids == hole)
+    def members(self) -> list[NDArray[np.int64]]:
+        """The row ids in hole 1, 2, …, each (population,) int64, ascending."""
+        by_hole = np.argsort(self.ids, kind="stable")[len(self.ids) - self.n_tokens :]
+        return np.split(by_hole, np.cumsum(self.populations)[:-1]) if self.n_holes else []
 
 
 def number_holes(labels: Labels) -> BlackHoles:

@@ -33,23 +33,39 @@ def summarise(values: NDArray[np.float64]) -> Summary | None:
         )
 
 
-def population_statistics(holes: BlackHoles) -> dict[str, object]:
-    """How many rows the holes hold: the extremes, the middle, and ``distribution``, population → number of holes."""
+def describe_black_holes(holes: BlackHoles) -> dict[str, object]:
+    """How many holes and rows in them, the extremes and the middle of their populations, and ``distribution``:
+    population → number of holes that have it."""
     sizes, counts = np.unique(holes.populations, return_counts=True)
     summary = summarise(holes.populations.astype(np.float64))
     return {
+        **counts_of(holes),
+        "share_of_rows": holes.n_tokens / len(holes.ids),
         "largest": int(holes.populations[0]) if holes.n_holes else 0,
         "smallest": int(holes.populations[-1]) if holes.n_holes else 0,
-        "mean": summary.mean if summary else 0.0,
-        "median": summary.median if summary else 0.0,
+        "mean_population": summary.mean if summary else None,
+        "median_population": summary.median if summary else None,
         "distribution": {str(size): int(count) for size, count in zip(sizes[::-1], counts[::-1], strict=True)},
     }
 
 
-def centroid_statistics(mu: NDArray[np.float32]) -> dict[str, float]:
+def counts_of(holes: BlackHoles) -> dict[str, int]:
+    """The counts that are easily mixed up, by their names."""
+    return {
+        "unique_rows": holes.unique_rows,
+        "duplicate_rows": holes.duplicate_rows,
+        "black_holes": holes.n_holes,
+        "black_hole_tokens": holes.n_tokens,
+    }
+
+
+def describe_norms(norms: NDArray[np.float64]) -> dict[str, float] | None:
+    """(n,) float64 → the fields of their Summary; None for no norms at all."""
+    summary = summarise(norms)
+    return asdict(summary) if summary else None
+
+
+def describe_centroid(mu: NDArray[np.float32]) -> dict[str, float]:
     """The norm of mu, and the mean and spread of its components."""
     values = mu.astype(np.float64)
-    summary = summarise(values)
-    if summary is None:
-        return {}
-    return {"norm": float(np.sqrt(np.square(values).sum())), **asdict(summary)}
+    return {"norm": float(np.sqrt(np.square(values).sum())), **(describe_norms(values) or {})}

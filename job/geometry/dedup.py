@@ -1,0 +1,40 @@
+"""Two methods to find black holes, with one result: by digests, streaming; and by torch.unique, with W in memory."""
+
+from typing import Literal
+
+import numpy as np
+
+from job.geometry.black_holes import (
+    BlackHoles,
+    RowReader,
+    group_by_digest,
+    group_by_torch_unique,
+    group_by_value_digest,
+    group_by_value_torch_unique,
+    number_holes,
+)
+from job.geometry.measure import Measurement
+
+Dedup = Literal["byte-hash", "torch-unique"]
+
+
+def find_black_holes(
+    measurement: Measurement, read_rows: RowReader, row_nbytes: int, dedup: Dedup
+) -> tuple[BlackHoles, BlackHoles]:
+    """The black holes of the measured rows by their bytes, and for comparison by their values (−0 = +0, NaN ≠ NaN).
+
+    The two differ only where there is a −0 or a NaN.
+    """
+    if dedup == "torch-unique":
+        rows = read_rows(np.arange(len(measurement.digests)))
+        holes = number_holes(group_by_torch_unique(rows))
+        if not measurement.values_may_disagree:
+            return holes, holes
+        return holes, number_holes(group_by_value_torch_unique(rows, measurement.dtype, measurement.has_nan))
+    holes = number_holes(group_by_digest(measurement.digests, read_rows, row_nbytes))
+    if not measurement.values_may_disagree:
+        return holes, holes
+    by_value = group_by_value_digest(
+        measurement.value_digests, measurement.has_nan, read_rows, row_nbytes, measurement.dtype
+    )
+    return holes, number_holes(by_value)

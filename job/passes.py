@@ -1,0 +1,152 @@
+"""The two passes over W's rows: as they arrive, measured and published in one go; and again from the disk."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job import __version__
+from job.checkpoints.ranges import stream_range
+from job.geometry.black_holes import BlackHoles
+from job.geometry.measure import Measurement
+from job.geometry.rows import centred, row_blocks, row_norms
+from job.scratch import RowFile, scratch_copy
+from job.store.artifacts import Artifact, publish_safetensors
+from job.store.safetensors_file import StoredTensor, header
+from job.subject import Subject
+
+CHUNK_NBYTES: Final = 8 << 20
+"""A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
+BLOCK_NBYTES: Final = 1 << 20
+"""A block's worth of rows: small enough that its float64 form (up to 4 times the bytes) stays near the caches."""
+
+
+def w_tensor(subject: Subject) -> StoredTensor:
+    location = subject.unembedding.location
+    return StoredTensor("W", location.dtype, location.shape)
+
+
+def metadata(subject: Subject, w_sha256: str) -> dict[str, str]:
+    """What every safetensors file says of its origin."""
+    return {
+        "model": subject.checkpoint.repo_id,
+        "commit": subject.checkpoint.commit,
+        "tensor": subject.unembedding.name,
+        "w_sha256": w_sha256,
+        "version": __version__,
+    }
+
+
+def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile]:
+    """Read W from the checkpoint once: the store pulls it through the measurements, and a copy stays on disk.
+
+    Returns the measurement, and W's rows for reading again: the copy, or the checkpoint's own file if it is local.
+    """
+    location = subject.unembedding.location
+    n_rows, hidden_size = location.shape
+    row_nbytes = location.nbytes // n_rows
+    measurement = Measurement(n_rows, hidden_size, location.dtype)
+    local = subject.checkpoint.local_paths.get(location.file)
+    rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
+    chunks = stream_range(
+        partial(subject.checkpoint.fetch, location.file),
+        location.begin,
+        location.end,
+        chunk_nbytes=CHUNK_NBYTES,
+        connections=subject.settings.connections,
+    )
+    chunks = subject.follow(chunks, location.nbytes, str(subject.ref), "W")
+
+    def measured() -> Iterator[bytes]:
+        with ExitStack() as stack:
+            keep = None if local else stack.enter_context(scratch_copy(rows))
+            for block in row_blocks(chunks, row_nbytes, BLOCK_NBYTES):
+                measurement.add(block)
+                content = block.tobytes()
+                if keep:
+                    keep(content)
+                yield content
+
+    if publish:
+        subject.store.write_stream_header_last(
+            subject.key("W.safetensors"),
+            # The digest is 64 characters whatever it is, so the header's length is known before the digest is.
+            len(header([w_tensor(subject)], metadata(subject, "0" * 64))),
+            lambda: header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest())),
+            measured(),
+            location.nbytes,
+        )
+    else:
+        for _ in measured():
+            pass
+    return measurement, rows
+
+
+def publish_small_tensors(
+    subject: Subject, measurement: Measurement, rows: RowFile, holes: BlackHoles, missing: frozenset[str]
+) -> dict[str, Artifact]:
+    """Publish mu and the black-hole tensors, as far as they are missing; returns what was published, by name."""
+    origin = metadata(subject, measurement.sha256.hexdigest())
+    n_rows, hidden_size = subject.unembedding.location.shape
+    # 0 stands for "in no hole", so that 255 holes are what one byte can number.
+    id_dtype, ids = ("U8", holes.ids.astype(np.uint8)) if holes.n_holes <= 255 else ("I32", holes.ids)
+    files: dict[str, dict[StoredTensor, Iterable[bytes]]] = {
+        "mu": {StoredTensor("mu", "F32", (hidden_size,)): [measurement.mu.tobytes()]},
+        "black_holes": {
+            StoredTensor("black_hole_mask", "BOOL", (n_rows,)): [(holes.ids > 0).tobytes()],
+            StoredTensor("black_hole_id", id_dtype, (n_rows,)): [ids.tobytes()],
+            StoredTensor("black_hole_centroids", w_tensor(subject).dtype, (holes.n_holes, hidden_size)): (
+                block.tobytes() for block in rows.read_blocks(holes.first_members, BLOCK_NBYTES)
+            ),
+        },
+    }
+    return {
+        name: publish_safetensors(subject.store, subject.key(f"{name}.safetensors"), tensors, origin)
+        for name, tensors in files.items()
+        if name in missing
+    }
+
+
+def second_pass(
+    subject: Subject, measurement: Measurement, rows: RowFile, *, publish: bool
+) -> tuple[NDArray[np.float64], dict[str, Artifact]]:
+    """Read W from disk: centre its rows, and finish the digest of W's file, which starts with the digest of W.
+
+    Returns γ′'s row norms, (n_rows,) float64, and what W.safetensors is and, if asked for, gamma_centered.safetensors.
+    """
+    location = subject.unembedding.location
+    head = header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest()))
+    w_file = hashlib.sha256(head)
+    gamma = StoredTensor("gamma_centered", "F32", location.shape)
+    mu = measurement.mu
+    norms = np.empty(rows.n_rows, np.float64)
+
+    def centred_rows() -> Iterator[bytes]:
+        first = 0
+        for block in rows.blocks(BLOCK_NBYTES):
+            w_file.update(block.reshape(-1).data)
+            gamma_block = centred(block, location.dtype, mu)
+            with np.errstate(invalid="ignore", over="ignore"):
+                norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
+            first += len(block)
+            yield gamma_block.tobytes()
+
+    chunks = subject.follow(centred_rows(), gamma.nbytes, str(subject.ref), "gamma_centered")
+    artifacts = {}
+    if publish:
+        origin = metadata(subject, measurement.sha256.hexdigest())
+        artifacts["gamma_centered"] = publish_safetensors(
+            subject.store, subject.key("gamma_centered.safetensors"), {gamma: chunks}, origin
+        )
+    else:
+        for _ in chunks:
+            pass
+    if subject.checkpoint.local_paths:
+        # A folder's files are checked against what they were when they were pinned whenever bytes are fetched.
+        subject.checkpoint.fetch(location.file, location.begin, location.begin + 1)
+    artifacts["W"] = Artifact(subject.key("W.safetensors"), len(head) + location.nbytes, w_file.hexdigest())
+    return norms, artifacts

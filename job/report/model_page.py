@@ -1,0 +1,45 @@
+"""The page of one model, ``report.md``: the manifest made readable. It knows nothing that the manifest does not."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import jinja2
+
+from job.report.text import shown
+from job.store.manifest import Manifest, to_json
+
+_MOST_HOLES: Final = 100
+_MOST_TOKENS: Final = 50
+"""What a person still scrolls through; the manifest has them all."""
+
+_MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"} | {"\n": " ", "\r": " "})
+
+
+def _plain(text: str) -> str:
+    """Text that stays text in Markdown, in a table too."""
+    return shown(text).translate(_MARKDOWN)
+
+
+def _token(text: str | None) -> str:
+    return "—" if text is None else f'"{_plain(text)}"'
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.6g}"
+
+
+def model_page(manifest: Manifest) -> str:
+    """The page as Markdown. Every text from a checkpoint is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.ChainableUndefined,
+        autoescape=False,  # noqa: S701 - Markdown, not HTML; texts go through |plain and |token
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
+    return environment.get_template("model.md.j2").render(
+        m=json.loads(to_json(manifest)), most_holes=_MOST_HOLES, most_tokens=_MOST_TOKENS
+    )

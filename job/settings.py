@@ -1,0 +1,199 @@
+"""Every setting, read once from the environment and the command line, validated, frozen. Nothing else reads either.
+
+(Libraries read variables of their own: boto3 the ``AWS_…`` family, huggingface_hub its cached token.)
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import click
+
+from job import __version__
+from job.errors import ConfigError
+from job.geometry.dedup import Dedup
+from job.models.lists import parse_line, read_list, unique
+from job.models.references import EXPECTED, ModelRef
+
+TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
+"""What can be published, in the order in which it is."""
+
+
+LogFormat = Literal["text", "json"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do."""
+
+    models: tuple[ModelRef, ...]
+    output: str
+    """``s3://bucket/prefix`` or a folder."""
+    tensors: frozenset[str]
+    """Those of TENSORS to publish."""
+    dedup: Dedup
+    show_tokens: int
+    """How many tokens of each hole to print on the terminal."""
+    log_format: LogFormat
+    scratch: Path
+    """Where a copy of W may lie while a model is surveyed."""
+    connections: int
+    """Ranges of one file in flight at once."""
+    read_timeout: float
+    """Seconds without a byte after which a connection is given up."""
+    hf_endpoint: str | None
+    hf_token: str | None = field(repr=False)
+
+
+_HELP: Final = f"""Survey the unembedding matrices of language models.
+
+For each model, stream only its unembedding matrix W, measure it, and publish W, its centroid mu, the centred rows
+gamma_centered and the black holes (rows that are bit-for-bit identical) with a manifest and a report.
+
+MODELS are references: {EXPECTED.removeprefix("expected ")}. Models already published are skipped.
+
+Every option can be given in the environment under the name shown. In the environment alone:
+
+\b
+  MODELS    references separated by spaces, commas or new lines
+  HF_TOKEN  for gated models
+  AWS_...   boto3's own: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+            AWS_REGION, AWS_ENDPOINT_URL, ...
+
+\b
+Exit status:
+  0    every model is published
+  65   a model can never succeed
+  75   something failed that a retry may mend
+  78   a setting is wrong, or the store refuses it
+  143  terminated; what is finished stays finished
+"""
+
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function], _Function]:
+    """An option ``--some-name`` that is also the environment variable ``SOME_NAME``."""
+    variable = name.upper().replace("-", "_")
+    return click.option(f"--{name}", envvar=variable, show_envvar=True, help=help_text, **attributes)
+
+
+@click.command(
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
+)
+@click.argument("models", nargs=-1)
+@_option(
+    "models-file",
+    "A list of models: YAML (each a reference, or model with revision and tensor) or text, a reference a line.",
+    type=click.Path(path_type=Path),
+)
+@_option("output", "A folder, or s3://bucket/prefix.", default="./surveys")
+@_option("tensors", "Which of these to publish, separated by commas.", default=",".join(TENSORS))
+@_option(
+    "dedup",
+    "How black holes are found: streaming, or by torch.unique with several copies of W in memory. Same result.",
+    type=click.Choice(get_args(Dedup)),
+    default="byte-hash",
+)
+@_option("show-tokens", "Print this many tokens of each black hole.", type=click.IntRange(min=0), default=0)
+@_option("log-format", "Log lines for people or for machines.", type=click.Choice(get_args(LogFormat)), default="text")
+@_option(
+    "scratch",
+    "Where a copy of W may lie while a model is surveyed.",
+    type=click.Path(path_type=Path, file_okay=False, exists=True, writable=True),
+    default=tempfile.gettempdir,
+    show_default="the system's temporary folder",
+)
+@_option("connections", "Ranges in flight at once; each holds 8 MiB.", type=click.IntRange(1, 32), default=4)
+@_option(
+    "read-timeout",
+    "Seconds without a byte after which a connection is given up and tried again.",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+)
+@_option("hf-endpoint", "Another Hub than https://huggingface.co.", default=None)
+@click.version_option(__version__, message="black-hole survey %(version)s")
+def _command(
+    models: tuple[str, ...],
+    models_file: Path | None,
+    output: str,
+    tensors: str,
+    dedup: Dedup,
+    show_tokens: int,
+    log_format: LogFormat,
+    scratch: Path,
+    connections: int,
+    read_timeout: float,
+    hf_endpoint: str | None,
+) -> Settings:
+    return Settings(
+        models=_models(models, models_file),
+        output=_output(output),
+        tensors=_tensors(tensors),
+        dedup=dedup,
+        show_tokens=show_tokens,
+        log_format=log_format,
+        scratch=scratch,
+        connections=connections,
+        read_timeout=read_timeout,
+        hf_endpoint=_endpoint(hf_endpoint),
+        # A secret has no option: a command line is visible to every process of the machine.
+        hf_token=os.environ.get("HF_TOKEN") or None,
+    )
+
+
+def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[ModelRef, ...]:
+    """The models typed, or else those of MODELS and MODELS_FILE together."""
+    if typed:
+        models = [model for argument in typed for model in parse_line(argument, "argument")]
+    else:
+        models = parse_line(os.environ.get("MODELS", ""), "MODELS")
+        if models_file:
+            models += read_list(models_file)
+    if not models:
+        raise ConfigError(
+            "settings: no models were given; name some as arguments, in MODELS or in a file with MODELS_FILE "
+            "(python entrypoint.py --help tells how)"
+        )
+    return tuple(unique(models))
+
+
+def _output(text: str) -> str:
+    if "://" in text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", text):
+        raise ConfigError(f"OUTPUT: {text!r} was found, a folder or s3://bucket/prefix was expected; correct it")
+    return text
+
+
+def _tensors(text: str) -> frozenset[str]:
+    names = text.replace(",", " ").split()
+    if not names or not set(names) <= set(TENSORS):
+        raise ConfigError(f"TENSORS: {text!r} was found, one or more of {', '.join(TENSORS)} were expected; correct it")
+    return frozenset(names)
+
+
+def _endpoint(url: str | None) -> str | None:
+    if url and not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", url):
+        raise ConfigError(f"HF_ENDPOINT: {url!r} was found, http(s)://host was expected; correct it")
+    return url.rstrip("/") if url else None
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings of this run.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        SystemExit: help or the version was asked for, and printed.
+    """
+    try:
+        settings = _command.main(list(arguments), prog_name="entrypoint.py", standalone_mode=False)
+    except click.ClickException as error:
+        raise ConfigError(f"settings: {error.format_message()}") from error
+    if not isinstance(settings, Settings):
+        raise SystemExit(0)
+    return settings

@@ -1,0 +1,178 @@
+"""THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.folder import open_folder
+from job.checkpoints.hub import open_hub
+from job.checkpoints.s3 import open_s3
+from job.checkpoints.unembedding import find_unembedding
+from job.clock import Clock
+from job.errors import SurveyError
+from job.findings import describe, describe_statistics, list_black_holes
+from job.geometry.dedup import find_black_holes
+from job.models.references import ModelRef
+from job.outcome import Outcome, Status
+from job.passes import first_pass, publish_small_tensors, second_pass
+from job.report.model_page import model_page
+from job.report.progress import Follow
+from job.scratch import scratch_folder
+from job.settings import Settings
+from job.store.artifacts import publish_bytes
+from job.store.folder import FolderStore
+from job.store.manifest import find_published, manifest_key, mend_latest, publish_manifest
+from job.store.s3 import open_s3_store
+from job.store.store import Store
+from job.subject import Subject
+from job.tokens.tokenizer import FILES, TokenizerUnusable, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+MEASURED: Final = ("w_sha256", "statistics", "black_holes", "artifacts")
+"""The fields of a manifest that follow from W's bytes, and so hold for every commit that has them."""
+
+TOKENIZER_FILE_LIMIT: Final = 256 << 20
+"""Bytes; the largest tokenizer files today have about 40 MB."""
+
+
+def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
+    """Survey every model in turn; one that fails does not keep the others from being surveyed.
+
+    Raises:
+        ConfigError, TransientError: the store cannot be written to; no model was touched.
+    """
+    store = (
+        open_s3_store(settings.output) if settings.output.startswith("s3://") else FolderStore(Path(settings.output))
+    )
+    store.check()
+    for number, ref in enumerate(settings.models, 1):
+        extra = {"model": str(ref)}
+        logger.info("%s: model %d of %d", ref, number, len(settings.models), extra=extra)
+        clock = Clock()
+        try:
+            outcome = survey_model(ref, settings, store, follow, clock)
+        except SurveyError as error:
+            outcome = Outcome(ref, "failed", clock.total, error=error)
+            logger.error("%s: %s: %s", ref, type(error).__name__, error, extra=extra)
+        else:
+            logger.info("%s: %s in %.1f s", ref, outcome.status, outcome.seconds, extra=extra)
+        yield outcome
+
+
+def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow, clock: Clock) -> Outcome:
+    """Pin the model, find W, stream it through the measurements into the store, and last of all say what was learnt.
+
+    Raises:
+        SurveyError: the model cannot be surveyed. Nothing that was published of it counts without its manifest.
+    """
+    with scratch_folder(settings.scratch) as scratch:
+        with clock.stage("find"):
+            checkpoint, fetched = metered(open_checkpoint(ref, settings))
+            unembedding = find_unembedding(checkpoint, ref.tensor)
+            subject = Subject(ref, checkpoint, unembedding, settings, store, follow, clock, scratch)
+            published = find_published(store, checkpoint.repo_id, checkpoint.commit, subject.identity)
+        subject.log("find", "W is %s in %s: %s", unembedding.name, unembedding.location.file, unembedding.reason)
+
+        known = published.same_content
+        missing = settings.tensors.difference(known["artifacts"] if known else ())
+        if known and not missing and known is published.same_commit:
+            mend_latest(store, known)
+            return Outcome(ref, "already published", clock.total, fetched(), known)
+        if published.same_commit and known is not published.same_commit:
+            # It speaks of another tensor of this commit, and its artifacts are about to be replaced.
+            store.delete(manifest_key(checkpoint.repo_id, checkpoint.commit))
+        store.discard_unfinished(subject.key(""))
+
+        if known and not missing:
+            measured = {field: known[field] for field in MEASURED}
+        else:
+            measured = measure(subject, missing)
+            measured["artifacts"] |= known["artifacts"] if known else {}
+        with clock.stage("name tokens"):
+            tokenizer = name_tokens(subject, measured["black_holes"])
+        manifest = describe(subject, measured, tokenizer, fetched())
+        page = publish_bytes(store, subject.key("report.md"), model_page(manifest).encode())
+        manifest["artifacts"] |= {"report": asdict(page)}
+        publish_manifest(store, manifest)
+    status: Status = "surveyed" if missing else "same content"
+    return Outcome(ref, status, clock.total, fetched(), manifest)
+
+
+def open_checkpoint(ref: ModelRef, settings: Settings) -> Checkpoint:
+    """Pin the checkpoint that a reference stands for."""
+    match ref.source:
+        case "folder":
+            return open_folder(ref.path)
+        case "s3":
+            return open_s3(ref.location)
+        case "hub":
+            return open_hub(
+                ref.location,
+                ref.revision,
+                endpoint=settings.hf_endpoint,
+                token=settings.hf_token,
+                read_timeout=settings.read_timeout,
+            )
+
+
+def metered(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:
+    """The same checkpoint, and a function that tells how many bytes were fetched from it so far."""
+    lock, total = Lock(), 0
+
+    def fetch(file: str, begin: int, end: int) -> bytes:
+        nonlocal total
+        content = checkpoint.fetch(file, begin, end)
+        with lock:
+            total += len(content)
+        return content
+
+    return replace(checkpoint, fetch=fetch), lambda: total
+
+
+def measure(subject: Subject, missing: frozenset[str]) -> dict[str, Any]:
+    """Measure W and publish its ``missing`` tensors; returns what follows from W's bytes, as fields of the manifest."""
+    clock = subject.clock
+    with clock.stage("stream W"):
+        measurement, rows = first_pass(subject, publish="W" in missing)
+    with clock.stage("find black holes"):
+        holes, by_value = find_black_holes(measurement, rows.read, rows.row_nbytes, subject.settings.dedup)
+    subject.log("find black holes", "%d holes hold %d of %d rows", holes.n_holes, holes.n_tokens, rows.n_rows)
+    with clock.stage("publish small tensors"):
+        artifacts = publish_small_tensors(subject, measurement, rows, holes, missing)
+    with clock.stage("centre"):
+        gamma_norms, large = second_pass(subject, measurement, rows, publish="gamma_centered" in missing)
+    return {
+        "w_sha256": measurement.sha256.hexdigest(),
+        "statistics": describe_statistics(measurement, holes, by_value, gamma_norms),
+        "black_holes": list_black_holes(measurement, holes),
+        "artifacts": {name: asdict(artifact) for name, artifact in (artifacts | large).items() if name in missing},
+    }
+
+
+def name_tokens(subject: Subject, black_holes: list[dict[str, Any]]) -> dict[str, object]:
+    """Add to each hole's rows what they stand for; returns what is to be said of the tokenizer."""
+    checkpoint = subject.checkpoint
+    files = {name: checkpoint.files[name].content_id for name in FILES if name in checkpoint.files}
+    if not files.keys() - {"config.json"}:
+        return {"files": {}, "unusable": "the checkpoint has no tokenizer"}
+    for name in files:
+        (subject.scratch / name).write_bytes(checkpoint.read(name, TOKENIZER_FILE_LIMIT))
+    try:
+        tokenizer = load_tokenizer(subject.scratch)
+    except TokenizerUnusable as error:
+        subject.log("tokens", "rows are not decoded: %s", error)
+        return {"files": files, "unusable": str(error)}
+    for hole in black_holes:
+        hole["tokens"] = tokenizer.tokens(token["id"] for token in hole["tokens"])
+    n_rows = subject.unembedding.location.shape[0]
+    return {
+        "files": files,
+        "kind": tokenizer.kind,
+        "n_tokens": tokenizer.n_tokens,
+        "rows_beyond": max(0, n_rows - tokenizer.n_tokens),
+    }

@@ -1,0 +1,98 @@
+"""Settings: where each comes from, what wins, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from job.errors import ConfigError
+from job.settings import TENSORS, read_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELS", "MODELS_FILE", "OUTPUT", "TENSORS", "DEDUP", "HF_TOKEN", "HF_ENDPOINT", "SCRATCH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def names(arguments: list[str]) -> list[str]:
+    return [str(model) for model in read_settings(arguments).models]
+
+
+def test_defaults_publish_everything_to_a_folder_nearby() -> None:
+    settings = read_settings(["a/b"])
+    assert (settings.output, settings.tensors, settings.dedup) == ("./surveys", frozenset(TENSORS), "byte-hash")
+
+
+def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment = {
+        "MODELS": "a/b,c/d@v1",
+        "OUTPUT": "s3://bucket/surveys",
+        "TENSORS": "mu black_holes",
+        "DEDUP": "torch-unique",
+        "SHOW_TOKENS": "20",
+        "LOG_FORMAT": "json",
+        "SCRATCH": str(tmp_path),
+        "CONNECTIONS": "7",
+        "READ_TIMEOUT": "2.5",
+        "HF_ENDPOINT": "http://127.0.0.1:8000/",
+        "HF_TOKEN": "hf_secret",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings([])
+    assert [str(model) for model in settings.models] == ["a/b", "c/d@v1"]
+    assert settings.output == "s3://bucket/surveys"
+    assert settings.tensors == {"mu", "black_holes"}
+    assert (settings.dedup, settings.show_tokens, settings.log_format) == ("torch-unique", 20, "json")
+    assert (settings.scratch, settings.connections, settings.read_timeout) == (tmp_path, 7, 2.5)
+    assert (settings.hf_endpoint, settings.hf_token) == ("http://127.0.0.1:8000", "hf_secret")
+
+
+def test_what_is_typed_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS", "from/environment")
+    monkeypatch.setenv("DEDUP", "torch-unique")
+    settings = read_settings(["typed/model", "--dedup", "byte-hash"])
+    assert ([str(model) for model in settings.models], settings.dedup) == (["typed/model"], "byte-hash")
+
+
+def test_models_and_models_file_add_up_and_each_model_counts_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("c/d\na/b\n")
+    monkeypatch.setenv("MODELS", "a/b")
+    monkeypatch.setenv("MODELS_FILE", str(tmp_path / "list.txt"))
+    assert names([]) == ["a/b", "c/d"]
+
+
+def test_the_token_is_not_printed_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert "hf_secret" not in repr(read_settings(["a/b"]))
+
+
+WRONG = {
+    "no-models": ([], "no models were given"),
+    "bad-model": (["gpt2"], "'gpt2' is not a model reference"),
+    "bad-output": (["a/b", "--output", "gs://bucket"], "OUTPUT: 'gs://bucket' was found"),
+    "bad-tensor": (["a/b", "--tensors", "W,gamma"], "TENSORS: 'W,gamma' was found"),
+    "no-tensor": (["a/b", "--tensors", ","], "TENSORS"),
+    "bad-dedup": (["a/b", "--dedup", "sort"], "'--dedup'.*'sort'"),
+    "bad-number": (["a/b", "--connections", "0"], "connections"),
+    "bad-scratch": (["a/b", "--scratch", "/does/not/exist"], "/does/not/exist"),
+    "bad-endpoint": (["a/b", "--hf-endpoint", "hub.local"], "HF_ENDPOINT: 'hub.local'"),
+    "unknown-option": (["a/b", "--model", "x"], "--model"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_is_a_config_error_that_names_it(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_settings(arguments)
+
+
+def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        read_settings(["--help"])
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    for variable in ("MODELS", "MODELS_FILE", "OUTPUT", "TENSORS", "DEDUP", "SHOW_TOKENS", "LOG_FORMAT", "HF_TOKEN"):
+        assert variable in printed

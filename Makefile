@@ -3,6 +3,8 @@
 PY := .venv/bin/python
 # What to survey was said neither on the command line nor in the environment: the examples, which need no network.
 EMBEDDED := $(if $(MODELS)$(MODELS_FILE)$(ARGS),,yes)
+# The libraries' own progress bars and advice would tear the one line it prints for each model.
+PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 
 .PHONY: help run test lint lock clean
 
@@ -20,12 +22,12 @@ help: ## this list
 
 run:
 	@sh requirements/install.sh .venv run $(if $(EMBEDDED),examples)
-	@$(if $(EMBEDDED),$(PY) examples/prepare.py)
+	@$(if $(EMBEDDED),$(PREPARE))
 	@$(if $(EMBEDDED),MODELS_FILE=examples/models.yaml) $(PY) entrypoint.py $(ARGS)
 
 test:
 	@sh requirements/install.sh .venv run examples dev
-	@$(PY) examples/prepare.py
+	@$(PREPARE)
 	@$(PY) -m pytest -q -n logical --maxprocesses 8 $(ARGS)
 
 lint:

@@ -179,7 +179,9 @@ class _RemoteFiles:
         except httpx2.RequestError as error:
             raise network_failure(error, where) from error
         except (httpx2.InvalidURL, ValueError) as error:
-            raise UnsupportedCheckpoint(f"{where}: it leads to what is not an address; use another server") from error
+            raise UnsupportedCheckpoint(
+                f"{where}: it leads to {error}, an address was expected; use another server"
+            ) from error
         if found.size not in (None, size) or found.commit_hash not in (None, self._commit):
             raise CorruptCheckpoint(
                 f"{where}: {found.size} bytes of {found.commit_hash}, {size} bytes of {self._commit} were listed; "

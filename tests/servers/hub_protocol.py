@@ -132,6 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub.log.append(request)
         hub.closing.wait(hub.latency)
         fault = hub.fault_for(request)
+        if fault is not None and fault.ending == "silent":
+            hub.closing.wait()
+            self.close_connection = True
+            return
         if fault is not None and fault.status is not None:
             answer = Answer(fault.status, body=b"a fault on demand")
         elif self.server.role == "cdn":

@@ -36,8 +36,8 @@ class Fault:
     """Answered instead, with ``headers``."""
     headers: dict[str, str] = field(default_factory=dict)
     """Sent in place of those of the same name."""
-    ending: Literal["whole", "cut", "reset", "stall"] = "whole"
-    """How the body ends after ``nbytes`` bytes."""
+    ending: Literal["whole", "cut", "reset", "stall", "silent"] = "whole"
+    """How the body ends after ``nbytes`` bytes; silent: not even a status comes."""
     nbytes: int = 0
     ranges: Literal["honoured", "ignored", "with status 200", "shifted", "of another size"] = "honoured"
 

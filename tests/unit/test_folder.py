@@ -1,0 +1,186 @@
+"""Checkpoints in folders: what belongs to them, what pins them, and what is refused."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.checkpoints.folder import open_folder
+from job.errors import CorruptCheckpoint, ModelUnavailable
+
+HEADER = json.dumps({"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+
+
+def safetensors(header: bytes = HEADER, content: bytes = b"\1\2\3\4") -> bytes:
+    return len(header).to_bytes(8, "little") + header + content
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny-model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model.safetensors").write_bytes(safetensors())
+    (folder / "sub" / "notes.txt").write_bytes(b"notes")
+    return folder
+
+
+def test_a_folder_is_a_checkpoint_of_its_visible_files(folder: Path) -> None:
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_bytes(b"hidden")
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "x.metadata").write_bytes(b"hidden")
+    checkpoint = open_folder(folder)
+    assert set(checkpoint.files) == {"config.json", "model.safetensors", "sub/notes.txt"}
+    assert checkpoint.repo_id == "local/tiny-model"
+    assert checkpoint.revision is None
+    assert checkpoint.nbytes == sum(path.stat().st_size for path in checkpoint.local_paths.values())
+    assert checkpoint.local_paths["sub/notes.txt"].read_bytes() == b"notes"
+
+
+def test_a_path_relative_to_the_working_directory_names_the_same_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert open_folder(Path()).repo_id == "local/tiny-model"
+    assert open_folder(Path("../tiny-model/")).commit == open_folder(folder).commit
+
+
+def test_an_unchanged_folder_keeps_its_commit_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
+    commit = open_folder(folder).commit
+    assert len(commit) == 40
+    assert int(commit, 16) >= 0
+    assert open_folder(folder).commit == commit
+    moved = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, moved)  # keeps modification times
+    assert open_folder(moved).commit == commit
+
+
+def rename(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "configuration.json")
+
+
+def lengthen(folder: Path) -> None:
+    path = folder / "config.json"
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(b"{ }")
+    os.utime(path, ns=(modified, modified))
+
+
+def touch(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    modified = path.stat().st_mtime_ns
+    os.utime(path, ns=(modified, modified + 1))
+
+
+def change_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(safetensors(HEADER.replace(b'"w"', b'"v"')))
+    os.utime(path, ns=(modified, modified))
+
+
+@pytest.mark.parametrize("change", [rename, lengthen, touch, change_header])
+def test_a_changed_folder_gets_another_commit(folder: Path, change: Callable[[Path], object]) -> None:
+    before = open_folder(folder)
+    change(folder)
+    assert open_folder(folder).commit != before.commit
+
+
+def test_a_change_of_one_file_leaves_the_content_ids_of_the_others(folder: Path) -> None:
+    before = open_folder(folder).files
+    touch(folder)
+    after = open_folder(folder).files
+    assert after["config.json"] == before["config.json"]
+    assert after["model.safetensors"] != before["model.safetensors"]
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\0" * 3, b"\xff" * 8, (10**18).to_bytes(8, "little")])
+def test_a_header_that_lies_about_its_length_does_no_harm(folder: Path, prefix: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(prefix)
+    assert open_folder(folder).fetch("model.safetensors", 0, len(prefix)) == prefix
+
+
+def test_a_snapshot_of_the_hub_cache_is_read_through_its_links(tmp_path: Path) -> None:
+    repo = tmp_path / "models--org--name"
+    (repo / "blobs").mkdir(parents=True)
+    (repo / "blobs" / "abc").write_bytes(b"content")
+    snapshot = repo / "snapshots" / ("1" * 40)
+    (snapshot / "sub").mkdir(parents=True)
+    (snapshot / "config.json").symlink_to("../../blobs/abc")
+    (snapshot / "sub" / "more.json").symlink_to("../../../blobs/abc")
+    checkpoint = open_folder(snapshot)
+    assert checkpoint.fetch("config.json", 1, 4) == b"ont"
+    assert checkpoint.fetch("sub/more.json", 0, 7) == b"content"
+
+
+def test_a_link_that_leaves_the_checkpoint_is_left_out_with_a_warning(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    (folder / "escape.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "escape").symlink_to(tmp_path)
+    (folder / "inside.txt").symlink_to("config.json")
+    checkpoint = open_folder(folder)
+    assert "inside.txt" in checkpoint.files
+    assert not any("escape" in name for name in checkpoint.files)
+    assert "escape.txt is a link that leaves the checkpoint" in caplog.text
+
+
+def test_what_is_not_a_regular_file_is_left_out(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.json")
+    (folder / "loop.json").symlink_to("loop.json")
+    (folder / "broken.json").symlink_to("nothing.json")
+    assert set(open_folder(folder).files) == {"config.json", "model.safetensors", "sub/notes.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nothing", "nothing there, a folder"), ("file", "a file, a folder"), ("empty", "an empty folder")],
+)
+def test_what_is_no_checkpoint_folder_is_unavailable(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ModelUnavailable, match=message):
+        open_folder(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "sub/../../secret.txt", "sub", "", "./config.json"])
+def test_a_name_that_is_not_listed_cannot_be_read(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    with pytest.raises(CorruptCheckpoint, match="is not among its 3 files"):
+        open_folder(folder).fetch(name, 0, 1)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 3), (3, 3), (2, 1), (-1, 1)])
+def test_a_range_outside_the_file_is_refused(folder: Path, begin: int, end: int) -> None:
+    with pytest.raises(CorruptCheckpoint, match="were asked for, it has 2"):
+        open_folder(folder).fetch("config.json", begin, end)
+
+
+@pytest.mark.parametrize(
+    "change", [touch, change_header, lambda folder: (folder / "model.safetensors").write_bytes(b"")]
+)
+def test_a_file_that_changed_since_it_was_pinned_is_refused(folder: Path, change: Callable[[Path], object]) -> None:
+    checkpoint = open_folder(folder)
+    change(folder)
+    os.utime(folder / "model.safetensors")
+    with pytest.raises(CorruptCheckpoint, match="changed while it was read"):
+        checkpoint.fetch("model.safetensors", 0, 12)
+
+
+def test_a_file_that_was_removed_since_it_was_pinned_is_unavailable(folder: Path) -> None:
+    checkpoint = open_folder(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelUnavailable, match="put the file back"):
+        checkpoint.fetch("config.json", 0, 2)
+
+
+def test_a_small_file_is_read_whole_and_a_large_one_refused(folder: Path) -> None:
+    checkpoint = open_folder(folder)
+    assert checkpoint.read("config.json", limit=2) == b"{}"
+    with pytest.raises(CorruptCheckpoint, match="has 5 bytes, at most 4 were expected"):
+        checkpoint.read("sub/notes.txt", limit=4)

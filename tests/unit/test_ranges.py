@@ -11,7 +11,7 @@ from threading import Barrier, Event, Lock
 from types import FrameType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.checkpoints.ranges import stream_range
@@ -24,6 +24,7 @@ def fetch_content(begin: int, end: int) -> bytes:
     return CONTENT[begin:end]
 
 
+@settings(deadline=None)
 @given(
     limits=st.tuples(st.integers(0, 1_000), st.integers(0, 1_000)).map(sorted),
     chunk_nbytes=st.integers(1, 1_100),
@@ -184,20 +185,26 @@ def test_a_process_ends_at_once_although_its_fetches_are_stalled() -> None:
 MEASURED = """
 import resource, sys
 from job.checkpoints.ranges import stream_range
+from job.memory import LARGE_NBYTES, give_back_large_blocks
 
 def fetch(begin, end):
     return bytes(bytearray(end - begin))
 
 def peak_after(chunks):
-    for chunk in stream_range(fetch, 0, chunks * 4_000_000, chunk_nbytes=4_000_000, connections=4):
-        assert len(chunk) == 4_000_000
+    for chunk in stream_range(fetch, 0, chunks * LARGE_NBYTES, chunk_nbytes=LARGE_NBYTES, connections=4):
+        assert len(chunk) == LARGE_NBYTES
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
+give_back_large_blocks()
+before = peak_after(0)
 first = peak_after(40)
-print(peak_after(400) - first)
+print((first - before) // LARGE_NBYTES, (peak_after(800) - before) // LARGE_NBYTES)
 """
 
 
 def test_memory_does_not_grow_with_the_length_of_the_stream() -> None:
     run = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, check=True, text=True)
-    assert int(run.stdout) < 5 * 4_000_000, "360 more chunks of 4 MB took as much as the five that are held at once"
+    short, long = map(int, run.stdout.split())
+    # Four fetched, each twice while ``fetch`` above copies it, and one that the reader holds.
+    assert short <= 9
+    assert long <= short + 1

@@ -115,14 +115,15 @@ class S3Store:
             preferred_transfer_client="classic",
         )
         config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor does not take s3transfer's setting
-        stream = _ChunkStream(exactly(chunks, nbytes))
+        pulled = _PulledElsewhere(exactly(chunks, nbytes))
         with self._refusals("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            extra = dict(self._checksums())
-            future = manager.upload(io.BufferedReader(stream), self.bucket, self._key(key), extra_args=extra)
-            # Left to itself, the submission thread of an upload that has failed or was interrupted pulls the stream
-            # to its end, for nothing.
-            stream.is_over = future.done
-            future.result()
+            stream = io.BufferedReader(_ChunkStream(pulled))
+            future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
+            pulled.is_over = future.done
+            with suppress(_NothingMoreToPull):
+                future.result()
+        if pulled.failure is not None:
+            raise pulled.failure
 
     def write_stream_header_last(
         self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
@@ -230,13 +231,44 @@ class S3Store:
             raise survey_error(error, f"s3://{self.bucket}/{key}: could not {action}") from error
 
 
+class _NothingMoreToPull(Exception):
+    """What s3transfer's thread is told when the chunks failed or nobody waits for the upload any more."""
+
+
+class _PulledElsewhere:
+    """Chunks for s3transfer's submission thread, which needs two things said to it.
+
+    An upload that has failed or was interrupted does not stop that thread: it would pull the stream to its end. And an
+    exception that is not an ``Exception``, raised in it, reaches the threads that send parts and ends the cleanup half
+    way, so that the caller waits for ever. So failures are kept here for the caller, and it gets a plain exception.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: BaseException | None = None
+        self.is_over: Callable[[], bool] = lambda: False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self.is_over():
+            raise _NothingMoreToPull
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise _NothingMoreToPull from error
+
+
 class _ChunkStream(io.RawIOBase):
-    """Chunks as a file that can be read once, from the beginning to the end, until nobody wants it any more."""
+    """Chunks as a file that can be read once, from the beginning to the end."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
-        self.is_over: Callable[[], bool] = lambda: False
 
     def readable(self) -> bool:
         return True
@@ -244,8 +276,6 @@ class _ChunkStream(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill as much of ``buffer`` as the current chunk can; 0 at the end of the last one."""
         while not self._rest:
-            if self.is_over():
-                raise BrokenPipeError("the upload is over; nothing more is pulled for it")
             chunk = next(self._chunks, None)
             if chunk is None:
                 return 0

@@ -7,6 +7,8 @@ import huggingface_hub
 import pytest
 
 from tests.servers.loopback_hub import LoopbackHub
+from tests.servers.seaweed import s3_bucket as s3_bucket
+from tests.servers.seaweed import s3_server as s3_server
 
 for name in list(os.environ):  # now, because the Hub's client reads some of them when it is first used
     if name.startswith(("HF_", "HUGGING_FACE_", "AWS_")) or name.lower().endswith("_proxy"):

@@ -1,0 +1,159 @@
+"""Checkpoints on a real S3 server: what is refused, what is tried again, and where reading goes on."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import shake_256
+from itertools import pairwise
+from threading import Thread
+
+import pytest
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.retries import RetryPolicy
+from job.checkpoints.s3 import open_s3
+from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
+from tests.servers.seaweed import Identity, SeaweedServer
+
+CONTENT = shake_256(b"weights").digest(2_000_000)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=1.0)
+
+
+def open_impatient(url: str) -> Checkpoint:
+    return open_s3(url, read_timeout=1.0, retry_policy=IMPATIENT)
+
+
+@pytest.fixture
+def url(s3_server: SeaweedServer, s3_bucket: str) -> str:
+    """The address of a checkpoint of one file."""
+    s3_server.client().put_object(Bucket=s3_bucket, Key="team/model/model.safetensors", Body=CONTENT)
+    return f"s3://{s3_bucket}/team/model"
+
+
+class Forwarder:
+    """Passes connections on to a server, and cuts each of the first ones after some bytes of the answer."""
+
+    def __init__(self, port: int, cuts: list[int]) -> None:
+        self.cuts = cuts
+        self.requests: list[bytes] = []
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = "http://{}:{}".format(*self._listener.getsockname())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = Thread(target=self._accept)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, socket.create_connection(self._target) as server:
+                self._forward(connection, server)
+
+    def _forward(self, connection: socket.socket, server: socket.socket) -> None:
+        """One request and its answer; the connection ends with it, so the client's next request is the next call."""
+        request = connection.recv(1 << 16)
+        self.requests.append(request)
+        server.sendall(request.replace(b"\r\nHost:", b"\r\nConnection: close\r\nHost:", 1))
+        left = self.cuts.pop(0) if self.cuts and b"range:" in request.lower() else 1 << 40
+        while left and (piece := server.recv(min(left, 1 << 16))):
+            connection.sendall(piece)
+            left -= len(piece)
+
+
+def test_reading_resumes_at_the_exact_byte_after_the_body_breaks(
+    s3_server: SeaweedServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwarder = Forwarder(s3_server.ports["s3.port"], cuts=[0, 700_000, 700_000])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", forwarder.endpoint)
+    with forwarder.running():
+        checkpoint = open_impatient(url)
+        assert checkpoint.fetch("model.safetensors", 100, 1_900_100) == CONTENT[100:1_900_100]
+    asked = [
+        int(line.partition(b"=")[2].partition(b"-")[0])
+        for request in forwarder.requests
+        for line in request.split(b"\r\n")
+        if line.lower().startswith(b"range:")
+    ]
+    assert asked[:2] == [100, 100]
+    assert len(asked) == 4
+    for before, after in pairwise(asked[1:]):
+        assert 600_000 < after - before < 700_000, "of 700,000 bytes all but the answer's head are content"
+
+
+def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(s3_server: SeaweedServer, url: str) -> None:
+    client, bucket = s3_server.client(), url.split("/")[2]
+    for key in ("team/model-2/other.json", "team/model/.cache/hidden", "team/model/folder/"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+    assert set(open_impatient(url).files) == {"model.safetensors"}
+    assert set(open_impatient(url + "/").files) == {"model.safetensors"}
+    whole = open_impatient(f"s3://{bucket}")
+    assert whole.repo_id == f"local/{bucket}"
+    assert set(whole.files) == {"team/model-2/other.json", "team/model/model.safetensors"}
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///model", "https://bucket/model", "bucket/model"])
+def test_what_is_no_address_of_a_checkpoint_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/prefix was expected"):
+        open_impatient(url)
+
+
+@pytest.mark.parametrize("address", ["s3://{bucket}/nothing", "s3://no-such-bucket-anywhere/model"])
+def test_a_missing_prefix_or_bucket_is_unavailable(s3_bucket: str, address: str) -> None:
+    with pytest.raises(ModelUnavailable, match="expected"):
+        open_impatient(address.format(bucket=s3_bucket))
+
+
+def test_an_object_that_was_deleted_is_unavailable(s3_server: SeaweedServer, url: str) -> None:
+    checkpoint = open_impatient(url)
+    s3_server.client().delete_object(Bucket=url.split("/")[2], Key="team/model/model.safetensors")
+    with pytest.raises(ModelUnavailable, match="NoSuchKey"):
+        checkpoint.fetch("model.safetensors", 0, 1)
+
+
+def expect(error: type[SurveyError], message: str, url: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        open_impatient(url)
+    assert "wrong-secret" not in str(raised.value)
+
+
+def test_wrong_keys_are_a_wrong_setting(s3_server: SeaweedServer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for identity in (Identity("admin-access-key", "wrong-secret"), Identity("nobody", "wrong-secret")):
+        for name, value in s3_server.environment(identity).items():
+            monkeypatch.setenv(name, value)
+        expect(ConfigError, r"the store refuses the S3 keys \((SignatureDoesNotMatch|InvalidAccessKeyId)\)", url)
+
+
+def test_no_keys_are_a_wrong_setting(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    expect(ConfigError, "no S3 keys were found; set AWS_ACCESS_KEY_ID", url)
+
+
+def test_an_unreachable_store_is_transient(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    expect(TransientError, "3 times in a row", url)
+
+
+def test_a_store_that_hangs_is_given_up_in_bounded_time(s3_server: SeaweedServer, url: str) -> None:
+    checkpoint = open_impatient(url)
+    s3_server.pause()
+    began = time.monotonic()
+    try:
+        with pytest.raises(TransientError, match="3 times in a row"):
+            checkpoint.fetch("model.safetensors", 0, 100)
+    finally:
+        s3_server.resume()
+    assert time.monotonic() - began < 10
+    assert checkpoint.fetch("model.safetensors", 0, 100) == CONTENT[:100]

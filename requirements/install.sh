@@ -53,14 +53,17 @@ step() {
 # first imported: compiling all of it now took 45 of 67 seconds and 400 MB, most of it for modules never imported.
 pip_install() { "$python" -m pip install --require-hashes --no-deps --only-binary :all: --no-compile "$@"; }
 
-# Whether a web server answers at all, within 6 seconds for everything, names included: pip's own time-outs hold for each
-# address of a host in turn, so where packets are dropped it would sit there for minutes.
+# Whether a web address answers at all, within 6 seconds for everything, names included: pip's own time-outs hold for each
+# address of a host in turn, so where packets are dropped it would sit there for minutes. A refusal is an answer.
 answers() {
     "$python" - "$1" 2>/dev/null <<'END'
-import signal, sys, urllib.error, urllib.request
+import signal, sys, urllib.error, urllib.parse, urllib.request
 signal.alarm(6)
+url = urllib.parse.urlsplit(sys.argv[1])
+without_password = url._replace(netloc=url.netloc.rpartition("@")[2])  # which urllib takes for a part of the port
 try:
-    urllib.request.urlopen(sys.argv[1], timeout=6).close()
+    if url.scheme in ("http", "https"):
+        urllib.request.urlopen(without_password.geturl(), timeout=6).close()
 except urllib.error.HTTPError:
     pass
 END

@@ -19,7 +19,9 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(_table(outcomes))
     for outcome in outcomes:
         if outcome.error:
-            console.print(Text.assemble((type(outcome.error).__name__, "bold red"), f"  {outcome.error}"))
+            console.print(
+                Text.assemble((type(outcome.error).__name__, "bold red"), f"  {outcome.error}"), soft_wrap=True
+            )
     counts = Counter(outcome.status for outcome in outcomes)
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
 

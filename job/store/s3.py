@@ -86,7 +86,14 @@ class S3Store:
 
     def check(self) -> None:
         with self._refusals("list what is there", self.prefix):
-            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+            try:
+                self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+            except RecursionError as error:
+                # botocore looks for the region of a bucket that it is redirected from, is redirected again, looks …
+                raise ConfigError(
+                    f"s3://{self.bucket}/{self.prefix}: the endpoint redirects every request, an S3 server was "
+                    "expected; correct AWS_ENDPOINT_URL (https for http, perhaps)"
+                ) from error
         # An upload that is begun and given up shows that writing is allowed, and is never visible to a reader.
         key = f"{self.prefix}write-check"
         with self._refusals("write", key):

@@ -98,9 +98,14 @@ class SeaweedServer:
         }
 
     def client(self, identity: Identity = ADMIN, config: Config | None = None) -> S3Client:
+        return self.client_at(self.endpoint, identity, config)
+
+    @staticmethod
+    def client_at(endpoint: str, identity: Identity, config: Config | None) -> S3Client:
+        """A client for any S3 server's address, whatever the environment says."""
         return boto3.Session().client(
             "s3",
-            endpoint_url=self.endpoint,
+            endpoint_url=endpoint,
             aws_access_key_id=identity.access_key,
             aws_secret_access_key=identity.secret_key,
             region_name=REGION,

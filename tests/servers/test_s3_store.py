@@ -1,0 +1,301 @@
+"""What only an S3 store can meet: refused keys, missing buckets, a server that fails, stops or disappears midway."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.config import Config
+
+from job.errors import ConfigError, SurveyError, TransientError
+from job.store.s3 import MAX_PARTS, PART_NBYTES, S3Store, open_s3_store, part_nbytes_of
+from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
+
+MIB = 1 << 20
+HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
+"""Patience for tests that wait for it to end."""
+
+
+Publish = Callable[[S3Store, Iterator[bytes], int], None]
+
+
+def in_order(store: S3Store, chunks: Iterator[bytes], nbytes: int) -> None:
+    store.write_stream("org/W", chunks, nbytes)
+
+
+def header_last(store: S3Store, chunks: Iterator[bytes], nbytes: int) -> None:
+    store.write_stream_header_last("org/W", 8, lambda: bytes(8), chunks, nbytes)
+
+
+@pytest.fixture
+def store(s3_bucket: str) -> S3Store:
+    return open_s3_store(f"s3://{s3_bucket}/surveys")
+
+
+def uploads(server: SeaweedServer, bucket: str) -> list[str]:
+    return [upload["Key"] for upload in server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+def set_identity(monkeypatch: pytest.MonkeyPatch, identity: Identity) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", identity.secret_key)
+
+
+@pytest.mark.parametrize("output", ["s3://", "s3:///prefix", "bucket/prefix", "https://bucket/prefix", ""])
+def test_an_address_that_is_not_a_bucket_is_refused(output: str) -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/prefix was expected"):
+        open_s3_store(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "url"),
+    [
+        ("s3://bucket", "s3://bucket/a/b.json"),
+        ("s3://bucket/", "s3://bucket/a/b.json"),
+        ("s3://bucket/one/two", "s3://bucket/one/two/a/b.json"),
+        ("s3://bucket/one/two/", "s3://bucket/one/two/a/b.json"),
+    ],
+)
+def test_a_key_lies_below_the_prefix(output: str, url: str) -> None:
+    assert open_s3_store(output).url("a/b.json") == url
+
+
+@pytest.mark.parametrize("nbytes", [0, PART_NBYTES, 80 * 10**9, 80 * 10**9 + 1, 5 * 2**40])
+def test_no_object_has_more_parts_than_an_upload_may_have(nbytes: int) -> None:
+    part = part_nbytes_of(nbytes)
+    assert part * MAX_PARTS >= nbytes
+    assert PART_NBYTES <= part <= 5 << 30
+    assert part % MIB == 0
+
+
+@pytest.mark.parametrize(
+    ("identity", "advice"),
+    [
+        (Identity(ADMIN.access_key, "not-the-secret-987654321"), "SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY"),
+        (Identity("nobodys-key", "some-secret-987654321"), "InvalidAccessKeyId.*AWS_ACCESS_KEY_ID"),
+        (READ_ONLY, "AccessDenied.*s3:PutObject"),
+    ],
+    ids=["wrong secret", "unknown key", "read-only"],
+)
+def test_a_key_that_may_not_write_is_refused_by_the_check(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, identity: Identity, advice: str
+) -> None:
+    set_identity(monkeypatch, identity)
+    store = open_s3_store(f"s3://{s3_bucket}/surveys")
+    with pytest.raises(ConfigError, match=advice) as caught:
+        store.check()
+    assert identity.secret_key not in str(caught.value)
+    assert f"s3://{s3_bucket}/surveys/" in str(caught.value)
+
+
+@pytest.mark.parametrize("publish", [in_order, header_last])
+def test_a_read_only_key_pulls_next_to_nothing_of_a_stream(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, publish: Publish
+) -> None:
+    set_identity(monkeypatch, READ_ONLY)
+    store, pulled = open_s3_store(f"s3://{s3_bucket}/surveys"), 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal pulled
+        while True:
+            pulled += MIB
+            yield bytes(MIB)
+
+    with pytest.raises(ConfigError, match="AccessDenied"):
+        publish(store, chunks(), 10**10)
+    assert pulled < 200 * MIB
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_not_made(s3_bucket: str, s3_server: SeaweedServer) -> None:
+    store = open_s3_store(f"s3://{s3_bucket}-missing/surveys")
+    with pytest.raises(ConfigError, match=r"NoSuchBucket.*create it or correct OUTPUT"):
+        store.check()
+    with pytest.raises(ConfigError, match="NoSuchBucket"):
+        store.read("a.json")
+    with pytest.raises(ConfigError, match="NoSuchBucket"):
+        store.write("a.json", b"{}")
+    assert [bucket["Name"] for bucket in s3_server.client().list_buckets()["Buckets"]] == [s3_bucket]
+
+
+def test_missing_credentials_are_refused(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(ConfigError, match="credentials"):
+        open_s3_store(f"s3://{s3_bucket}/surveys").check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "localhost:9000 "), ("AWS_PROFILE", "nobodys"), ("AWS_DEFAULT_REGION", "a b")],
+)
+def test_a_setting_boto3_cannot_use_is_refused(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError):
+        open_s3_store(f"s3://{s3_bucket}/surveys").check()
+
+
+def test_a_bucket_name_no_bucket_can_have_is_refused(s3_bucket: str) -> None:
+    with pytest.raises(ConfigError, match="Invalid bucket name"):
+        open_s3_store(f"s3://{s3_bucket} and more/surveys").check()
+
+
+def test_a_server_that_is_not_there_is_a_passing_failure_and_its_password_stays_untold() -> None:
+    endpoint = f"http://user:pass-word@127.0.0.1:{free_ports(1)[0]}"
+    store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
+    with pytest.raises(TransientError, match=r"s3://bucket/surveys/.*check AWS_ENDPOINT_URL") as caught:
+        store.check()
+    assert "pass-word" not in str(caught.value)
+
+
+@contextmanager
+def server_that_answers(status: int, code: str) -> Iterator[str]:
+    """The address of a server with one answer to everything."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as you see</Message></Error>".encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            if code == "PermanentRedirect":
+                self.send_header("x-amz-bucket-region", "eu-central-1")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 (http.server's names)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not on the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (500, "InternalError", TransientError),
+        (503, "SlowDown", TransientError),
+        (507, "XMinioStorageFull", TransientError),
+        (429, "TooManyRequests", TransientError),
+        (400, "RequestTimeout", TransientError),
+        (400, "BadDigest", TransientError),
+        (404, "NoSuchUpload", TransientError),
+        (301, "PermanentRedirect", ConfigError),
+        (400, "AuthorizationHeaderMalformed", ConfigError),
+        (400, "ExpiredToken", ConfigError),
+        (400, "InvalidRequest", ConfigError),
+        (403, "SomethingElse", ConfigError),
+        (403, "RequestTimeTooSkewed", ConfigError),
+        (404, "NoSuchBucket", ConfigError),
+        (501, "NotImplemented", ConfigError),
+    ],
+)
+def test_an_answer_is_either_final_or_passing(status: int, code: str, kind: type[SurveyError]) -> None:
+    with server_that_answers(status, code) as endpoint:
+        store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
+        with pytest.raises(kind, match=rf"s3://bucket/surveys/a\.json.*{status}.*{code}.*;"):
+            store.write("a.json", b"{}")
+
+
+def test_a_server_that_sends_every_request_elsewhere_is_refused() -> None:
+    with server_that_answers(301, "MovedPermanently") as endpoint:
+        store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
+        with pytest.raises(ConfigError, match="https"):
+            store.check()
+
+
+@pytest.mark.parametrize("publish", [in_order, header_last])
+def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(
+    s3_server: SeaweedServer, s3_bucket: str, publish: Publish
+) -> None:
+    store = S3Store(s3_server.client(config=HASTY), s3_bucket, "surveys/")
+    pulled = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield bytes(MIB)
+            if pulled == 20:
+                s3_server.kill()
+
+    begun = time.monotonic()
+    try:
+        with pytest.raises(TransientError, match=r"s3://.*could not write"):
+            publish(store, chunks(), 10**10)
+        assert time.monotonic() - begun < 30
+        assert pulled < 200
+    finally:
+        s3_server.kill()
+        s3_server.start()
+    assert store.keys("") == []
+    store.discard_unfinished("org/")
+    assert uploads(s3_server, s3_bucket) == []
+    store.write_stream("org/W", iter([b"again"]), 5)
+    assert store.read("org/W") == b"again"
+
+
+def test_a_store_that_stops_answering_fails_in_time(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    store = S3Store(s3_server.client(config=HASTY), s3_bucket, "surveys/")
+    s3_server.pause()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(TransientError, match="timeout"):
+            store.write_stream("org/W", (bytes(MIB) for _ in range(64)), 64 * MIB)
+        assert time.monotonic() - begun < 30
+    finally:
+        s3_server.resume()
+
+
+def test_a_store_that_hangs_for_a_while_is_waited_for(s3_server: SeaweedServer, store: S3Store) -> None:
+    content = bytes(range(256)) * (24 * MIB // 256)
+
+    def chunks() -> Iterator[bytes]:
+        for begin in range(0, len(content), MIB):
+            if begin == 20 * MIB:
+                s3_server.pause()
+                threading.Timer(2, s3_server.resume).start()
+            yield content[begin : begin + MIB]
+
+    store.write_stream_header_last("org/W", 4, lambda: b"head", chunks(), len(content))
+    assert store.read("org/W") == b"head" + content
+
+
+@pytest.mark.parametrize("publish", [in_order, header_last])
+@pytest.mark.parametrize(
+    ("calculation", "checksum_type"), [("when_supported", "FULL_OBJECT"), ("when_required", None)], ids=["on", "off"]
+)
+def test_a_large_object_carries_one_checksum_of_the_whole_unless_the_environment_says_otherwise(
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    calculation: str,
+    checksum_type: str | None,
+    publish: Publish,
+) -> None:
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", calculation)
+    store = open_s3_store(f"s3://{s3_bucket}")
+    publish(store, (bytes(MIB) for _ in range(20)), 20 * MIB)
+    head = s3_server.client().head_object(Bucket=s3_bucket, Key="org/W", ChecksumMode="ENABLED")
+    assert head["ETag"].strip('"').endswith("-3")
+    assert head.get("ChecksumType") == checksum_type
+    assert ("ChecksumCRC32" in head) == (checksum_type is not None)
+
+
+def test_a_thousand_keys_and_more_are_listed(store: S3Store) -> None:
+    keys = [f"runs/{number:04d}.json" for number in range(1005)]
+    for key in keys:
+        store.write(key, b"")
+    assert store.keys("runs/") == keys

@@ -1,0 +1,134 @@
+"""What only a folder can meet: modes, full and refused places, temporary files of its own."""
+
+import errno
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.errors import ConfigError, SurveyError, TransientError
+from job.store.folder import FolderStore, survey_error
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_has_the_mode_the_umask_leaves_it(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        FolderStore(tmp_path).write_stream("org/W", [b"four"], 4)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "org" / "W").stat().st_mode) == mode
+
+
+def test_a_check_makes_no_folder(tmp_path: Path) -> None:
+    FolderStore(tmp_path / "not" / "yet").check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_folder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FolderStore(Path("surveys"))
+    store.check()
+    assert store.keys("") == []
+    store.write("org/a.json", b"{}")
+    assert store.keys("org/") == ["org/a.json"]
+    assert store.url("org/a.json") == "surveys/org/a.json"
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "surveys").write_bytes(b"a file")
+    for root in (tmp_path / "surveys", tmp_path / "surveys" / "below"):
+        with pytest.raises(ConfigError, match="OUTPUT that is a folder"):
+            FolderStore(root).check()
+        with pytest.raises(ConfigError, match="OUTPUT that is a folder"):
+            FolderStore(root).write("a.json", b"{}")
+    assert (tmp_path / "surveys").read_bytes() == b"a file"
+
+
+def test_a_folder_where_a_file_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json" / "below").mkdir(parents=True)
+    store = FolderStore(tmp_path)
+    with pytest.raises(ConfigError, match="remove the folder"):
+        store.write("a.json", b"{}")
+    with pytest.raises(ConfigError, match="remove the folder"):
+        store.read("a.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_place_where_nobody_can_write_is_refused() -> None:
+    store = FolderStore(Path("/sys/surveys"))  # the kernel's own: not even root makes a file there
+    with pytest.raises(ConfigError, match="/sys/surveys: "):
+        store.check()
+    with pytest.raises(ConfigError, match=r"/sys/surveys/a\.json: "):
+        store.write("a.json", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EACCES, ConfigError),
+        (errno.EROFS, ConfigError),
+        (errno.EFBIG, ConfigError),
+        (errno.ENOSPC, TransientError),
+        (errno.EDQUOT, TransientError),
+        (errno.EIO, TransientError),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_a_failure_is_either_final_or_passing(number: int, kind: type[SurveyError]) -> None:
+    error = survey_error(OSError(number, os.strerror(number)), Path("out/W.safetensors"))
+    assert type(error) is kind
+    assert str(error).startswith(f"out/W.safetensors: {os.strerror(number)}, ")
+    assert "; " in str(error)
+
+
+LIMITED = """
+import sys
+from pathlib import Path
+from job.errors import ConfigError
+from job.store.folder import FolderStore
+try:
+    FolderStore(Path(sys.argv[1])).write_stream("org/W", (bytes(1 << 20) for _ in range(8)), 8 << 20)
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_a_write_that_the_system_cuts_short_midway_leaves_nothing(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 19, 5 << 19))  # two chunks and a half
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], preexec_fn=limit, capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_failure_of_the_source_is_not_taken_for_one_of_the_folder(tmp_path: Path) -> None:
+    cause = OSError(errno.EIO, "the scratch disk")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        raise cause
+
+    with pytest.raises(OSError, match="the scratch disk") as caught:
+        FolderStore(tmp_path).write_stream("org/W", chunks(), 8)
+    assert caught.value is cause
+
+
+def test_unfinished_files_are_no_keys_and_are_found_by_the_key_they_were_for(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.write("org/W", b"done")
+    for name in ("W", "mu"):
+        (tmp_path / "org" / f".{name}.0123456789abcdef.unfinished").write_bytes(b"half")
+    assert store.keys("") == ["org/W"]
+    store.discard_unfinished("org/m")
+    assert sorted(path.name for path in (tmp_path / "org").iterdir()) == [".W.0123456789abcdef.unfinished", "W"]
+    store.discard_unfinished("org/W")
+    assert [path.name for path in (tmp_path / "org").iterdir()] == ["W"]

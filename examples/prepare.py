@@ -71,6 +71,7 @@ def write_smollm2(folder: Path) -> None:
         name = f"model.layers.{layer[1]}.{LAYER_NAMES[kind]}" if layer else NAMES[kind]
         weights[f"{name}.weight"] = values.to(torch.bfloat16).contiguous()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes for its owner only; a container runs as another
     (folder / "README.md").write_text(SMOLLM2_README)
 
 
@@ -80,23 +81,21 @@ def copy_minilm(folder: Path) -> None:
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
-def once(name: str, write: Callable[[Path], None]) -> None:
-    """Have ``write`` fill the folder ``name`` under its temporary name, unless it is there already."""
-    if (CHECKPOINTS / name).exists():
+def once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have ``write`` fill ``folder`` under a temporary name, unless it is there already."""
+    if folder.exists():
         return
-    CHECKPOINTS.mkdir(exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
     began = time.monotonic()
-    print(f"  {name}: its checkpoint from the package (once) … ", end="", flush=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=CHECKPOINTS) as scratch:
-        folder = Path(scratch) / name
-        folder.mkdir()
-        write(folder)
-        for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # transformers writes its own for their owner only
+    print(f"  {folder.name}: its checkpoint, from the package … ", end="", flush=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:
+        unfinished = Path(scratch) / folder.name
+        unfinished.mkdir()
+        write(unfinished)
         try:
-            folder.rename(CHECKPOINTS / name)
+            unfinished.rename(folder)
         except OSError:
-            if not (CHECKPOINTS / name).exists():
+            if not folder.exists():
                 raise
             # Somebody else has just finished the same folder; theirs stays.
     print(f"{time.monotonic() - began:.0f} s")
@@ -104,8 +103,8 @@ def once(name: str, write: Callable[[Path], None]) -> None:
 
 def main() -> None:
     """Lay out both examples."""
-    once("SmolLM2-135M-Instruct", write_smollm2)
-    once("all-MiniLM-L6-v2", copy_minilm)
+    once(CHECKPOINTS / "SmolLM2-135M-Instruct", write_smollm2)
+    once(CHECKPOINTS / "all-MiniLM-L6-v2", copy_minilm)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""What is installed: the lock files, and the script that installs them, up to where it needs a network."""
+
+import itertools
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = ("run", "examples", "dev")
+
+
+def locked(name: str) -> dict[str, str]:
+    """A lock file's requirements, by normalised name; a name with a version for each Python has its last one."""
+    pins = re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", (REQUIREMENTS / f"{name}.txt").read_text(), re.MULTILINE)
+    return dict(pins)
+
+
+def pinned(requirements: list[str]) -> dict[str, str]:
+    pairs = (re.sub(r"\[.*\]", "", requirement).split("==") for requirement in requirements)
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_every_pin_of_the_project_is_the_one_in_its_lock_file() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    run = pinned(project["project"]["dependencies"])
+    assert run.pop("torch") == "2.13.0"
+    assert run.items() <= locked("run").items()
+    assert pinned(groups["examples"]).items() <= locked("examples").items()
+    assert pinned(groups["dev"]).items() <= locked("dev").items()
+
+
+def test_no_package_is_locked_at_two_versions() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in LOCKS:
+        for package, version in locked(name).items():
+            versions.setdefault(package, set()).add(version)
+    assert {package: found for package, found in versions.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [*LOCKS, "torch"])
+def test_every_locked_package_has_a_hash_and_none_an_address(name: str) -> None:
+    lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+    content = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"\S+==.* \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in content)
+    assert all(after.startswith("    --hash") for line, after in itertools.pairwise(content) if line[0] != " ")
+
+
+def test_torch_is_a_cpu_build_on_linux_and_no_lock_file_names_a_cuda_package() -> None:
+    requirements = re.findall(r"^torch==.*;.*'(\w+)'", (REQUIREMENTS / "torch.txt").read_text(), re.MULTILINE)
+    assert requirements == ["linux", "darwin"]
+    assert "torch==2.13.0+cpu ; sys_platform == 'linux'" in (REQUIREMENTS / "torch.txt").read_text()
+    names = {package for name in LOCKS for package in locked(name)}
+    assert not [package for package in names if re.match("torch|nvidia|cuda|triton", package)]
+
+
+def interpreter(folder: Path, script: str) -> Path:
+    """A Python of our own making, to install with."""
+    path = folder / "python3"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def install(python: Path, venv: Path, *sets: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHON": str(python), "PATH": "/usr/bin:/bin"}
+    command = ["sh", str(REQUIREMENTS / "install.sh"), str(venv), *sets]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_python_too_old_is_refused_with_what_was_found_and_what_to_do(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'case "$1" in --version) echo Python 3.9.18 ;; *) exit 1 ;; esac')
+    result = install(python, tmp_path / "venv", "run")
+    assert result.returncode == 1
+    assert f"{python}: found Python 3.9.18, expected Python 3.11 to 3.14" in result.stderr
+    assert "make PYTHON=" in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_without_venv_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'case "$2" in *ensurepip*) exit 1 ;; esac')
+    result = install(python, tmp_path / "venv", "run")
+    assert result.returncode == 1
+    assert "apt install python3-venv" in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_set_that_is_installed_is_not_installed_again_until_its_lock_file_changes(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'echo "$@" >>"$0.calls"')
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(python)
+    calls = tmp_path / "bin" / "python.calls"
+
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    asked = calls.read_text()
+    assert all(f"{REQUIREMENTS}/{name}.txt" in asked for name in ("torch", "run", "dev"))
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    assert calls.read_text() == asked
+
+    (tmp_path / ".installed-dev").write_text("of another lock file")
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    assert calls.read_text().removeprefix(asked).count("dev.txt") == 1

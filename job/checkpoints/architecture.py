@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what transformers' config classes raise
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MOST_REGISTRATIONS = 100_000
 """Modules and parameters a model may have: a few seconds and 200 MB. DeepSeek-V3 has 2,000, Llama 3.1 405B 3,000."""
@@ -107,18 +107,32 @@ def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> Ou
     )
 
 
+def is_tied_by_default(config: Mapping[str, object]) -> bool:
+    """Whether the config class, with what ``config`` sets, ties the output head to the embedding.
+
+    For a class that cannot be built because its other parts need packages that are not installed (Gemma 3n: timm).
+
+    Raises:
+        CannotTell: transformers does not know the architecture, or does not accept this config.
+    """
+    model_class = _model_class(config)
+    try:
+        built = _config_of(model_class, config)
+        return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
+    except REFUSALS as error:
+        raise CannotTell(f"config.json is not one of {model_class.__name__} ({_one_line(error)})") from error
+
+
 def _build(config: Mapping[str, object]) -> "PreTrainedModel":
     import accelerate  # type: ignore[import-untyped]  # it ships no types
-    from transformers import PretrainedConfig
     from transformers.utils.logging import set_verbosity
 
     set_verbosity(logging.ERROR)  # what transformers thinks of a config is not for the job's log
     model_class = _model_class(config)
-    config_class = model_class.config_class or PretrainedConfig
     try:
         # include_buffers makes it torch's own device context, which concerns this thread alone.
         with _bounded_work(), accelerate.init_empty_weights(include_buffers=True):
-            return model_class(config_class.from_dict(_part_for(config_class, _harmless(config))))
+            return model_class(_config_of(model_class, config))
     except REFUSALS as error:
         raise CannotTell(f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})") from error
 
@@ -150,6 +164,13 @@ def _architectures(config: Mapping[str, object]) -> list[str]:
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
+def _config_of(model_class: "type[PreTrainedModel]", config: Mapping[str, object]) -> "PretrainedConfig":
+    from transformers import PretrainedConfig
+
+    config_class = model_class.config_class or PretrainedConfig
+    return config_class.from_dict(_part_for(config_class, _harmless(config)))
+
+
 def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object]:
     """The part of a composite config that a class for the text model alone takes, as transformers picks it."""
     part = config.get(getattr(config_class, "base_config_key", ""))
@@ -169,7 +190,8 @@ def _harmless(config: Mapping[str, object]) -> dict[str, object]:
 
 def _harmless_value(value: object) -> object:
     if isinstance(value, dict):
-        return _harmless(value)
+        special = value.get("__float__")  # how transformers writes what JSON has no number for
+        return float(special) if special in ("Infinity", "-Infinity", "NaN") else _harmless(value)
     if isinstance(value, list):
         return [_harmless_value(item) for item in value]
     if isinstance(value, int) and value > LARGEST_NUMBER:

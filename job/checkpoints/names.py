@@ -63,7 +63,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
 }
 
 NEVER = re.compile(
-    r"(^|\.)(mtp|medusa\w*|v_head|score|shared_head|talker|code_predictor|codec\w*|depth_decoder|t2u_model"
+    r"(^|\.)(mtp|medusa\w*|patcher|\w+_expert|v_head|score|shared_head|talker|code_predictor|codec\w*|depth_decoder|t2u_model"
     r"|draft\w*|eagle\w*|speech\w*|audio\w*|vision\w*|visual|vq\w*)\."
 )
 """Heads that are not the language model's: multi-token prediction, reward, drafting, audio, vision, codecs."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from job.checkpoints.architecture import CannotTell, ask_model_class, is_generative
+from job.checkpoints.architecture import CannotTell, ask_model_class, is_generative, is_tied_by_default
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.names import bias_of, embeddings_among, heads_among, quantised_heads_among, scales_of
 from job.checkpoints.weights import Weights, open_weights, parse_json_object
@@ -46,7 +46,7 @@ class Unembedding:
     reason: str
     """One sentence for people: what was seen, and why it is this tensor."""
     tied: bool
-    """Whether the input embedding is the unembedding too, with no head of its own stored."""
+    """Whether an embedding is the unembedding too, with no head stored."""
     notes: tuple[str, ...] = ()
     """What else was seen that a reader of the results may want to know; none of it changes W."""
 
@@ -67,13 +67,23 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
     heads = [name for name in heads_among(weights.names) if weights.find(name)]
     if len(heads) == 1:
         reason = f"{heads[0]} is stored, and by its name it is the output head"
-        return _checked(weights, config, heads[0], reason, tied=_says_tied(config) and not embeddings)
+        return _checked(weights, config, heads[0], reason, tied=False)
     if not heads:
         _refuse_quantised_head(weights)
     if not heads and len(embeddings) == 1 and is_generative(config) and _says_tied(config):
         reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0]}"
         return _checked(weights, config, embeddings[0], reason, tied=True)
-    return _as_the_class_says(weights, config, heads or embeddings)
+    try:
+        return _as_the_class_says(weights, config)
+    except CannotTell as why:
+        if not heads and len(embeddings) == 1 and is_generative(config) and _is_tied_by_default(config):
+            reason = (
+                f"no output head is stored, and by default its config ties it to the embedding {embeddings[0]}; {why}"
+            )
+            return _checked(weights, config, embeddings[0], reason, tied=True)
+        candidates = heads or embeddings
+        found = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
+        raise NoUnembedding(f"{checkpoint.source}: {found}, and the model class cannot tell: {why}; {GIVE_IT}") from why
 
 
 def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unembedding:
@@ -86,17 +96,9 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
     return _checked(weights, config, tensor, f"{tensor} was asked for", tied=tensor in embeddings_among(weights.names))
 
 
-def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidates: list[str]) -> Unembedding:
+def _as_the_class_says(weights: Weights, config: Mapping[str, object]) -> Unembedding:
     source = weights.checkpoint.source
-    found = (
-        f"{_listed(candidates)} could be the unembedding"
-        if candidates
-        else "no output head is stored under a known name"
-    )
-    try:
-        answer = ask_model_class(config, weights.names)
-    except CannotTell as why:
-        raise NoUnembedding(f"{source}: {found}, and the model class cannot tell: {why}; {GIVE_IT}") from why
+    answer = ask_model_class(config, weights.names)
     if answer.parameter is None:
         raise NoUnembedding(
             f"{source}: {answer.class_name} has no output embedding; survey a language model, or {GIVE_IT}"
@@ -168,6 +170,13 @@ def _text_settings(config: Mapping[str, object]) -> Iterator[Mapping[str, object
         inner = config.get(part)
         if isinstance(inner, dict):
             yield from _text_settings(inner)
+
+
+def _is_tied_by_default(config: Mapping[str, object]) -> bool:
+    try:
+        return is_tied_by_default(config)
+    except CannotTell:
+        return False
 
 
 def _says_tied(config: Mapping[str, object]) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+import torch
+
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.folder import open_folder
 from job.checkpoints.hub import open_hub
@@ -46,9 +48,11 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     Raises:
         ConfigError, TransientError: the store cannot be written to; no model was touched.
     """
-    store = (
-        open_s3_store(settings.output) if settings.output.startswith("s3://") else FolderStore(Path(settings.output))
-    )
+    # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
+    # other cores have the network and the store to serve.
+    torch.set_num_threads(1)
+    output = settings.output
+    store: Store = open_s3_store(output) if output.startswith("s3://") else FolderStore(Path(output))
     store.check()
     for number, ref in enumerate(settings.models, 1):
         extra = {"model": str(ref)}

@@ -1,0 +1,1 @@
+"""What the claims about memory and speed rest on."""

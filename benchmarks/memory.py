@@ -1,0 +1,111 @@
+"""Peak memory and speed of the whole job, as a process of its own, for a small and a large W.
+
+    .venv/bin/python -m benchmarks.memory                 W of 0.8 and of 4 GB, from a Hub on this machine to a folder
+    .venv/bin/python -m benchmarks.memory --store s3      … to an S3 server on this machine
+
+Needs free disk of five times the larger W. Memory is the kernel's count of the process's largest resident set, imports
+included; the Hub and the S3 server are other processes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers.models import WordLevel
+
+from job.store.safetensors_file import StoredTensor, header
+from tests.servers.loopback_hub import LoopbackHub
+from tests.servers.seaweed import SeaweedServer
+
+ROOT = Path(__file__).parents[1]
+HIDDEN_SIZE = 2560
+BYTES_A_ROW = 2 * HIDDEN_SIZE
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of the job."""
+
+    w_nbytes: int
+    peak_rss: int
+    """Bytes."""
+    seconds: float
+
+
+def write_checkpoint(folder: Path, n_rows: int) -> None:
+    """A tied Gemma 2 checkpoint that is nothing but its BF16 embedding, a token for each row, one hole of 2,000 rows.
+
+    Its config does not say that it is tied, so that the job has to ask the model class, the costliest way.
+    """
+    folder.mkdir(parents=True)
+    config = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": n_rows}
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": HIDDEN_SIZE}))
+    vocabulary = {f"token{index}": index for index in range(n_rows)}
+    tokenizers.Tokenizer(WordLevel(vocabulary, unk_token="token0")).save(str(folder / "tokenizer.json"))  # noqa: S106 - no password
+    random = np.random.default_rng(0)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(header([StoredTensor("model.embed_tokens.weight", "BF16", (n_rows, HIDDEN_SIZE))], {}))
+        for first in range(0, n_rows, 4096):
+            rows = random.standard_normal((min(4096, n_rows - first), HIDDEN_SIZE), np.float32)
+            if first == 0:
+                rows[:2000] = rows[0]
+            file.write((rows.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+
+
+def run_job(model: str, output: str, environment: dict[str, str]) -> tuple[int, float]:
+    """Peak resident bytes and seconds of one run."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "entrypoint.py"), model, "--output", output], env=os.environ | environment
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"the job ended with {process.returncode}")
+    return usage.ru_maxrss * 1024, time.monotonic() - began
+
+
+def main() -> None:
+    """Run the job for each size, and print the sizes side by side."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.partition("\n")[0])
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.8, 4.0])
+    parser.add_argument("--store", choices=["folder", "s3"], default="folder")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
+    options = parser.parse_args()
+    results = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
+        hub = stack.enter_context(LoopbackHub())
+        environment = {"HF_ENDPOINT": hub.endpoint, "SCRATCH": str(folder)}
+        output = str(folder / "surveys")
+        if options.store == "s3":
+            server = SeaweedServer(folder / "seaweed")
+            server.start()
+            stack.callback(server.kill)
+            server.client().create_bucket(Bucket="surveys")
+            environment |= server.environment()
+            output = "s3://surveys"
+        for gigabytes in options.gigabytes:
+            n_rows = round(gigabytes * 1e9 / BYTES_A_ROW)
+            name = f"benchmark/{n_rows}-rows"
+            write_checkpoint(folder / name, n_rows)
+            hub.add(name, folder / name)
+            results.append(Measured(n_rows * BYTES_A_ROW, *run_job(name, output, environment)))
+    print(f"\n{'W':>10} {'peak RSS':>10} {'seconds':>8} {'of W':>10}")
+    for result in results:
+        size, rate = result.w_nbytes / 1e9, result.w_nbytes / result.seconds / 1e6
+        print(f"{size:>7.2f} GB {result.peak_rss / 1e6:>7.0f} MB {result.seconds:>8.1f} {rate:>5.0f} MB/s")
+    print(f"largest peak / smallest peak: {max(r.peak_rss for r in results) / min(r.peak_rss for r in results):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -145,7 +145,7 @@ def measure(subject: Subject, missing: frozenset[str]) -> dict[str, Any]:
         measurement, rows = first_pass(subject, publish="W" in missing)
     with clock.stage("find black holes"):
         holes, by_value = find_black_holes(measurement, rows.read, rows.row_nbytes, subject.settings.dedup)
-    subject.log("find black holes", "%d holes hold %d of %d rows", holes.n_holes, holes.n_tokens, rows.n_rows)
+    subject.log("find black holes", "black holes: %d, with %d of %d rows", holes.n_holes, holes.n_tokens, rows.n_rows)
     with clock.stage("publish small tensors"):
         artifacts = publish_small_tensors(subject, measurement, rows, holes, missing)
     with clock.stage("centre"):

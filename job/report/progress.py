@@ -21,11 +21,13 @@ class Follow:
     def __call__(self, chunks: Iterable[bytes], nbytes: int, model: str, stage: str) -> Iterator[bytes]:
         """The same chunks, shown as they pass: ``nbytes`` bytes in all, of this stage of this model."""
         watch = self._bar if self.console.is_terminal else self._log
+        began = time.monotonic()
         yield from watch(chunks, nbytes, model, stage)
+        _tell(nbytes, nbytes, time.monotonic() - began, model, stage)
 
     def _bar(self, chunks: Iterable[bytes], nbytes: int, model: str, stage: str) -> Iterator[bytes]:
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -38,17 +40,21 @@ class Follow:
                 progress.advance(task, len(chunk))
 
     def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, stage: str) -> Iterator[bytes]:
-        started = time.monotonic()
-        passed = tenths = 0
+        began = time.monotonic()
+        passed = 0
         for chunk in chunks:
             yield chunk
+            tenth = passed * 10 // nbytes
             passed += len(chunk)
-            if passed * 10 // nbytes > tenths and passed < nbytes:
-                tenths = passed * 10 // nbytes
-                rate = passed / max(time.monotonic() - started, 1e-9)
-                logger.info(
-                    "%s: %s %d %%, %s of %s, %s/s, %.0f s left",
-                    *(model, stage, tenths * 10, decimal(passed), decimal(nbytes), decimal(int(rate))),
-                    (nbytes - passed) / rate,
-                    extra={"model": model, "stage": stage, "bytes_done": passed, "bytes_total": nbytes},
-                )
+            if tenth < passed * 10 // nbytes < 10:
+                _tell(passed, nbytes, time.monotonic() - began, model, stage)
+
+
+def _tell(passed: int, nbytes: int, seconds: float, model: str, stage: str) -> None:
+    rate = passed / max(seconds, 1e-3)
+    left = f"{(nbytes - passed) / rate:.0f} s left" if passed < nbytes else f"done in {seconds:.1f} s"
+    logger.info(
+        "%s: %s %d %%, %s of %s, %s/s, %s",
+        *(model, stage, passed * 100 // nbytes, decimal(passed), decimal(nbytes), decimal(int(rate)), left),
+        extra={"model": model, "stage": stage, "bytes_done": passed, "bytes_total": nbytes},
+    )

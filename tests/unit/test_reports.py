@@ -1,0 +1,84 @@
+"""What people look at: hostile texts stay harmless, and nothing that was promised is missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers.models import WordLevel
+
+from entrypoint import main
+from job.report.text import shown
+from tests.checkpoints import planted, write_checkpoint
+
+HOSTILE = {
+    "markup": "<script>alert(1)</script>",
+    "table": "a|b",
+    "image": "![x](http://evil.example/x.png)",
+    "code": "`rm -rf`",
+    "escape": "\x1b[31mred\x1b[2J",
+    "direction": "\u202etxt.exe",
+    "line": "one\ntwo\r\n| three |",
+    "rich": "[bold red]loud[/]",
+}
+
+
+@pytest.fixture
+def surveyed(tmp_path: Path) -> Path:
+    """A survey whose one black hole holds every hostile token; the folder it was published to."""
+    n = len(HOSTILE)
+    checkpoint = write_checkpoint(tmp_path / "hostile", planted(n + 2, 8, [list(range(n))]))
+    vocabulary = {text: index for index, text in enumerate([*HOSTILE.values(), "[UNK]"])}
+    tokenizers.Tokenizer(WordLevel(vocabulary, unk_token="[UNK]")).save(str(checkpoint / "tokenizer.json"))
+    assert main([str(checkpoint), "--output", str(tmp_path / "out"), "--show-tokens", "20"]) == 0
+    return tmp_path / "out"
+
+
+def test_the_page_shows_hostile_tokens_as_text_in_their_own_row(surveyed: Path) -> None:
+    (path,) = surveyed.rglob("report.md")
+    page = path.read_text()
+    for raw in ("<script>", "\x1b", "\u202e", "![x]("):
+        assert raw not in page
+    rows = [line for line in page.splitlines() if line.startswith("| ") and '| "' in line]
+    assert len(rows) == len(HOSTILE)
+    assert all(row.replace("\\|", "").count("|") == 4 for row in rows)
+    assert "\\<script\\>" in page
+    assert page.count("`") == page.count("\\`") + 2 * 4  # those of the page itself enclose two ids and two digests
+
+
+def test_the_terminal_shows_hostile_tokens_without_obeying_them(
+    surveyed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([str(tmp_path / "hostile"), "--output", str(surveyed), "--show-tokens", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+    assert "[bold red]loud[/]" in printed
+    assert "<script>" in printed
+
+
+def test_the_manifest_has_every_token_as_it_is(surveyed: Path) -> None:
+    (path,) = surveyed.rglob("manifest.json")
+    (hole,) = json.loads(path.read_text())["black_holes"]
+    assert [token["piece"] for token in hole["tokens"]] == list(HOSTILE.values())
+
+
+def test_the_summary_has_a_row_for_every_model_with_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2, 3], [4, 5]]))
+    assert main([str(one), str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 65
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if line.startswith(str(one))]
+    for cell in ("1,000 × 16", "BF16", "997", " 2 ", " 5 ", "3, 2", "surveyed"):
+        assert cell in row
+    assert "ModelUnavailable" in printed
+    assert f"surveys are in {tmp_path / 'out'}" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("plain ä 漢", "plain ä 漢"), ("a\nb\t", "a\\nb\\t"), ("\u200b\u2028", "\\u200b\\u2028"), ("\ud800", "\\ud800")],
+)
+def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: str) -> None:
+    assert shown(text) == expected

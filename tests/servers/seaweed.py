@@ -24,6 +24,8 @@ from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
 READY_WITHIN_SECONDS = 60
+END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""Becomes the command that follows, to be killed (PR_SET_PDEATHSIG, SIGKILL) when the tests end in any way at all."""
 PORTS = (
     "s3.port",
     "s3.port.grpc",
@@ -141,7 +143,14 @@ class SeaweedServer:
         }
         with (self.folder / "weed.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [weed_binary(), "mini", *(f"-{name}={value}" for name, value in options.items())],
+                [
+                    sys.executable,
+                    "-c",
+                    END_WITH_PARENT,
+                    weed_binary(),
+                    "mini",
+                    *(f"-{name}={value}" for name, value in options.items()),
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,

@@ -274,6 +274,29 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(s3_server: SeaweedServer, 
 
 
 @pytest.mark.parametrize("publish", [in_order, header_last])
+def test_an_interrupt_in_the_stream_while_a_part_is_being_sent_ends_the_upload(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store, publish: Publish
+) -> None:
+    interrupt = KeyboardInterrupt()
+
+    def chunks() -> Iterator[bytes]:
+        yield from (bytes(MIB) for _ in range(9))
+        while not uploads(s3_server, s3_bucket):
+            time.sleep(0.02)
+            yield bytes(MIB)
+        s3_server.pause()
+        threading.Timer(1, s3_server.resume).start()
+        yield from (bytes(MIB) for _ in range(17))
+        time.sleep(0.3)  # by now a part is being sent to a server that takes no more of it
+        raise interrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        publish(store, chunks(), 10**10)
+    assert caught.value is interrupt
+    assert uploads(s3_server, s3_bucket) == []
+
+
+@pytest.mark.parametrize("publish", [in_order, header_last])
 @pytest.mark.parametrize(
     ("calculation", "checksum_type"), [("when_supported", "FULL_OBJECT"), ("when_required", None)], ids=["on", "off"]
 )

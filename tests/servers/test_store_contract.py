@@ -229,6 +229,20 @@ def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
     assert place.leftovers() == []
 
 
+def test_two_writers_of_one_key_do_not_meet_and_the_last_to_end_stands(
+    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None]
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"slow"
+        write_stream("org/stream", iter([b"quick"]), 5)
+        assert place.store.read("org/stream") == b"quick"
+        yield b"er"
+
+    write_stream("org/stream", chunks(), 6)
+    assert place.store.read("org/stream") == b"slower"
+    assert place.leftovers() == []
+
+
 def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
     keys = ["a/b/c.json", "a/b.json", "a/bb/d.json", "a b/ä+?.json", "index.html"]
     for key in keys:

@@ -5,10 +5,10 @@ are believed over what config.json says of them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from job.checkpoints.architecture import CannotTell, ask_model_class, is_generative, is_tied_by_default
+from job.checkpoints.architecture import INSIDE_A_LAYER, CannotTell, ask_model_class, is_generative, is_tied_by_default
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.names import bias_of, embeddings_among, heads_among, quantised_heads_among, scales_of
 from job.checkpoints.weights import Weights, open_weights, parse_json_object
@@ -63,32 +63,24 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
     config = _read_config(checkpoint)
     if tensor is not None:
         return _given(weights, config, tensor)
-    embeddings = [name for name in embeddings_among(weights.names) if weights.find(name)]
     heads = [name for name in heads_among(weights.names) if weights.find(name)]
     if len(heads) == 1:
         reason = f"{heads[0]} is stored, and by its name it is the output head"
         return _checked(weights, config, heads[0], reason, tied=False)
-    if not heads:
-        _refuse_quantised_head(weights)
-    if not heads and len(embeddings) == 1 and is_generative(config) and _says_tied(config):
+    if heads:
+        return _as_the_class_says(weights, config, heads)
+    _refuse_quantised_head(weights)
+    embeddings = [name for name in embeddings_among(weights.names) if weights.find(name)]
+    if len(embeddings) == 1 and is_generative(config) and _says_tied(config):
         reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0]}"
         return _checked(weights, config, embeddings[0], reason, tied=True)
-    try:
-        return _as_the_class_says(weights, config)
-    except CannotTell as why:
-        if not heads and len(embeddings) == 1 and is_generative(config) and _is_tied_by_default(config):
-            reason = (
-                f"no output head is stored, and by default its config ties it to the embedding {embeddings[0]}; {why}"
-            )
-            return _checked(weights, config, embeddings[0], reason, tied=True)
-        candidates = heads or embeddings
-        found = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
-        raise NoUnembedding(f"{checkpoint.source}: {found}, and the model class cannot tell: {why}; {GIVE_IT}") from why
+    return _as_the_class_says(weights, config, embeddings)
 
 
 def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unembedding:
     if weights.find(tensor) is None:
-        similar = get_close_matches(tensor, weights.names, n=3) or heads_among(weights.names)
+        few = [name for name in weights.names if not INSIDE_A_LAYER.search(name)]
+        similar = get_close_matches(tensor, few, n=3) or heads_among(few)
         raise NoUnembedding(
             f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
             f" {'give one it has, such as ' + _listed(similar) if similar else 'see its files for the names it has'}"
@@ -96,9 +88,12 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
     return _checked(weights, config, tensor, f"{tensor} was asked for", tied=tensor in embeddings_among(weights.names))
 
 
-def _as_the_class_says(weights: Weights, config: Mapping[str, object]) -> Unembedding:
+def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidates: list[str]) -> Unembedding:
     source = weights.checkpoint.source
-    answer = ask_model_class(config, weights.names)
+    try:
+        answer = ask_model_class(config, weights.names)
+    except CannotTell as why:
+        return _without_the_class(weights, config, candidates, why)
     if answer.parameter is None:
         raise NoUnembedding(
             f"{source}: {answer.class_name} has no output embedding; survey a language model, or {GIVE_IT}"
@@ -120,6 +115,20 @@ def _as_the_class_says(weights: Weights, config: Mapping[str, object]) -> Unembe
         f"{source}: {answer.class_name} takes its logits from {answer.parameter}, which is not stored{untied};"
         f" an embedding or reward model has no unembedding, otherwise {GIVE_IT}"
     )
+
+
+def _without_the_class(
+    weights: Weights, config: Mapping[str, object], candidates: list[str], why: CannotTell
+) -> Unembedding:
+    """The one candidate, where it is an embedding and the config class alone says that it is tied."""
+    if len(candidates) == 1 and is_generative(config) and _is_tied_by_default(config):
+        reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
+        found = _checked(weights, config, candidates[0], reason, tied=True)
+        return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
+    seen = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
+    raise NoUnembedding(
+        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
+    ) from why
 
 
 def _refuse_quantised_head(weights: Weights) -> None:

@@ -60,6 +60,7 @@ class Request:
     path: str
     query: dict[str, str] = field(repr=False)
     range: str | None
+    accept_encoding: str | None = field(repr=False)
     token: str | None = field(repr=False)
     status: int = 0
     nbytes: int = 0
@@ -127,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             path=unquote(url.path),
             query=dict(parse_qsl(url.query, keep_blank_values=True)),
             range=self.headers.get("Range"),
+            accept_encoding=self.headers.get("Accept-Encoding"),
             token=authorization.removeprefix("Bearer ") if authorization is not None else None,
         )
         hub.log.append(request)

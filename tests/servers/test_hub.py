@@ -106,6 +106,8 @@ def test_a_range_is_exactly_its_bytes_and_no_other_byte_is_sent(
 ) -> None:
     assert open_model().fetch("model.safetensors", begin, end) == CONTENT[begin:end]
     assert sum(request.nbytes for request in hub.log if request.host == "cdn") == end - begin
+    # What is compressed on the way has no byte positions to speak of.
+    assert {request.accept_encoding for request in hub.log if request.host == "cdn"} <= {"identity"}
 
 
 def test_many_connections_read_each_byte_once_and_resolve_the_file_once(hub: LoopbackHub, open_model: Open) -> None:

@@ -179,7 +179,10 @@ def test_a_process_ends_at_once_although_its_fetches_are_stalled() -> None:
         assert process.stdout.readline() == b"reading\n"
         time.sleep(0.2)
         process.terminate()
-        assert process.wait(timeout=5) == 143
+        try:
+            assert process.wait(timeout=5) == 143
+        finally:
+            process.kill()
 
 
 MEASURED = """

@@ -26,7 +26,7 @@ help: ## this list
 run:
 	@sh requirements/install.sh .venv run $(if $(EMBEDDED),examples)
 	@$(if $(EMBEDDED),$(PREPARE))
-	@$(if $(EMBEDDED),MODELS_FILE=examples/models.yaml) $(PY) entrypoint.py $(ARGS)
+	@$(if $(EMBEDDED),MODELS_FILE=examples/models.yaml SHOW_TOKENS=$${SHOW_TOKENS:-8}) $(PY) entrypoint.py $(ARGS)
 
 test:
 	@sh requirements/install.sh .venv run examples dev

@@ -8,12 +8,13 @@ from types import FrameType
 
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
 from job.errors import ConfigError, ModelError, SurveyError, Terminated, TransientError
 from job.outcome import Outcome
 from job.report.progress import Follow
-from job.report.terminal import print_summary, print_tokens
+from job.report.terminal import print_summary, print_tokens, print_whereabouts
 from job.settings import LogFormat, Settings, read_settings
 from job.survey import run
 
@@ -65,7 +66,7 @@ def tell(settings: Settings, outcomes: Sequence[Outcome]) -> None:
             print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
     if outcomes:
         print_summary(output, outcomes)
-        output.print(f"surveys are in {settings.output}", markup=False, highlight=False)
+        print_whereabouts(output, settings.output, outcomes)
 
 
 def set_up_logging(log_format: LogFormat, console: Console) -> None:
@@ -77,7 +78,8 @@ def set_up_logging(log_format: LogFormat, console: Console) -> None:
             JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields={"levelname": "level"})
         )
     elif console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, markup=False, highlighter=None, log_time_format="%X")
+        handler = RichHandler(console=console, show_path=False, highlighter=NullHighlighter(), log_time_format="%X")
+        handler.setFormatter(logging.Formatter("{message}", style="{"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))

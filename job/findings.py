@@ -71,7 +71,11 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         **measured,
         "tokenizer": tokenizer,
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
-        "warnings": [*unembedding.notes, *_warnings(measured["statistics"], tokenizer)],
+        "warnings": [
+            *filter(None, [subject.ref.note]),
+            *unembedding.notes,
+            *_warnings(measured["statistics"], tokenizer),
+        ],
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": dict(subject.clock.stages),
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,6 @@
 """Every setting, read once from the environment and the command line, validated, frozen. Nothing else reads either.
 
-(Libraries read variables of their own: boto3 the ``AWS_…`` family, huggingface_hub its cached token.)
+(boto3 reads the ``AWS_…`` variables, its own.)
 """
 
 import os

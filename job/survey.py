@@ -113,7 +113,7 @@ def open_checkpoint(ref: ModelRef, settings: Settings) -> Checkpoint:
         case "folder":
             return open_folder(ref.path)
         case "s3":
-            return open_s3(ref.location)
+            return open_s3(ref.location, read_timeout=settings.read_timeout)
         case "hub":
             return open_hub(
                 ref.location,

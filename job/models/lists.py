@@ -1,11 +1,15 @@
 """Lists of models: from a line of text, from a plain text file, from YAML. Every bad entry is named with its line."""
 
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from job.errors import ConfigError
 from job.models.references import ModelRef, parse_reference, with_options
+
+_OPTIONS: Final = ("revision", "tensor", "note")
+"""What an entry of a YAML list may say beside the model."""
 
 
 def parse_line(text: str, where: str) -> list[ModelRef]:
@@ -67,16 +71,16 @@ def _yaml_entry(node: yaml.Node, where: str) -> ModelRef:
     fields = {}
     if isinstance(node, yaml.MappingNode):
         fields = {key.value: value.value for key, value in node.value if isinstance(value, yaml.ScalarNode)}
-    if "model" not in fields or not set(fields) <= {"model", "revision", "tensor"} or len(fields) != len(node.value):
+    if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or len(fields) != len(node.value):
         raise ConfigError(
-            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, or 'model' with optional "
-            "'revision' and 'tensor', each a text; correct the entry"
+            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, or 'model' with any of "
+            f"{', '.join(_OPTIONS)}, each a text; correct the entry"
         )
-    return _reference(fields["model"], where, fields.get("revision") or None, fields.get("tensor") or None)
+    return _reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
 
 
-def _reference(text: str, where: str, revision: str | None = None, tensor: str | None = None) -> ModelRef:
+def _reference(text: str, where: str, **options: str) -> ModelRef:
     try:
-        return with_options(parse_reference(text), revision, tensor)
+        return with_options(parse_reference(text), **options)
     except ValueError as error:
         raise ConfigError(f"{where}: {text!r} is not a model reference: {error}") from error

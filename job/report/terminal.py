@@ -15,8 +15,11 @@ from job.store.manifest import Manifest
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """The table, and under it every failure by its kind, with its cause and what to do."""
+    """The table, and under it what to know about its numbers, and every failure with its kind, cause and what to do."""
     console.print(_table(outcomes))
+    for outcome in outcomes:
+        for warning in outcome.manifest["warnings"] if outcome.manifest else ():
+            console.print(Text.assemble(("Note", "yellow"), f"  {shown(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.error:
             console.print(
@@ -57,6 +60,13 @@ def _status(outcome: Outcome) -> Text:
     if outcome.error:
         return Text(type(outcome.error).__name__, "bold red")
     return Text(outcome.status, "green")
+
+
+def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
+    """Where the surveys are, and one page to begin with."""
+    pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in outcomes if outcome.manifest]
+    example = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
+    console.print(f"surveys are in {output}{example}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tokens(console: Console, model: str, manifest: Manifest, most: int) -> None:

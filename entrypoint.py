@@ -16,7 +16,6 @@ from job.outcome import Outcome
 from job.report.progress import Follow
 from job.report.terminal import print_summary, print_tokens, print_whereabouts
 from job.settings import LogFormat, Settings, read_settings
-from job.survey import run
 
 logger = logging.getLogger("job")
 
@@ -39,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def survey(settings: Settings, console: Console) -> int:
     """Survey every model, tell what came of it, and return the exit status."""
+    # Here, because torch and boto3 take seconds, and whoever asks for help or mistypes a setting should not wait.
+    from job.survey import run
+
     outcomes: list[Outcome] = []
     try:
         for outcome in run(settings, Follow(console)):

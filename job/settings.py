@@ -15,7 +15,6 @@ import click
 
 from job import __version__
 from job.errors import ConfigError
-from job.geometry.dedup import Dedup
 from job.models.lists import parse_line, read_list, unique
 from job.models.references import EXPECTED, ModelRef
 
@@ -23,6 +22,7 @@ TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
 """What can be published, in the order in which it is."""
 
 
+Dedup = Literal["byte-hash", "torch-unique"]
 LogFormat = Literal["text", "json"]
 
 
@@ -119,7 +119,7 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
 )
 @_option("hf-endpoint", "Another Hub than https://huggingface.co.", default=None)
 @click.version_option(__version__, message="black-hole survey %(version)s")
-def _command(
+def command(
     models: tuple[str, ...],
     models_file: Path | None,
     output: str,
@@ -191,7 +191,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         SystemExit: help or the version was asked for, and printed.
     """
     try:
-        settings = _command.main(list(arguments), prog_name="entrypoint.py", standalone_mode=False)
+        settings = command.main(list(arguments), prog_name="entrypoint.py", standalone_mode=False)
     except click.ClickException as error:
         raise ConfigError(f"settings: {error.format_message()}") from error
     if not isinstance(settings, Settings):

@@ -1,3 +1,10 @@
-"""What every test run reports. Here, because with xdist the process that reports loads no deeper conftest than this."""
+"""What every test run reports and how patient it is."""
 
+from hypothesis import settings
+
+# Here, because with xdist the process that reports loads no deeper conftest than this.
 from tests.zoo.summary import pytest_terminal_summary as pytest_terminal_summary
+
+# A machine that is busy with other tests is slow; that is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

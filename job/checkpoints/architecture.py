@@ -185,7 +185,11 @@ def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object
 
 
 def _harmless(config: Mapping[str, object]) -> dict[str, object]:
-    return {key: _harmless_value(value) for key, value in config.items() if key not in NOT_FOR_BUILDING}
+    return {
+        key: _harmless_value(value)
+        for key, value in config.items()
+        if key not in NOT_FOR_BUILDING and not (key == "model_type" and not isinstance(value, str))
+    }
 
 
 def _harmless_value(value: object) -> object:

@@ -1,0 +1,57 @@
+"""The README says what the code does: its map of the files, its settings, its exit statuses."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from job import errors, settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", README, re.DOTALL)
+    named, folders = set(), [""]
+    for line in tree.splitlines():
+        depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth + 1 :] = [folders[depth] + entry]
+        if entry.endswith(".py"):
+            named.add(folders[depth] + entry)
+    present = {path.relative_to(ROOT).as_posix() for path in (ROOT / "job").rglob("*.py") if path.name != "__init__.py"}
+    assert named == present | {"entrypoint.py"}
+
+
+def options() -> list[click.Option]:
+    return [
+        parameter for parameter in settings.command.params if isinstance(parameter, click.Option) and parameter.envvar
+    ]
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: str(option.envvar))
+def test_the_table_of_settings_has_every_option_with_its_variable_and_default(option: click.Option) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{option.envvar}` |"))
+    assert f"`{option.opts[0]}`" in row
+    if isinstance(option.default, str | int | float):
+        assert f"`{option.default}`" in row
+
+
+def test_the_table_of_settings_has_no_other_variable() -> None:
+    variables = set(re.findall(r"^\| `([A-Z_]{2,})` \|", README, re.MULTILINE))
+    assert variables == {option.envvar for option in options()} | {"MODELS", "HF_TOKEN"}
+
+
+def test_every_exit_status_is_explained_with_its_kinds() -> None:
+    rows = {int(status): row for row in README.splitlines() for status in re.findall(r"^\| (\d+) \|", row)}
+    branches = errors.SurveyError.__subclasses__()
+    assert rows.keys() == {0, errors.Terminated.exit_status} | {branch.exit_status for branch in branches}
+    kinds: list[type[errors.SurveyError]] = [errors.ConfigError, errors.TransientError]
+    for kind in kinds + errors.ModelError.__subclasses__():
+        assert f"`{kind.__name__}`" in rows[kind.exit_status]
+
+
+def test_the_exception_tree_is_its_modules_docstring() -> None:
+    for kind in errors.SurveyError.__subclasses__() + errors.ModelError.__subclasses__():
+        assert kind.__name__ in str(errors.__doc__)

@@ -77,6 +77,18 @@ def test_the_class_settles_a_name_that_no_table_has(tmp_path: Path) -> None:
     )
 
 
+def test_of_several_stored_copies_the_one_is_taken_that_the_class_ties_the_others_to(tmp_path: Path) -> None:
+    # The first T5 checkpoints store the shared embedding three times.
+    config = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "num_layers": 1,
+        "tie_word_embeddings": True,
+    }
+    copies = ["decoder.embed_tokens.weight", "encoder.embed_tokens.weight", "shared.weight"]
+    assert find(write(tmp_path, copies, config)).name == "shared.weight"
+
+
 def test_a_config_class_that_ties_stands_in_for_a_class_that_cannot_be_built(tmp_path: Path) -> None:
     # Gemma 3n's vision tower needs timm.
     config = {"architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n"}
@@ -125,6 +137,7 @@ def test_a_config_class_that_ties_stands_in_for_a_class_that_cannot_be_built(tmp
             "cannot be built",
             id="a config of nonsense",
         ),
+        pytest.param(LLAMA | {"model_type": []}, [EMBEDDING], "not stored and not tied", id="a model type of nonsense"),
         pytest.param(
             {"architectures": 7, "model_type": []}, [EMBEDDING], "names no architecture", id="of the wrong types"
         ),

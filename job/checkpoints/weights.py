@@ -31,11 +31,6 @@ class Weights:
     """Which shard holds which tensor, as the index claims; None without an index."""
     _headers: dict[str, dict[str, TensorLocation]] = field(default_factory=dict)
 
-    @property
-    def described(self) -> str:
-        """For people: the file that says which tensors there are."""
-        return INDEX if self.index is not None else self.shards[0] if len(self.shards) == 1 else "the shards' headers"
-
     @cached_property
     def names(self) -> Collection[str]:
         """The tensors the checkpoint claims to hold. ``find`` tells whether one is really there."""

@@ -18,7 +18,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor lies: bytes ``begin`` to ``end`` (half-open) of ``file``, stored row by row, little-endian."""
+    """Where a tensor lies: its numbers are within bytes ``begin`` to ``end`` (half-open) of ``file``, little-endian."""
 
     file: str
     begin: int
@@ -26,6 +26,8 @@ class TensorLocation:
     dtype: str
     """As safetensors names it: ``F64``, ``F32``, ``F16``, ``BF16``, …"""
     shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    """Items from one index to the next, in each dimension; None: row after row, without gaps."""
 
     @property
     def nbytes(self) -> int:

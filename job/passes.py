@@ -14,7 +14,7 @@ from job.checkpoints.ranges import stream_range
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
 from job.geometry.rows import centred, row_blocks, row_norms
-from job.scratch import RowFile, scratch_copy
+from job.scratch import RowFile, scratch_copy, straightened
 from job.store.artifacts import Artifact, publish_safetensors
 from job.store.safetensors_file import StoredTensor, header
 from job.subject import Subject
@@ -48,22 +48,25 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
     """
     location = subject.unembedding.location
     n_rows, hidden_size = location.shape
-    row_nbytes = location.nbytes // n_rows
+    w_nbytes = w_tensor(subject).nbytes
+    row_nbytes = w_nbytes // n_rows
     measurement = Measurement(n_rows, hidden_size, location.dtype)
-    local = subject.checkpoint.local_paths.get(location.file)
+    local = subject.checkpoint.local_paths.get(location.file) if location.strides is None else None
     rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
-    chunks = stream_range(
+    stored = stream_range(
         partial(subject.checkpoint.fetch, location.file),
         location.begin,
         location.end,
         chunk_nbytes=CHUNK_NBYTES,
         connections=subject.settings.connections,
     )
-    chunks = subject.follow(chunks, location.nbytes, str(subject.ref), "W")
+    chunks = subject.follow(stored, location.nbytes, str(subject.ref), "W")
+    if location.strides is not None:
+        chunks = straightened(chunks, subject.scratch, location.shape, location.strides, row_nbytes // hidden_size)
 
     def measured() -> Iterator[bytes]:
         with ExitStack() as stack:
-            keep = None if local else stack.enter_context(scratch_copy(rows))
+            keep = None if local else stack.enter_context(scratch_copy(rows.path))
             for block in row_blocks(chunks, row_nbytes, BLOCK_NBYTES):
                 measurement.add(block)
                 content = block.tobytes()
@@ -78,7 +81,7 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
             len(header([w_tensor(subject)], metadata(subject, "0" * 64))),
             lambda: header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest())),
             measured(),
-            location.nbytes,
+            w_nbytes,
         )
     else:
         for _ in measured():
@@ -148,5 +151,5 @@ def second_pass(
     if subject.checkpoint.local_paths:
         # A folder's files are checked against what they were when they were pinned whenever bytes are fetched.
         subject.checkpoint.fetch(location.file, location.begin, location.begin + 1)
-    artifacts["W"] = Artifact(subject.key("W.safetensors"), len(head) + location.nbytes, w_file.hexdigest())
+    artifacts["W"] = Artifact(subject.key("W.safetensors"), len(head) + w_tensor(subject).nbytes, w_file.hexdigest())
     return norms, artifacts

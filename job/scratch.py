@@ -4,18 +4,22 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.errors import TransientError
 from job.geometry.rows import Block
+
+_STRIPE_NBYTES: Final = 16 << 20
+"""How many bytes of rows are put together at once out of columns: the larger, the fewer the reads."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,45 @@ class RowFile:
                 yield block
 
     def _read_into(self, file: FileIO, buffer: NDArray[np.uint8], first_row: int) -> None:
-        view, offset = buffer.data, self.begin + first_row * self.row_nbytes
-        while len(view):
-            n_read = os.preadv(file.fileno(), [view], offset)
-            if not n_read:
-                raise TransientError(
-                    f"{self.path}: ends at byte {offset}, more was expected; it changed while it was read"
-                )
-            view, offset = view[n_read:], offset + n_read
+        _read_exactly(file, buffer, self.begin + first_row * self.row_nbytes)
+
+
+def straightened(
+    chunks: Iterable[bytes], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
+) -> Iterator[bytes]:
+    """The rows of a matrix one after another, out of the bytes it is stored in, which lie on disk in between.
+
+    ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column; one of them is 1.
+    """
+    (n_rows, hidden_size), (row_stride, column_stride) = shape, strides
+    span = scratch / "span"
+    with scratch_copy(span) as append:
+        for chunk in chunks:
+            append(chunk)
+    rows_at_once = max(1, _STRIPE_NBYTES // (hidden_size * item_nbytes))
+    with span.open("rb", buffering=0) as file:
+        for first in range(0, n_rows, rows_at_once):
+            stripe = np.empty((min(rows_at_once, n_rows - first), hidden_size, item_nbytes), np.uint8)
+            if column_stride == 1:
+                for index, row in enumerate(stripe, first):
+                    _read_exactly(file, row.reshape(-1), index * row_stride * item_nbytes)
+            else:
+                column = np.empty((len(stripe), item_nbytes), np.uint8)
+                for index in range(hidden_size):
+                    offset = (first * row_stride + index * column_stride) * item_nbytes
+                    _read_exactly(file, column.reshape(-1), offset)
+                    stripe[:, index] = column
+            yield stripe.tobytes()
+    span.unlink()
+
+
+def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
+    view = buffer.data
+    while len(view):
+        n_read = os.preadv(file.fileno(), [view], offset)
+        if not n_read:
+            raise TransientError(f"{file.name}: ends at byte {offset}, more was expected; it changed while it was read")
+        view, offset = view[n_read:], offset + n_read
 
 
 @contextmanager
@@ -73,21 +108,21 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_copy(rows: RowFile) -> Iterator[Callable[[bytes], None]]:
-    """A function that appends bytes to the file of ``rows``.
+def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A function that appends bytes to a new file at ``path``.
 
     Raises:
         TransientError: the scratch disk is full.
     """
     try:
-        with rows.path.open("wb", buffering=0) as file:
+        with path.open("wb", buffering=0) as file:
             yield partial(_write_all, file)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TransientError(
-            f"scratch folder {rows.path.parent}: is full, {rows.n_rows * rows.row_nbytes:,} bytes are needed "
-            "for a copy of W; make room or set SCRATCH to a larger disk"
+            f"scratch folder {path.parent}: is full, a copy of W was to be written; make room, or set SCRATCH to a "
+            "larger disk"
         ) from error
 
 

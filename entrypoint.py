@@ -1,31 +1,44 @@
 """Run a survey: settings → run → exit status. Signals and logging are set up here and nowhere else."""
 
-import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-
-from pythonjsonlogger.json import JsonFormatter
-from rich.console import Console
-from rich.highlighter import NullHighlighter
-from rich.logging import RichHandler
+from typing import TYPE_CHECKING, Final
 
 from job.errors import ConfigError, ModelError, SurveyError, Terminated, TransientError
-from job.outcome import Outcome
-from job.report.progress import Follow
-from job.report.terminal import print_summary, print_tokens, print_whereabouts
-from job.settings import LogFormat, Settings, read_settings
 
-logger = logging.getLogger("job")
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_WORST_FIRST = (ConfigError, TransientError, ModelError)
+    from job.outcome import Outcome
+    from job.settings import LogFormat, Settings
+
+_WORST_FIRST: Final = (ConfigError, TransientError, ModelError)
 """Which exit status a run with several failures ends with: a retry may still help some of its models."""
+
+_GRACE_SECONDS: Final = 25
+"""What a terminated run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
+that hangs would keep it longer, and what it leaves then, the next run removes."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run with these command-line arguments; returns the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt as stop:
+        return Terminated.exit_status if isinstance(stop, Terminated) else 130
+
+
+def _main(arguments: Sequence[str]) -> int:
+    # Imports wait for their turn, here and below: those of torch take seconds, in which a signal has to be heeded, and
+    # whoever asks for help or mistypes a setting should not wait.
+    from rich.console import Console
+
+    from job.settings import read_settings
+
     console = Console(stderr=True)
     try:
         settings = read_settings(arguments)
@@ -36,62 +49,88 @@ def main(arguments: Sequence[str]) -> int:
     return survey(settings, console)
 
 
-def survey(settings: Settings, console: Console) -> int:
+def survey(settings: "Settings", console: "Console") -> int:
     """Survey every model, tell what came of it, and return the exit status."""
-    # Here, because torch and boto3 take seconds, and whoever asks for help or mistypes a setting should not wait.
+    import logging
+
+    from job.report.progress import Follow
     from job.survey import run
 
+    logger = logging.getLogger("job")
     outcomes: list[Outcome] = []
     try:
-        for outcome in run(settings, Follow(console)):
+        for outcome in run(settings, Follow(console, bars=console.is_terminal and settings.log_format == "text")):
             outcomes.append(outcome)  # noqa: PERF402 - what comes before an interruption is kept
     except SurveyError as error:
         logger.error("%s: %s", type(error).__name__, error)
         return error.exit_status
-    except KeyboardInterrupt as stop:
-        status = Terminated.exit_status if isinstance(stop, Terminated) else 130
+    except KeyboardInterrupt:
         logger.error("stopped after %d of %d models; what is finished stays", len(outcomes), len(settings.models))
-        return status
+        raise
     finally:
         tell(settings, outcomes)
     failures = {type(outcome.error) for outcome in outcomes if outcome.error}
     return next((kind.exit_status for kind in _WORST_FIRST if any(issubclass(f, kind) for f in failures)), 0)
 
 
-def tell(settings: Settings, outcomes: Sequence[Outcome]) -> None:
-    """Print the summary on standard output."""
-    output = Console()
-    if not output.is_terminal:
-        output = Console(width=180)
-    for outcome in outcomes:
-        if settings.show_tokens and outcome.manifest:
-            print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
-    if outcomes:
-        print_summary(output, outcomes)
-        print_whereabouts(output, settings.output, outcomes)
+def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
+    """Print the summary on standard output; the surveys are done, whether or not anybody reads it."""
+    from rich.console import Console
+
+    from job.report.terminal import print_summary, print_tokens, print_whereabouts
+
+    output = Console() if sys.stdout.isatty() else Console(width=180)
+    try:
+        for outcome in outcomes:
+            if settings.show_tokens and outcome.manifest:
+                print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
+        if outcomes:
+            print_summary(output, outcomes)
+            print_whereabouts(output, settings.output, outcomes)
+    except OSError:
+        # Nobody reads: a pipe that was closed, a full disk. What is buffered must not fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def set_up_logging(log_format: LogFormat, console: Console) -> None:
-    """One line an event on standard error, for people or for machines."""
-    handler: logging.Handler
+def set_up_logging(log_format: "LogFormat", console: "Console") -> None:
+    """One line an event on standard error, for people or for machines, warnings and libraries included."""
+    import logging
+
+    from pythonjsonlogger.json import JsonFormatter
+    from rich.highlighter import NullHighlighter
+    from rich.logging import RichHandler
+
+    from job.report.text import shown
+
+    class OneLine(logging.Formatter):
+        """Texts from a checkpoint may hold line ends and escapes; an event stays one line. Tracebacks keep theirs."""
+
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+            record.message = shown(record.message)
+            return super().formatMessage(record)
+
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
-        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(
             JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields={"levelname": "level"})
         )
     elif console.is_terminal:
         handler = RichHandler(console=console, show_path=False, highlighter=NullHighlighter(), log_time_format="%X")
-        handler.setFormatter(logging.Formatter("{message}", style="{"))
+        handler.setFormatter(OneLine("{message}", style="{"))
     else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
+        handler.setFormatter(OneLine("{asctime} {levelname} {message}", style="{"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("job").setLevel(logging.INFO)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(Terminated.exit_status))
+    signal.alarm(_GRACE_SECONDS)
     raise Terminated("SIGTERM")
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file of this process has it
     sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,13 @@ A message reads ``where: what was found, what was expected; what to do``, with v
 A bug is none of these and stays a traceback.
 """
 
+import re
 from typing import ClassVar
+
+
+def without_credentials(text: str) -> str:
+    """The text with the user and password taken out of every address in it."""
+    return re.sub(r"//[^/\s@]*@", "//", text)
 
 
 class SurveyError(Exception):

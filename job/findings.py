@@ -1,5 +1,6 @@
 """What was learnt of a model, as the fields of its manifest."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ def describe_statistics(
     """Every number of a survey. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
     return {
         **describe_black_holes(holes),
-        "by_value": {"agrees": counts_of(holes) == counts_of(by_value), **counts_of(by_value)},
+        "by_value": {"agrees": bool(np.array_equal(holes.ids, by_value.ids)), **counts_of(by_value)},
         "rows_with_negative_zero": int(measurement.has_negative_zero.sum()),
         "rows_with_nan": int(measurement.has_nan.sum()),
         "rows_with_infinity": int(measurement.has_infinity.sum()),
@@ -87,11 +88,14 @@ def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[
     found = []
     if odd := statistics["rows_with_nan"] + statistics["rows_with_infinity"]:
         found.append(f"{odd:,} rows hold a NaN or an infinity; mu and the norms suffer from it")
+    norm = statistics["mu"]["norm"]
+    if not odd and (norm is None or not math.isfinite(norm)):
+        found.append("W's numbers exceed what float32 can hold; mu and gamma_centered suffer from it")
     if not statistics["by_value"]["agrees"]:
         found.append(
-            f"by value, as torch.unique compares, there are {statistics['by_value']['unique_rows']:,} unique rows; by "
-            f"bytes there are {statistics['unique_rows']:,}: {statistics['rows_with_negative_zero']:,} rows hold a −0 "
-            f"and {statistics['rows_with_nan']:,} a NaN"
+            "black holes are groups of rows with the same bits; by value, as torch.unique compares, other rows group "
+            f"({statistics['by_value']['unique_rows']:,} unique rows in place of {statistics['unique_rows']:,}): "
+            f"{statistics['rows_with_negative_zero']:,} rows hold a −0 and {statistics['rows_with_nan']:,} a NaN"
         )
     if "unusable" in tokenizer:
         found.append(f"the tokens of the black holes are not named: {tokenizer['unusable']}")

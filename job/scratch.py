@@ -1,11 +1,12 @@
 """W on this machine's disk, to be read again: a copy made while W arrives, or the local checkpoint's own file."""
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from job.errors import TransientError
 from job.geometry.rows import Block
 
+_PREFIX: Final = "black-hole-survey-"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
 """How many bytes of rows are put together at once out of columns: the larger, the fewer the reads."""
 
@@ -35,7 +38,7 @@ class RowFile:
     def read(self, ids: NDArray[np.int64]) -> Block:
         """The rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
         rows = np.empty((len(ids), self.row_nbytes), np.uint8)
-        with self.path.open("rb", buffering=0) as file:
+        with _opened(self.path) as file:
             for row, row_id in zip(rows, ids, strict=True):
                 self._read_into(file, row, int(row_id))
         return rows
@@ -49,7 +52,7 @@ class RowFile:
     def blocks(self, block_nbytes: int) -> Iterator[Block]:
         """All rows in order, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)
-        with self.path.open("rb", buffering=0) as file:
+        with _opened(self.path) as file:
             for first in range(0, self.n_rows, rows_per_block):
                 block = np.empty((min(rows_per_block, self.n_rows - first), self.row_nbytes), np.uint8)
                 self._read_into(file, block.reshape(-1), first)
@@ -72,7 +75,7 @@ def straightened(
         for chunk in chunks:
             append(chunk)
     rows_at_once = max(1, _STRIPE_NBYTES // (hidden_size * item_nbytes))
-    with span.open("rb", buffering=0) as file:
+    with _opened(span) as file:
         for first in range(0, n_rows, rows_at_once):
             stripe = np.empty((min(rows_at_once, n_rows - first), hidden_size, item_nbytes), np.uint8)
             if column_stride == 1:
@@ -88,10 +91,16 @@ def straightened(
     span.unlink()
 
 
+def _opened(path: Path) -> FileIO:
+    with _disk(path):
+        return FileIO(path)
+
+
 def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
     view = buffer.data
     while len(view):
-        n_read = os.preadv(file.fileno(), [view], offset)
+        with _disk(str(file.name)):
+            n_read = os.preadv(file.fileno(), [view], offset)
         if not n_read:
             raise TransientError(f"{file.name}: ends at byte {offset}, more was expected; it changed while it was read")
         view, offset = view[n_read:], offset + n_read
@@ -99,12 +108,36 @@ def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder of one's own below ``parent``, gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="black-hole-survey-", dir=parent))
+    """A folder of one's own below ``parent``, gone at the end. Those of runs that were killed go now.
+
+    Raises:
+        TransientError: it cannot be made.
+    """
+    for abandoned in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError), _locked(abandoned):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    with _disk(parent):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        yield folder
+        with _locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system releases when its process ends, however it ends.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -112,21 +145,38 @@ def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
     """A function that appends bytes to a new file at ``path``.
 
     Raises:
-        TransientError: the scratch disk is full.
+        TransientError: the scratch disk is full, or fails.
     """
+    with _disk(path):
+        file = path.open("wb", buffering=0)
+    with file:
+        yield partial(_write_all, file)
+
+
+def write_scratch(path: Path, content: bytes) -> None:
+    """A small file.
+
+    Raises:
+        TransientError: the scratch disk is full, or fails.
+    """
+    with scratch_copy(path) as append:
+        append(content)
+
+
+@contextmanager
+def _disk(path: Path | str) -> Iterator[None]:
+    """Turn what the operating system says of a file into an error that says what to do."""
     try:
-        with path.open("wb", buffering=0) as file:
-            yield partial(_write_all, file)
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "look after the disk"
         raise TransientError(
-            f"scratch folder {path.parent}: is full, a copy of W was to be written; make room, or set SCRATCH to a "
-            "larger disk"
+            f"{path}: {error.strerror or error}, room for a copy of W was expected; {advice}"
         ) from error
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
     rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
+    with _disk(str(file.name)):
+        while rest:
+            rest = rest[file.write(rest) :]

@@ -3,6 +3,7 @@
 (boto3 reads the ``AWS_…`` variables, its own.)
 """
 
+import math
 import os
 import re
 import tempfile
@@ -10,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import click
 
 from job import __version__
-from job.errors import ConfigError
-from job.models.lists import parse_line, read_list, unique
+from job.errors import ConfigError, without_credentials
+from job.models.lists import parse_entry, parse_line, read_list, unique
 from job.models.references import EXPECTED, ModelRef
 
 TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
@@ -141,17 +143,29 @@ def command(
         log_format=log_format,
         scratch=scratch,
         connections=connections,
-        read_timeout=read_timeout,
+        read_timeout=_finite(read_timeout),
         hf_endpoint=_endpoint(hf_endpoint),
         # A secret has no option: a command line is visible to every process of the machine.
-        hf_token=os.environ.get("HF_TOKEN") or None,
+        hf_token=_token(os.environ.get("HF_TOKEN", "").strip()),
     )
+
+
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise ConfigError(f"READ_TIMEOUT: {seconds} was found, a number of seconds was expected; correct it")
+    return seconds
+
+
+def _token(text: str) -> str | None:
+    if not re.fullmatch("[!-~]*", text):
+        raise ConfigError("HF_TOKEN: holds blanks or characters that no token has; set it anew")
+    return text or None
 
 
 def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[ModelRef, ...]:
     """The models typed, or else those of MODELS and MODELS_FILE together."""
     if typed:
-        models = [model for argument in typed for model in parse_line(argument, "argument")]
+        models = [parse_entry(argument, f"argument {number}") for number, argument in enumerate(typed, 1)]
     else:
         models = parse_line(os.environ.get("MODELS", ""), "MODELS")
         if models_file:
@@ -165,9 +179,11 @@ def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[ModelRef,
 
 
 def _output(text: str) -> str:
-    if "://" in text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", text):
-        raise ConfigError(f"OUTPUT: {text!r} was found, a folder or s3://bucket/prefix was expected; correct it")
-    return text
+    is_address = re.match(r"\w+:/", text)
+    if is_address and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", text):
+        found = without_credentials(text)
+        raise ConfigError(f"OUTPUT: {found!r} was found, a folder or s3://bucket/prefix was expected; correct it")
+    return str(Path(text).expanduser()) if text.startswith("~") else text
 
 
 def _tensors(text: str) -> frozenset[str]:
@@ -178,9 +194,22 @@ def _tensors(text: str) -> frozenset[str]:
 
 
 def _endpoint(url: str | None) -> str | None:
-    if url and not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", url):
-        raise ConfigError(f"HF_ENDPOINT: {url!r} was found, http(s)://host was expected; correct it")
-    return url.rstrip("/") if url else None
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        sound = (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and (parts.port is None or parts.port)
+            and " " not in url
+        )
+    except ValueError:
+        sound = False
+    if not sound:
+        found = without_credentials(url)
+        raise ConfigError(f"HF_ENDPOINT: {found!r} was found, http(s)://host was expected; correct it")
+    return url.rstrip("/")
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:

@@ -10,7 +10,6 @@ from job.clock import Clock
 from job.models.references import ModelRef
 from job.report.progress import Follow
 from job.settings import Settings
-from job.store.manifest import ContentIdentity
 from job.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -27,17 +26,14 @@ class Subject:
     store: Store
     follow: Follow
     clock: Clock
+    folder: str
+    """Where the survey is filed in the store."""
     scratch: Path
     """A folder for this model alone, gone when its survey ends."""
 
-    @property
-    def identity(self) -> ContentIdentity:
-        location = self.unembedding.location
-        return ContentIdentity(self.checkpoint.files[location.file].content_id, location.begin, location.end)
-
     def key(self, name: str) -> str:
-        """Where an artifact of this commit is filed."""
-        return f"{self.checkpoint.repo_id}/{self.checkpoint.commit}/{name}"
+        """Where an artifact of this survey is filed."""
+        return f"{self.folder}/{name}"
 
     def log(self, stage: str, message: str, *values: object) -> None:
         """Tell of a stage, with the model's name in front and as fields for machines."""

@@ -1,7 +1,7 @@
 """THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
@@ -13,9 +13,9 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.folder import open_folder
 from job.checkpoints.hub import open_hub
 from job.checkpoints.s3 import open_s3
-from job.checkpoints.unembedding import find_unembedding
+from job.checkpoints.unembedding import Unembedding, find_unembedding
 from job.clock import Clock
-from job.errors import SurveyError
+from job.errors import ConfigError, CorruptCheckpoint, ModelError, SurveyError
 from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
@@ -23,11 +23,11 @@ from job.outcome import Outcome, Status
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
 from job.report.progress import Follow
-from job.scratch import scratch_folder
+from job.scratch import scratch_folder, write_scratch
 from job.settings import Settings
 from job.store.artifacts import publish_bytes
 from job.store.folder import FolderStore
-from job.store.manifest import find_published, manifest_key, mend_latest, publish_manifest
+from job.store.manifest import ContentIdentity, Manifest, find_published, mend_latest, publish_manifest
 from job.store.s3 import open_s3_store
 from job.store.store import Store
 from job.subject import Subject
@@ -53,6 +53,8 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     torch.set_num_threads(1)
     output = settings.output
     store: Store = open_s3_store(output) if output.startswith("s3://") else FolderStore(Path(output))
+    if isinstance(store, FolderStore):
+        refuse_nested(settings.models, store.root)
     store.check()
     for number, ref in enumerate(settings.models, 1):
         extra = {"model": str(ref)}
@@ -68,6 +70,17 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
         yield outcome
 
 
+def refuse_nested(models: Sequence[ModelRef], output: Path) -> None:
+    """Make sure that no survey is published into a checkpoint that it is of, which would be another one afterwards.
+
+    Raises:
+        ConfigError: one would be.
+    """
+    for ref in models:
+        if ref.source == "folder" and output.resolve().is_relative_to(ref.path.resolve()):
+            raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {ref}; choose a folder outside of it")
+
+
 def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow, clock: Clock) -> Outcome:
     """Pin the model, find W, stream it through the measurements into the store, and last of all say what was learnt.
 
@@ -78,33 +91,52 @@ def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow
         with clock.stage("find"):
             checkpoint, fetched = metered(open_checkpoint(ref, settings))
             unembedding = find_unembedding(checkpoint, ref.tensor)
-            subject = Subject(ref, checkpoint, unembedding, settings, store, follow, clock, scratch)
-            published = find_published(store, checkpoint.repo_id, checkpoint.commit, subject.identity)
+            identity = identity_of(checkpoint, unembedding)
+            published = find_published(
+                store, checkpoint.repo_id, checkpoint.commit, identity, ref.tensor, unembedding.name
+            )
+        subject = Subject(ref, checkpoint, unembedding, settings, store, follow, clock, published.folder, scratch)
         subject.log("find", "W is %s in %s: %s", unembedding.name, unembedding.location.file, unembedding.reason)
 
-        known = published.same_content
+        known = published.known
         missing = settings.tensors.difference(known["artifacts"] if known else ())
-        if known and not missing and known is published.same_commit:
+        if known and not missing and published.own:
             mend_latest(store, known)
             return Outcome(ref, "already published", clock.total, fetched(), known)
-        if published.same_commit and known is not published.same_commit:
-            # It speaks of another tensor of this commit, and its artifacts are about to be replaced.
-            store.delete(manifest_key(checkpoint.repo_id, checkpoint.commit))
         store.discard_unfinished(subject.key(""))
 
-        if known and not missing:
-            measured = {field: known[field] for field in MEASURED}
-        else:
-            measured = measure(subject, missing)
-            measured["artifacts"] |= known["artifacts"] if known else {}
+        measured = measure(subject, missing) if missing or not known else {field: known[field] for field in MEASURED}
+        if known:
+            join(subject, measured, known)
         with clock.stage("name tokens"):
             tokenizer = name_tokens(subject, measured["black_holes"])
         manifest = describe(subject, measured, tokenizer, fetched())
         page = publish_bytes(store, subject.key("report.md"), model_page(manifest).encode())
         manifest["artifacts"] |= {"report": asdict(page)}
-        publish_manifest(store, manifest)
+        publish_manifest(store, subject.folder, manifest)
     status: Status = "surveyed" if missing else "same content"
     return Outcome(ref, status, clock.total, fetched(), manifest)
+
+
+def identity_of(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIdentity:
+    """What W is, known before its bytes are read."""
+    location = unembedding.location
+    content_id = checkpoint.files[location.file].content_id
+    return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape)
+
+
+def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:
+    """Add to what was measured the artifacts that are published already.
+
+    Raises:
+        CorruptCheckpoint: they are of another W, although the file's identity is the same.
+    """
+    if measured["w_sha256"] != known["w_sha256"]:
+        raise CorruptCheckpoint(
+            f"{subject.checkpoint.source}: W's bytes have the sha-256 {measured['w_sha256']}, {known['w_sha256']} was "
+            f"published of the same unchanged file; give the file a new modification time if it did change"
+        )
+    measured["artifacts"] = known["artifacts"] | measured["artifacts"]
 
 
 def open_checkpoint(ref: ModelRef, settings: Settings) -> Checkpoint:
@@ -162,17 +194,20 @@ def name_tokens(subject: Subject, black_holes: list[dict[str, Any]]) -> dict[str
     """Add to each hole's rows what they stand for; returns what is to be said of the tokenizer."""
     checkpoint = subject.checkpoint
     files = {name: checkpoint.files[name].content_id for name in FILES if name in checkpoint.files}
+    for hole in black_holes:  # what an earlier commit's tokenizer said of them does not hold for this one
+        hole["tokens"] = [{"id": token["id"], "piece": None, "text": None} for token in hole["tokens"]]
     if not files.keys() - {"config.json"}:
         return {"files": {}, "unusable": "the checkpoint has no tokenizer"}
-    for name in files:
-        (subject.scratch / name).write_bytes(checkpoint.read(name, TOKENIZER_FILE_LIMIT))
     try:
+        for name in files:
+            write_scratch(subject.scratch / name, checkpoint.read(name, TOKENIZER_FILE_LIMIT))
         tokenizer = load_tokenizer(subject.scratch)
-    except TokenizerUnusable as error:
-        subject.log("tokens", "rows are not decoded: %s", error)
+        named = [tokenizer.tokens(token["id"] for token in hole["tokens"]) for hole in black_holes]
+    except (TokenizerUnusable, ModelError) as error:
+        subject.log("name tokens", "rows are not decoded: %s", error)
         return {"files": files, "unusable": str(error)}
-    for hole in black_holes:
-        hole["tokens"] = tokenizer.tokens(token["id"] for token in hole["tokens"])
+    for hole, tokens in zip(black_holes, named, strict=True):
+        hole["tokens"] = tokens
     n_rows = subject.unembedding.location.shape[0]
     return {
         "files": files,

@@ -54,8 +54,9 @@ def hub_failure(
 
 
 def network_failure(error: httpx2.RequestError, where: str) -> Interrupted:
-    """A request that got no answer, or not all of it. These errors' own words hold no address."""
-    return Interrupted(f"{where}: {type(error).__name__} {error}".rstrip())
+    """A request that got no answer, or not all of it. Its own words hold no address, but may quote a header."""
+    words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
+    return Interrupted(f"{where}: {type(error).__name__}{words}".rstrip())
 
 
 def demanded_wait(response: httpx2.Response) -> float | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -19,7 +18,14 @@ from urllib3.exceptions import HTTPError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
 from job.checkpoints.retries import PATIENT, Interrupted, RetryPolicy, read_resuming, retry
-from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
+from job.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    ModelUnavailable,
+    SurveyError,
+    UnsupportedCheckpoint,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -54,9 +60,10 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
         ConfigError: the address is none, or the keys are missing or refused.
         TransientError: the store cannot be reached, or answers 5xx, for longer than the policy waits.
     """
-    parts = urlsplit(url)
-    bucket, prefix = parts.netloc, parts.path.strip("/")
-    if parts.scheme != "s3" or not bucket:
+    scheme, _, path = url.partition("://")
+    bucket, _, prefix = path.partition("/")
+    prefix = prefix.strip("/")
+    if scheme != "s3" or not bucket:
         raise ConfigError(f"{url}: not the address of a checkpoint on S3, s3://bucket/prefix was expected; correct it")
     source = f"s3://{bucket}/{prefix}".rstrip("/")
     client = _client(url, read_timeout)
@@ -97,7 +104,9 @@ def _client(url: str, read_timeout: float) -> "S3Client":
     try:
         return boto3.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
-        raise ConfigError(f"{url}: {error}; correct the AWS_… settings, or the profile they name") from error
+        raise ConfigError(
+            f"{url}: {without_credentials(str(error))}; correct the AWS_… settings, or the profile they name"
+        ) from error
 
 
 def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, StoredFile]:

@@ -80,6 +80,9 @@ def parse_header(header: bytes, file: str, file_size: int, where: str) -> dict[s
 def _parse_object(text: bytes, where: str) -> dict[str, object]:
     try:
         parsed = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        "".join(
+            parsed if isinstance(parsed, dict) else ()
+        ).encode()  # an escape may stand for half a character, which no name can have
     except (ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{where}: the header is not sound JSON ({error}); get the file again") from None
     if not isinstance(parsed, dict):

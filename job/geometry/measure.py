@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.geometry.digests import Digest, Digests, blake2b_128, row_digests
-from job.geometry.rows import Block, as_float64, row_norms, without_negative_zeros
+from job.geometry.rows import Block, as_float64, row_norms, with_one_nan, without_negative_zeros
 
 
 class Measurement:
@@ -23,7 +23,7 @@ class Measurement:
         self.digests: Digests = np.empty((n_rows, 2), np.uint64)
         """(n_rows, 2) uint64: of the rows as stored."""
         self.value_digests: Digests = np.empty((n_rows, 2), np.uint64)
-        """(n_rows, 2) uint64: of the rows with each −0 replaced by +0."""
+        """(n_rows, 2) uint64: of the rows with each −0 replaced by +0, where they hold no NaN."""
         self.norms: NDArray[np.float64] = np.empty(n_rows, np.float64)
         """(n_rows,) float64: the Euclidean norm of each row."""
         self.has_nan: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)
@@ -49,8 +49,9 @@ class Measurement:
             self.has_nan[rows] = np.isnan(values).any(axis=1)
             self.has_infinity[rows] = np.isinf(values).any(axis=1)
         signed = ((values == 0) & np.signbit(values)).any(axis=1)
+        self.has_negative_zero[rows] = signed
+        signed &= ~self.has_nan[rows]  # a NaN equals nothing, whatever the zeros beside it are
         if signed.any():
-            self.has_negative_zero[rows] = signed
             unsigned = without_negative_zeros(block[signed], self.dtype)
             self.value_digests[rows][signed] = row_digests(unsigned, self.digest)
 
@@ -58,7 +59,7 @@ class Measurement:
     def mu(self) -> NDArray[np.float32]:
         """(hidden_size,) float32: the centroid of the rows, summed in float64 in the rows' order, rounded once."""
         with np.errstate(invalid="ignore", over="ignore"):
-            return (self._sum / self.n_seen).astype(np.float32)
+            return with_one_nan((self._sum / self.n_seen).astype(np.float32))
 
     @property
     def values_may_disagree(self) -> bool:

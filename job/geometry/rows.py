@@ -65,7 +65,13 @@ def without_negative_zeros(block: Block, dtype: str) -> Block:
 def centred(block: Block, dtype: str, mu: NDArray[np.float32]) -> NDArray[np.float32]:
     """γ′ of these rows: (n, hidden_size) float32, float32(W) − mu."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return as_tensor(block, dtype).to(torch.float32).numpy() - mu
+        return with_one_nan(as_tensor(block, dtype).to(torch.float32).numpy() - mu)
+
+
+def with_one_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same array with the bits of one NaN in place of any: which they are depends on the processor's path."""
+    values[np.isnan(values)] = np.nan
+    return values
 
 
 def row_norms(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,11 +5,14 @@ from typing import Final
 
 import yaml
 
-from job.errors import ConfigError
+from job.errors import ConfigError, without_credentials
 from job.models.references import ModelRef, parse_reference, with_options
 
 _OPTIONS: Final = ("revision", "tensor", "note")
 """What an entry of a YAML list may say beside the model."""
+
+
+_NULL: Final = "tag:yaml.org,2002:null"
 
 
 def parse_line(text: str, where: str) -> list[ModelRef]:
@@ -19,7 +22,7 @@ def parse_line(text: str, where: str) -> list[ModelRef]:
         ConfigError: an entry names no model.
     """
     return [
-        _reference(entry, f"{where}, line {number}")
+        parse_entry(entry, f"{where}, line {number}")
         for number, line in enumerate(text.splitlines(), 1)
         for entry in line.replace(",", " ").split()
     ]
@@ -32,13 +35,13 @@ def read_list(path: Path) -> list[ModelRef]:
         ConfigError: the file cannot be read, or an entry names no model.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"MODELS_FILE {path}: cannot be read ({error}); give a readable text or YAML file") from error
     if path.suffix in (".yaml", ".yml"):
         return _parse_yaml(text, str(path))
     return [
-        _reference(entry, f"{path}, line {number}")
+        parse_entry(entry, f"{path}, line {number}")
         for number, line in enumerate(text.splitlines(), 1)
         if (entry := line.partition("#")[0].strip())
     ]
@@ -53,10 +56,10 @@ def _parse_yaml(text: str, where: str) -> list[ModelRef]:
     """A YAML list, or a mapping with ``models:``; its entries are references or mappings with ``model``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: is not YAML: {' '.join(str(error).split())}; correct the file") from error
     if isinstance(root, yaml.MappingNode):
-        values = {key.value: value for key, value in root.value}
+        values = {str(key.value): value for key, value in root.value}
         if set(values) != {"models"}:
             raise ConfigError(f"{where}: has the keys {sorted(values)}, expected one key, 'models'; correct the file")
         root = values["models"]
@@ -67,20 +70,29 @@ def _parse_yaml(text: str, where: str) -> list[ModelRef]:
 
 def _yaml_entry(node: yaml.Node, where: str) -> ModelRef:
     if isinstance(node, yaml.ScalarNode):
-        return _reference(node.value, where)
+        return parse_entry(node.value, where)
     fields = {}
     if isinstance(node, yaml.MappingNode):
-        fields = {key.value: value.value for key, value in node.value if isinstance(value, yaml.ScalarNode)}
+        fields = {
+            str(key.value): "" if value.tag == _NULL else value.value
+            for key, value in node.value
+            if isinstance(value, yaml.ScalarNode)
+        }
     if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or len(fields) != len(node.value):
         raise ConfigError(
             f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, or 'model' with any of "
             f"{', '.join(_OPTIONS)}, each a text; correct the entry"
         )
-    return _reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
+    return parse_entry(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
 
 
-def _reference(text: str, where: str, **options: str) -> ModelRef:
+def parse_entry(text: str, where: str, **options: str) -> ModelRef:
+    """The reference that a whole text is, with what a list says of it beside its name.
+
+    Raises:
+        ConfigError: it names no model.
+    """
     try:
         return with_options(parse_reference(text), **options)
     except ValueError as error:
-        raise ConfigError(f"{where}: {text!r} is not a model reference: {error}") from error
+        raise ConfigError(f"{where}: {without_credentials(text)!r} is not a model reference: {error}") from error

@@ -33,13 +33,13 @@ def model_page(manifest: Manifest) -> str:
     """The page as Markdown. Every text from a checkpoint is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.ChainableUndefined,
+        undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - Markdown, not HTML; texts go through |plain and |token
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
-    return environment.get_template("model.md.j2").render(
-        m=json.loads(to_json(manifest)), most_holes=_MOST_HOLES, most_tokens=_MOST_TOKENS
-    )
+    holes = [{**hole, "tokens": hole["tokens"][:_MOST_TOKENS]} for hole in manifest["black_holes"][:_MOST_HOLES]]
+    shown_part = json.loads(to_json({**manifest, "black_holes": holes}))
+    return environment.get_template("model.md.j2").render(m=shown_part)

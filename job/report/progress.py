@@ -17,10 +17,12 @@ class Follow:
     """Follows streams on a console."""
 
     console: Console
+    bars: bool
+    """Whether to draw bars; log lines otherwise."""
 
     def __call__(self, chunks: Iterable[bytes], nbytes: int, model: str, stage: str) -> Iterator[bytes]:
         """The same chunks, shown as they pass: ``nbytes`` bytes in all, of this stage of this model."""
-        watch = self._bar if self.console.is_terminal else self._log
+        watch = self._bar if self.bars else self._log
         began = time.monotonic()
         yield from watch(chunks, nbytes, model, stage)
         _tell(nbytes, nbytes, time.monotonic() - began, model, stage)

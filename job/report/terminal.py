@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -13,47 +13,59 @@ from job.outcome import Outcome
 from job.report.text import shown
 from job.store.manifest import Manifest
 
+_WIDE: Final = 110
+_LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")
+_TEXTS: Final = ("dtype", "largest", "status")
+_MOST_HOLES: Final = 50
+"""So many are shown; the manifest has them all."""
+
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     """The table, and under it what to know about its numbers, and every failure with its kind, cause and what to do."""
-    console.print(_table(outcomes))
+    console.print(_table(outcomes, console.width))
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
             console.print(Text.assemble(("Note", "yellow"), f"  {shown(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.error:
-            console.print(
-                Text.assemble((type(outcome.error).__name__, "bold red"), f"  {outcome.error}"), soft_wrap=True
-            )
+            cause = shown(str(outcome.error))
+            console.print(Text.assemble((type(outcome.error).__name__, "bold red"), f"  {cause}"), soft_wrap=True)
     counts = Counter(outcome.status for outcome in outcomes)
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
 
 
-def _table(outcomes: Sequence[Outcome]) -> Table:
+def _table(outcomes: Sequence[Outcome], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold", min_width=16)
-    for title in ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "read / checkpoint", "seconds"):
-        table.add_column(title, justify="left" if title in ("dtype", "largest") else "right")
-    table.add_column("status")
-    for outcome in outcomes:
-        table.add_row(shown(str(outcome.ref)), *_numbers(outcome), f"{outcome.seconds:.1f}", _status(outcome))
+    rows = [_cells(outcome) for outcome in outcomes]
+    # What a narrow terminal has no room for is in the manifests as well.
+    left_out = _LEFT_OUT if width < _WIDE else ()
+    titles = [title for title in rows[0] if title not in left_out]
+    for title in titles:
+        table.add_column(title, justify="left" if title in _TEXTS else "right", no_wrap=True)
+    for outcome, cells in zip(outcomes, rows, strict=True):
+        table.add_row(shown(str(outcome.ref)), *(cells[title] for title in titles))
     return table
 
 
-def _numbers(outcome: Outcome) -> list[str]:
-    if outcome.manifest is None:
-        return ["–"] * 7
-    tensor, statistics = outcome.manifest["tensor"], outcome.manifest["statistics"]
-    populations = [hole["population"] for hole in outcome.manifest["black_holes"]]
-    return [
-        f"{tensor['shape'][0]:,} × {tensor['shape'][1]:,}",
-        tensor["dtype"],
-        f"{statistics['unique_rows']:,}",
-        f"{statistics['black_holes']:,}",
-        f"{statistics['black_hole_tokens']:,}",
-        ", ".join(f"{population:,}" for population in populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
-        f"{decimal(outcome.bytes_fetched)} / {decimal(outcome.manifest['checkpoint']['nbytes'])}",
-    ]
+def _cells(outcome: Outcome) -> dict[str, str | Text]:
+    """What the table says of a model, by the columns' titles."""
+    cells: dict[str, str | Text] = dict.fromkeys(
+        ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "read / checkpoint"), "–"
+    )
+    if manifest := outcome.manifest:
+        tensor, statistics = manifest["tensor"], manifest["statistics"]
+        populations = [f"{hole['population']:,}" for hole in manifest["black_holes"]]
+        cells |= {
+            "rows × columns": f"{tensor['shape'][0]:,} × {tensor['shape'][1]:,}",
+            "dtype": tensor["dtype"],
+            "unique": f"{statistics['unique_rows']:,}",
+            "holes": f"{statistics['black_holes']:,}",
+            "in holes": f"{statistics['black_hole_tokens']:,}",
+            "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
+            "read / checkpoint": f"{decimal(outcome.bytes_fetched)} / {decimal(manifest['checkpoint']['nbytes'])}",
+        }
+    return cells | {"seconds": f"{outcome.seconds:.1f}", "status": _status(outcome)}
 
 
 def _status(outcome: Outcome) -> Text:
@@ -66,13 +78,13 @@ def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]
     """Where the surveys are, and one page to begin with."""
     pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in outcomes if outcome.manifest]
     example = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
-    console.print(f"surveys are in {output}{example}", markup=False, highlight=False, soft_wrap=True)
+    console.print(shown(f"surveys are in {output}{example}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tokens(console: Console, model: str, manifest: Manifest, most: int) -> None:
     """The first tokens of each black hole, one line a hole."""
     console.print(Text(f"{shown(model)}: {manifest['statistics']['black_holes']:,} black holes", "bold"))
-    for hole in manifest["black_holes"]:
+    for hole in manifest["black_holes"][:_MOST_HOLES]:
         tokens = [_token(token) for token in hole["tokens"][:most]]
         left = hole["population"] - len(tokens)
         console.print(
@@ -82,6 +94,8 @@ def print_tokens(console: Console, model: str, manifest: Manifest, most: int) ->
             ),
             soft_wrap=True,
         )
+    if len(manifest["black_holes"]) > _MOST_HOLES:
+        console.print(f"  … {len(manifest['black_holes']) - _MOST_HOLES:,} more holes")
 
 
 def _token(token: dict[str, Any]) -> str:

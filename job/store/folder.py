@@ -79,10 +79,14 @@ class FolderStore:
             file.seek(0)
             file.write(asked(header, header_nbytes))
 
-    def keys(self, prefix: str) -> list[str]:
-        return sorted(
-            path.relative_to(self.root).as_posix() for path in self._files(prefix) if not _is_unfinished(path)
-        )
+    def sizes(self, prefix: str) -> dict[str, int]:
+        found = {}
+        for path in self._files(prefix):
+            # A file may go, or get its final name, between being listed and being looked at.
+            with _refusals(path), suppress(FileNotFoundError):
+                if not _is_unfinished(path):
+                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -142,7 +146,12 @@ def _published(target: Path) -> Iterator[_Unfinished]:
             with _refusals(target):
                 os.fsync(file.fileno())
         with _refusals(target):
-            unfinished.replace(target)
+            try:
+                unfinished.replace(target)
+            except FileNotFoundError as error:
+                raise TransientError(
+                    f"{target}: its unfinished file is gone; another run of the same model removed it: run again"
+                ) from error
             _sync_folder(target.parent)
     except BaseException:
         # A cleanup that fails must not hide why it was needed; discard_unfinished() finds what it leaves.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from job.errors import ConfigError
+from job.errors import ConfigError, without_credentials
 from job.store.s3_errors import survey_error
 from job.store.store import asked, checked_key, exactly
 
@@ -69,8 +70,10 @@ def open_s3_store(url: str) -> S3Store:
     try:
         client = boto3.Session().client("s3", config=PATIENCE)
     except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
-        raise ConfigError(f"{url}: {error}; correct the AWS_… settings, or the profile they name") from error
-    return S3Store(client, bucket, f"{prefix.strip('/')}/".lstrip("/"))
+        raise ConfigError(
+            f"{url}: {without_credentials(str(error))}; correct the AWS_… settings, or the profile they name"
+        ) from error
+    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -156,15 +159,15 @@ class S3Store:
                 body = stream.read()
                 self.client.put_object(**self._object(key), Body=asked(header, header_nbytes) + body)
 
-    def keys(self, prefix: str) -> list[str]:
-        found: list[str] = []
+    def sizes(self, prefix: str) -> dict[str, int]:
+        found: dict[str, int] = {}
         with self._refusals("list what is there", self.prefix + prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
-                found += [item["Key"].removeprefix(self.prefix) for item in page.get("Contents", [])]
-        return sorted(found)
+                found |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+        return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
         with self._refusals("delete", self._key(key)):

@@ -1,7 +1,5 @@
 """What boto3's exceptions mean to a survey: whether a setting is wrong or a retry may help. Makes no requests."""
 
-import re
-
 from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
@@ -14,7 +12,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from job.errors import ConfigError, SurveyError, TransientError
+from job.errors import ConfigError, SurveyError, TransientError, without_credentials
 
 REFUSALS = {
     "NoSuchBucket": "a bucket that exists was expected; create it or correct OUTPUT",
@@ -73,7 +71,7 @@ def survey_error(error: BotoCoreError | ClientError, where: str) -> SurveyError:
     """The error of the contract that boto3's stands for; ``where`` begins its message."""
     if not isinstance(error, ClientError):
         # An endpoint may carry a password in its address.
-        found = f"{where}: {re.sub(r'//[^/@]*@', '//', str(error))}"
+        found = f"{where}: {without_credentials(str(error))}"
         if isinstance(error, PASSING_ERRORS) and not any(mark in found for mark in TLS_REFUSALS):
             return TransientError(
                 f"{found}, an answer was expected; check AWS_ENDPOINT_URL and the network, or run again"

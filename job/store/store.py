@@ -43,8 +43,8 @@ class Store(Protocol):
             ValueError: ``chunks`` or ``header`` held more or fewer bytes than announced; nothing was published.
         """
 
-    def keys(self, prefix: str) -> list[str]:
-        """Every key that starts with ``prefix``, sorted."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Every key that starts with ``prefix``, in alphabetical order, with the size of its content in bytes."""
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

@@ -1,6 +1,7 @@
 """What a row stands for: the checkpoint's own tokenizer, read from its files; nothing of the checkpoint is executed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -46,8 +47,13 @@ class Tokenizer:
     text: Callable[[int], str]
 
     def tokens(self, ids: Iterable[int]) -> list[dict[str, int | str | None]]:
-        """Each id with its piece and text."""
-        return [asdict(self._token(id)) for id in ids]
+        """Each id with its piece and text.
+
+        Raises:
+            TokenizerUnusable: the library fails to decode one.
+        """
+        with _unusable():
+            return [asdict(self._token(id)) for id in ids]
 
     def _token(self, id: int) -> Token:
         piece = self.piece(id)
@@ -60,9 +66,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         TokenizerUnusable: there is none, or it needs code of its own.
     """
-    try:
+    with _unusable():
         described = folder / "tokenizer.json"
         return _fast(described) if described.exists() else _slow(folder)
+
+
+@contextmanager
+def _unusable() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # tokenizers raises plain Exception, and transformers nearly everything
         reason = " ".join(str(error).split())[:300]
         raise TokenizerUnusable(f"the tokenizer cannot be read ({type(error).__name__}: {reason})") from error
@@ -82,7 +94,10 @@ def _fast(path: Path) -> Tokenizer:
 
 def _slow(folder: Path) -> Tokenizer:
     import transformers
+    from transformers.utils import logging
 
+    logging.disable_default_handler()  # what it has to say goes through the job's own log
+    logging.enable_propagation()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
     def piece(id: int) -> str | None:

@@ -85,7 +85,7 @@ def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(store: Store) ->
     store.write("org/some.json", b"{}")
     store.delete("org/some.json")
     assert store.read("org/some.json") is None
-    assert store.keys("") == []
+    assert list(store.sizes("")) == []
 
 
 @pytest.mark.parametrize("nbytes", SIZES)
@@ -127,11 +127,11 @@ def test_nothing_is_visible_until_the_last_byte_is_there(
 
     def chunks() -> Iterator[bytes]:
         yield from cut(content)
-        assert store.keys("") == []
+        assert list(store.sizes("")) == []
         assert store.read("org/stream") is None
 
     write_stream("org/stream", chunks(), len(content))
-    assert store.keys("") == ["org/stream"]
+    assert list(store.sizes("")) == ["org/stream"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
         write_stream("org/stream", chunks(), 4 * PART_NBYTES)
     assert caught.value is cause
     assert place.store.read("org/stream") == b"old"
-    assert place.store.keys("") == ["org/stream"]
+    assert list(place.store.sizes("")) == ["org/stream"]
     assert place.leftovers() == []
 
 
@@ -171,7 +171,7 @@ def test_what_the_header_raises_comes_through_and_leaves_nothing(place: Place, n
     with pytest.raises(KeyboardInterrupt) as caught:
         place.store.write_stream_header_last("org/stream", 10, header, cut(noise(nbytes)), nbytes)
     assert caught.value is cause
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -190,7 +190,7 @@ def test_more_or_fewer_bytes_than_announced_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"{announced:,} were announced"):
         write_stream("org/stream", cut(noise(nbytes)), announced)
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -198,7 +198,7 @@ def test_more_or_fewer_bytes_than_announced_are_refused(
 def test_a_header_of_another_size_than_announced_is_refused(place: Place, nbytes: int) -> None:
     with pytest.raises(ValueError, match="the header has 4 bytes, 5 were announced"):
         place.store.write_stream_header_last("org/stream", 5, lambda: b"four", cut(noise(nbytes)), nbytes)
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -225,7 +225,7 @@ def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert caught.value is terminated
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -247,10 +247,10 @@ def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
     keys = ["a/b/c.json", "a/b.json", "a/bb/d.json", "a b/ä+?.json", "index.html"]
     for key in keys:
         store.write(key, b"{}")
-    assert store.keys("") == sorted(keys)
-    assert store.keys("a/b") == ["a/b.json", "a/b/c.json", "a/bb/d.json"]
-    assert store.keys("a/b/") == ["a/b/c.json"]
-    assert store.keys("nothing/here") == []
+    assert list(store.sizes("")) == sorted(keys)
+    assert list(store.sizes("a/b")) == ["a/b.json", "a/b/c.json", "a/bb/d.json"]
+    assert list(store.sizes("a/b/")) == ["a/b/c.json"]
+    assert list(store.sizes("nothing/here")) == []
     assert store.read("a b/ä+?.json") == b"{}"
 
 
@@ -267,12 +267,12 @@ def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
     for attempt in attempts:
         with pytest.raises(ValueError, match="names were expected"):
             attempt()
-    assert store.keys("") == []
+    assert list(store.sizes("")) == []
 
 
 def test_a_check_of_a_good_store_leaves_nothing(place: Place) -> None:
     place.store.check()
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -304,7 +304,7 @@ def test_what_a_killed_run_left_is_discarded_under_its_prefix_alone(place: Place
     for key in ("org/mine/W.safetensors", "org/other/W.safetensors"):
         assert run_python(place, KILLED, key=key).returncode == -signal.SIGKILL
     assert len(place.leftovers()) == 2
-    assert place.store.keys("") == []
+    assert list(place.store.sizes("")) == []
     place.store.discard_unfinished("org/mine/")
     assert [("other" in left) for left in place.leftovers()] == [True]
     place.store.discard_unfinished("")

@@ -68,6 +68,12 @@ def test_a_yaml_file_gives_revision_and_tensor_for_each_model(tmp_path: Path, he
     assert read_list(path) == [ModelRef("hub", "a/b"), ModelRef("hub", "c/d", "1.10", "lm_head.weight", "odd")]
 
 
+def test_null_is_as_if_it_were_not_there_and_a_byte_order_mark_too(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("models:\n- model: a/b\n  tensor: ~\n  revision: null\n")
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfa/b\n")
+    assert read_list(tmp_path / "a.yaml") == read_list(tmp_path / "b.txt") == [ModelRef("hub", "a/b")]
+
+
 BAD_FILES = {
     "not-yaml": ("models: [a/b", "is not YAML"),
     "no-list": ("models: 3", "holds no list"),
@@ -77,6 +83,9 @@ BAD_FILES = {
     "nested": ("models:\n- model: a/b\n  tensor: [x]\n", "line 2: the entry"),
     "list-in-list": ("models:\n- [a/b]\n", "line 2: the entry"),
     "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
+    "key-is-a-list": ("? [a]\n: b\n", "expected one key"),
+    "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: the entry"),
+    "deep": ("[" * 3000, "is not YAML"),
     "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
 }
 

@@ -1,13 +1,21 @@
 """What people look at: hostile texts stay harmless, and nothing that was promised is missing."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tokenizers
+from rich.console import Console
+from safetensors.torch import save_file
 from tokenizers.models import WordLevel
 
 from entrypoint import main
+from job.models.references import parse_reference
+from job.outcome import Outcome
+from job.report.terminal import print_summary
 from job.report.text import shown
 from tests.checkpoints import planted, write_checkpoint
 
@@ -82,3 +90,24 @@ def test_the_summary_has_a_row_for_every_model_with_its_numbers(
 )
 def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
+    one = write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2, 3]]), n_tokens=1000)
+    assert main([str(one), "--output", str(tmp_path / "out")]) == 0
+    (path,) = (tmp_path / "out").rglob("manifest.json")
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_summary(console, [Outcome(parse_reference(str(one)), "surveyed", 1.0, 5, json.loads(path.read_text()))])
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "1,000 × 16" in text
+    assert "surveyed" in text
+
+
+def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "one", planted(40, 8, []))
+    save_file({"\x1b[31m\n2026 INFO forged.lm_head.weight": planted(40, 8, [])}, checkpoint / "model.safetensors")
+    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(tmp_path / "out")]
+    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stderr + done.stdout
+    assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())

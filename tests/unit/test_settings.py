@@ -69,6 +69,35 @@ def test_the_token_is_not_printed_with_the_settings(monkeypatch: pytest.MonkeyPa
     assert "hf_secret" not in repr(read_settings(["a/b"]))
 
 
+@pytest.mark.parametrize("text", ["hf_secret\n", "  hf_secret "])
+def test_blanks_around_the_token_are_not_part_of_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", text)
+    assert read_settings(["a/b"]).hf_token == "hf_secret"
+
+
+@pytest.mark.parametrize("text", ["hf_secret\nx", "hf secret", "hf_sécret"])
+def test_a_token_that_can_be_none_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", text)
+    with pytest.raises(ConfigError, match="HF_TOKEN") as refusal:
+        read_settings(["a/b"])
+    assert "cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("option", ["--output", "--hf-endpoint"])
+def test_a_password_in_an_address_is_not_shown(option: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read_settings(["a/b", option, "ftp://user:secret@host"])
+    assert "secret" not in str(refusal.value)
+
+
+def test_an_argument_is_one_reference_whatever_it_holds() -> None:
+    assert names(["./a folder, with commas", "s3://bucket/a b"]) == ["./a folder, with commas", "s3://bucket/a b"]
+
+
+def test_the_home_folder_may_be_written_short() -> None:
+    assert read_settings(["a/b", "--output", "~/surveys"]).output == str(Path.home() / "surveys")
+
+
 WRONG = {
     "no-models": ([], "no models were given"),
     "bad-model": (["gpt2"], "'gpt2' is not a model reference"),
@@ -79,6 +108,10 @@ WRONG = {
     "bad-number": (["a/b", "--connections", "0"], "connections"),
     "bad-scratch": (["a/b", "--scratch", "/does/not/exist"], "/does/not/exist"),
     "bad-endpoint": (["a/b", "--hf-endpoint", "hub.local"], "HF_ENDPOINT: 'hub.local'"),
+    "bad-endpoint-port": (["a/b", "--hf-endpoint", "http://h:99999"], "HF_ENDPOINT"),
+    "bad-endpoint-host": (["a/b", "--hf-endpoint", "http://[::1"], "HF_ENDPOINT"),
+    "endless-timeout": (["a/b", "--read-timeout", "nan"], "READ_TIMEOUT"),
+    "half-an-address": (["a/b", "--output", "s3:/bucket"], "OUTPUT: 's3:/bucket'"),
     "unknown-option": (["a/b", "--model", "x"], "--model"),
 }
 

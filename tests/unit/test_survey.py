@@ -3,9 +3,12 @@
 import json
 import logging
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from entrypoint import main
 from tests.checkpoints import planted, write_checkpoint
 
+ROOT = Path(__file__).parents[2]
 GROUPS = [[3, 9, 21], [10, 11]]
 
 
@@ -98,17 +102,22 @@ def test_a_run_killed_before_it_wrote_latest_json_is_mended_by_the_next(checkpoi
     assert survey(checkpoint, output) == manifest
 
 
-def test_another_tensor_of_the_same_commit_replaces_the_survey(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+def test_another_tensor_of_the_same_commit_is_filed_beside_the_survey(
+    checkpoint: Path, output: Path, tmp_path: Path
+) -> None:
     other = planted(40, 8, [[0, 1]])
     save_file({"lm_head.weight": planted(40, 8, GROUPS), "my.head": other}, checkpoint / "model.safetensors")
-    assert survey(checkpoint, output)["statistics"]["black_hole_tokens"] == 5
+    first = survey(checkpoint, output)
+    published = {name: (output / entry["key"]).read_bytes() for name, entry in first["artifacts"].items()}
     models = tmp_path / "models.yaml"
     models.write_text(f"- model: {checkpoint}\n  tensor: my.head\n")
     assert main(["--models-file", str(models), "--output", str(output)]) == 0
     manifest = json.loads((output / "local" / "model" / "latest.json").read_text())
     assert manifest["tensor"]["name"] == "my.head"
     assert manifest["tensor"]["chosen_by_user"]
+    assert manifest["commit"] == first["commit"]
     assert torch.equal(load_file(output / manifest["artifacts"]["W"]["key"])["W"], other)
+    assert published == {name: (output / entry["key"]).read_bytes() for name, entry in first["artifacts"].items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -185,11 +194,146 @@ def test_a_checkpoint_that_changes_while_it_is_read_publishes_no_manifest(checkp
     assert not list(output.rglob("*.json"))
 
 
+FOREIGN = {
+    "not-json": b"{",
+    "empty": b"",
+    "binary": b"\xff\x00",
+    "list": b"[]",
+    "null": b"null",
+    "other-schema": b'{"schema_version": 99}',
+    "no-fields": b'{"schema_version": 1}',
+    "nested": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("place", ["commit", "other commit", "latest"])
+def test_what_is_no_manifest_counts_as_nothing(checkpoint: Path, output: Path, content: bytes, place: str) -> None:
+    manifest = survey(checkpoint, output)
+    home = output / "local" / "model"
+    if place == "latest":
+        (home / "latest.json").write_bytes(content)
+    else:
+        folder = home / (manifest["commit"] if place == "commit" else "0" * 40)
+        folder.mkdir(exist_ok=True)
+        (folder / "manifest.json").write_bytes(content)
+    again = survey(checkpoint, output)
+    assert (again["w_sha256"], again["artifacts"]["W"]) == (manifest["w_sha256"], manifest["artifacts"]["W"])
+
+
+def test_a_survey_whose_artifact_was_cut_short_is_made_again(checkpoint: Path, output: Path) -> None:
+    manifest = survey(checkpoint, output)
+    path = output / manifest["artifacts"]["W"]["key"]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    survey(checkpoint, output)
+    assert path.read_bytes() == content
+
+
+def test_folders_of_one_name_and_one_time_are_told_apart_by_their_numbers(tmp_path: Path, output: Path) -> None:
+    commits = set()
+    for parent, group in (("a", [1, 2]), ("b", [3, 4])):
+        checkpoint = write_checkpoint(tmp_path / parent / "model", planted(40, 8, [group]))
+        for file in checkpoint.iterdir():
+            os.utime(file, (1, 1))
+        manifest = survey(checkpoint, output)
+        commits.add(manifest["commit"])
+        assert [token["id"] for token in manifest["black_holes"][0]["tokens"]] == group
+    assert len(commits) == 2
+
+
+def test_a_w_that_changed_under_an_unchanged_identity_is_not_joined_to_what_is_published(
+    tmp_path: Path, output: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "large", planted(40_000, 64, []))
+    survey(checkpoint, output, "--tensors", "W")
+    path = checkpoint / "model.safetensors"
+    status = path.stat()
+    with path.open("r+b") as file:  # where no sample of the identity is taken
+        file.seek(status.st_size // 8 + 100_000)
+        file.write(b"\x01\x02")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert main([str(checkpoint), "--output", str(output), "--tensors", "W,mu"]) == 65
+
+
+@pytest.mark.parametrize("dedup", ["byte-hash", "torch-unique"])
+def test_groups_by_value_that_differ_are_told_of_even_where_their_counts_agree(
+    tmp_path: Path, output: Path, dedup: str
+) -> None:
+    w = planted(40, 8, [])
+    w[5], w[6], w[7, 0], w[8] = 0.0, -0.0, math.nan, w[8]
+    w[8] = w[7].clone()
+    statistics = survey(write_checkpoint(tmp_path / "odd", w), output, "--dedup", dedup)["statistics"]
+    assert statistics["black_hole_tokens"] == statistics["by_value"]["black_hole_tokens"] == 2
+    assert not statistics["by_value"]["agrees"]
+
+
+def test_numbers_beyond_float32_are_warned_of(tmp_path: Path, output: Path) -> None:
+    w = planted(40, 8, [], torch.float64)
+    w[3, 3] = 1e300
+    assert any("float32" in warning for warning in survey(write_checkpoint(tmp_path / "f64", w), output)["warnings"])
+
+
+@pytest.mark.parametrize("name", ["with space", "ünï–cødé", "back\\slash", "<b>&", "a'b\"c"])
+def test_a_folder_may_have_any_name(tmp_path: Path, output: Path, name: str) -> None:
+    checkpoint = write_checkpoint(tmp_path / name, planted(40, 8, GROUPS))
+    for _ in range(2):
+        assert main([str(checkpoint), "--output", str(output)]) == 0
+    (manifest,) = output.rglob("manifest.json")
+    assert json.loads(manifest.read_text())["statistics"]["black_hole_tokens"] == 5
+    assert "<b>" not in next(output.rglob("report.md")).read_text()
+
+
+def test_names_that_are_not_utf8_are_no_traceback(tmp_path: Path, output: Path) -> None:
+    raw = os.fsencode(tmp_path / "model-") + b"\xff"
+    checkpoint = write_checkpoint(Path(os.fsdecode(raw)), planted(40, 8, GROUPS))
+    (checkpoint / os.fsdecode(b"odd-\xfe.txt")).write_text("x")
+    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+
+
+def test_a_survey_is_not_published_into_its_own_checkpoint(checkpoint: Path) -> None:
+    assert main([str(checkpoint), "--output", str(checkpoint / "surveys")]) == 78
+
+
+def test_what_killed_runs_left_on_the_scratch_disk_goes(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    abandoned = scratch / "black-hole-survey-abandoned"
+    abandoned.mkdir(parents=True)
+    (abandoned / "W").write_bytes(bytes(100))
+    (scratch / "somebody's").mkdir()
+    survey(checkpoint, output, "--scratch", str(scratch))
+    assert [path.name for path in scratch.iterdir()] == ["somebody's"]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
+def test_a_signal_at_any_time_of_the_start_ends_with_its_status(
+    checkpoint: Path, output: Path, seconds: float, number: signal.Signals, status: int
+) -> None:
+    ready = "import sys, entrypoint; print(flush=True); sys.exit(entrypoint.main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", ready, str(checkpoint), "--output", str(output)]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(20) in (status, 0)  # it may have been done
+
+
+def test_a_summary_that_nobody_reads_does_not_change_the_status(checkpoint: Path, output: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
+        assert subprocess.run(arguments, cwd=ROOT, stdout=full, check=False).returncode == 0
+
+
 def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path, tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
     arguments = [str(checkpoint), str(tmp_path / "missing"), "--output", str(output), "--log-format", "json"]
     done = subprocess.run(
-        [sys.executable, str(root / "entrypoint.py"), *arguments], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "entrypoint.py"), *arguments], capture_output=True, text=True, check=False
     )
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 65

@@ -19,17 +19,29 @@ _WORST_FIRST: Final = (ConfigError, TransientError, ModelError)
 """Which exit status a run with several failures ends with: a retry may still help some of its models."""
 
 _GRACE_SECONDS: Final = 25
-"""What a terminated run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
+"""What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
 that hangs would keep it longer, and what it leaves then, the next run removes."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with these command-line arguments; returns the exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run with these command-line arguments; returns the exit status, which for a signal is 128 and its number."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.alarm(_GRACE_SECONDS)
+        raise Terminated("SIGTERM") if number == signal.SIGTERM else KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     try:
-        return _main(arguments)
-    except KeyboardInterrupt as stop:
-        return Terminated.exit_status if isinstance(stop, Terminated) else 130
+        status = _main(arguments)
+    except BaseException:
+        # Whatever it is: an import that is interrupted half way may end in any error, or in none.
+        if not received:
+            raise
+    return 128 + received[0] if received else status
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -122,12 +134,6 @@ def set_up_logging(log_format: "LogFormat", console: "Console") -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     logging.getLogger("job").setLevel(logging.INFO)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(Terminated.exit_status))
-    signal.alarm(_GRACE_SECONDS)
-    raise Terminated("SIGTERM")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "output.weight": (
         "model.tok_embeddings.weight",  # InternLM2
         "tok_embeddings.weight",  # Mistral's and Meta's own files
-        "token_embd.weight",  # GGUF
     ),
     "language_model.output.weight": ("language_model.model.tok_embeddings.weight",),  # InternVL with InternLM2
     "transformer.output_layer.weight": ("transformer.embedding.word_embeddings.weight",),  # ChatGLM 2 and 3, GLM-4

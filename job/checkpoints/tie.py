@@ -30,8 +30,24 @@ class TieState:
 
     tie: Tie
     evidence: str
-    copy: Stored | None = None
-    """The embedding, where all samples agreed with the head's and the rest of the two was not compared."""
+    copy: "Copy | None" = None
+    """The embedding, where it agreed with the head in all samples and the rest of the two was not compared."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An embedding that seems to be a copy of the head."""
+
+    embedding: Stored
+    config_ties: bool | None
+    """What the config says of it; None where that cannot be known."""
+
+    def settled(self, head: str, *, is_equal: bool) -> TieState:
+        """The state, once all bytes of the two were compared."""
+        both = f"{head} and {self.embedding.name} are both stored"
+        if is_equal:
+            return TieState("tied_copy", f"{both}, and all their {self.embedding.location.nbytes:,} bytes agree")
+        return differing(f"{both} and differ, although not in the rows that were compared first", self.config_ties)
 
 
 def compare(
@@ -40,7 +56,7 @@ def compare(
     """Tell how a head and an embedding that are both stored relate.
 
     Args:
-        config_ties: what the config says of it, asked only if they differ; None where that cannot be known.
+        config_ties: what the config says of it, asked only where it matters; None where that cannot be known.
     """
     one, other = head.location, embedding.location
     if one == other:
@@ -62,7 +78,7 @@ def compare(
         "tied_copy",
         f"{head.name} and {embedding.name} are both stored and agree in the {len(samples):,} rows compared, spread over"
         f" {n_rows:,}; the others were not compared",
-        embedding,
+        Copy(embedding, config_ties()),
     )
 
 

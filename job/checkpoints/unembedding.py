@@ -15,16 +15,12 @@ from job.checkpoints.names import embeddings_among, heads_among, is_head, partne
 from job.checkpoints.quantisation import beside_weight, scheme_of, stated_method, weight_of
 from job.checkpoints.remarks import remarks
 from job.checkpoints.shape import lies_by_columns, remarks_on_shape, turned
-from job.checkpoints.tie import Stored, Tie, TieState, compare
+from job.checkpoints.tie import Copy, Stored, Tie, TieState, compare
 from job.checkpoints.weights import Weights, open_weights
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 """The dtypes in which a stored row is the row, with no scale beside it."""
-
-GGUF_EMBEDDING = "token_embd.weight"
-GGUF_DECODER = "output_norm.weight"
-"""What GGUF files of models that generate have, and those of encoders have not."""
 
 GIVE_IT = "give the tensor's name with the model"
 
@@ -41,7 +37,7 @@ class Unembedding:
     """Whether it is the input embedding too, is stored a second time as such, or is a matrix of its own."""
     tie_evidence: str
     """One sentence for people: what says so."""
-    copy: Stored | None = None
+    copy: Copy | None = None
     """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
     notes: tuple[str, ...] = ()
     """What else was seen that a reader of the results may want to know; none of it changes W."""
@@ -75,9 +71,6 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
     if len(embeddings) == 1 and is_generative(config) and stated_tie(config):
         reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0]}"
         return _checked(weights, config, embeddings[0], reason, TieState("tied", reason))
-    if embeddings == [GGUF_EMBEDDING] and GGUF_DECODER in weights.names:
-        reason = f"a GGUF that stores no output.weight, for which {GGUF_EMBEDDING} then stands in"
-        return _checked(weights, config, GGUF_EMBEDDING, reason, TieState("tied", reason))
     return _as_the_class_says(weights, config, embeddings)
 
 

@@ -14,7 +14,8 @@ from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 ADAPTER = "adapter_config.json"
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
-"""Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin."""
+"""Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
+GGUF files are known as such, and chosen elsewhere: one of them is a whole model, its config included."""
 
 SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<rest>(\.[^.]+)?\.[^.]+)")
 
@@ -28,9 +29,6 @@ USUAL = "what transformers loads"
 VARIANTS = (re.compile(r"model\.[^.]+\.safetensors"), re.compile(r"pytorch_model\.[^.]+\.bin"))
 
 CONSOLIDATED = "consolidated.safetensors"
-
-AS_IT_IS_WRITTEN = (re.compile(r"\b(fp?32)\b", re.I), re.compile(r"\b(bf16)\b", re.I), re.compile(r"\b(fp?16)\b", re.I))
-"""What the names of GGUF files without quantisation contain, the most exact first."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +128,7 @@ def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) ->
         return CONSOLIDATED, "the only set in a known format"
     if found := [name for name in sets if name.endswith(".safetensors")]:
         return _only(found, where), "the only set of safetensors"
-    return _most_exact([name for name in sets if name.endswith(".gguf")], where)
-
-
-def _most_exact(ggufs: list[str], where: str) -> tuple[str, str] | None:
-    """Of GGUF sets the one whose name says that it is not quantised."""
-    for exact in AS_IT_IS_WRITTEN if len(ggufs) > 1 else ():
-        if named := [name for name in ggufs if exact.search(name.replace("_", "-"))]:
-            return _only(named, where), f"by its name the most exact of {len(ggufs)} GGUF sets"
-    return (_only(ggufs, where), "the only set, a GGUF") if ggufs else None
+    return None
 
 
 def _only(found: list[str], where: str) -> str:

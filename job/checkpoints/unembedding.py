@@ -182,8 +182,9 @@ def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None
     scheme, method = scheme_of(dtype, beside), stated_method(config)
     said = [f"by its names and dtypes {scheme}"] if scheme else []
     said += [f"{CONFIG} names {method}"] if method else []
+    how = f" ({', '.join(said)})" if said else ""
     return (
-        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{f' ({chr(44).join(said)})' if said else ''},"
+        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
         f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
     )
 

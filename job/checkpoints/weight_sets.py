@@ -93,8 +93,7 @@ def _choose_in(files: set[str], where: str) -> WeightSet | None:
     if index := next((file for file in files if _set_of_index(file) == name), None):
         return WeightSet((), index, f"{index} is {why}", others=others)
     shards = _complete(sets[name], f"{where}: {name}")
-    what = f"{shards[0]} with the other {len(shards) - 1:,}, without an index," if len(shards) > 1 else shards[0]
-    return WeightSet(shards, None, f"{what} is {why}", others=others)
+    return WeightSet(shards, None, f"{shards[0]} is one of {len(shards):,} shards without an index", others=others)
 
 
 def _sets_among(files: set[str]) -> Mapping[str, list[str]]:

@@ -180,7 +180,10 @@ def test_every_float_dtype_is_taken_as_stored(tmp_path: Path, dtype: torch.dtype
 
 
 QUANTISED = {
-    "GPTQ": ({"lm_head.qweight": torch.int32, "lm_head.scales": torch.float16}, r"lm_head.qweight \(I32\), lm_head.scales \(F16\) \(by its names and dtypes GPTQ or AWQ\)"),
+    "GPTQ": (
+        {"lm_head.qweight": torch.int32, "lm_head.scales": torch.float16},
+        r"lm_head.qweight \(I32\), lm_head.scales \(F16\) \(by its names and dtypes GPTQ or AWQ\)",
+    ),
     "FP8": ({HEAD: torch.float8_e4m3fn, "lm_head.weight_scale": torch.float32}, "F8_E4M3 beside lm_head.weight_scale"),
     "bitsandbytes": ({HEAD: torch.uint8, "lm_head.weight.absmax": torch.float32}, "U8 beside lm_head.weight.absmax"),
     "MLX": (

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job import __version__
+from job.checkpoints.checkpoint import Checkpoint
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
 from job.geometry.statistics import counts_of, describe_black_holes, describe_centroid, describe_norms
 from job.store.manifest import SCHEMA_VERSION, Manifest
 from job.subject import Subject
+from job.tying import describe_embedding
 
 
 def describe_statistics(
@@ -56,11 +58,15 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "source": checkpoint.source,
         "revision": checkpoint.revision,
         "commit": checkpoint.commit,
+        "followed_from": list(checkpoint.followed_from),
         "tensor": {
             "name": unembedding.name,
             "reason": unembedding.reason,
             "chosen_by_user": subject.ref.tensor is not None,
             "tied": unembedding.tied,
+            "tie": unembedding.tie,
+            "tie_evidence": unembedding.tie_evidence,
+            "embedding": describe_embedding(checkpoint, unembedding.copy.embedding) if unembedding.copy else None,
             "dtype": location.dtype,
             "shape": list(location.shape),
             "nbytes": location.nbytes,
@@ -74,6 +80,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
         "warnings": [
             *filter(None, [subject.ref.note]),
+            *_followed(checkpoint),
             *unembedding.notes,
             *_warnings(measured["statistics"], tokenizer),
         ],
@@ -81,6 +88,13 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "seconds": dict(subject.clock.stages),
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _followed(checkpoint: Checkpoint) -> list[str]:
+    if not checkpoint.followed_from:
+        return []
+    asked = checkpoint.followed_from[0]
+    return [f"{asked} was asked for, an adapter: this is the model it adapts, and what it changes is not in it"]
 
 
 def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -17,6 +18,7 @@ from job.checkpoints.unembedding import Unembedding, find_unembedding
 from job.clock import Clock
 from job.errors import ConfigError, CorruptCheckpoint, ModelError, SurveyError
 from job.findings import describe, describe_statistics, list_black_holes
+from job.following import follow_base
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
 from job.outcome import Outcome, Status
@@ -32,6 +34,7 @@ from job.store.s3 import open_s3_store
 from job.store.store import Store
 from job.subject import Subject
 from job.tokens.tokenizer import FILES, TokenizerUnusable, load_tokenizer
+from job.tying import settle_tie
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +111,9 @@ def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow
         measured = measure(subject, missing) if missing or not known else {field: known[field] for field in MEASURED}
         if known:
             join(subject, measured, known)
+        if unembedding.copy:
+            with clock.stage("compare embedding"):
+                subject = settle_tie(subject, measured["w_sha256"], known)
         with clock.stage("name tokens"):
             tokenizer = name_tokens(subject, measured["black_holes"])
         manifest = describe(subject, measured, tokenizer, fetched())
@@ -140,7 +146,13 @@ def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:
 
 
 def open_checkpoint(ref: ModelRef, settings: Settings) -> Checkpoint:
-    """Pin the checkpoint that a reference stands for."""
+    """Pin the checkpoint that a reference stands for, or the one that it adapts where that is to be followed."""
+    checkpoint = pin(ref, settings)
+    return follow_base(checkpoint, partial(pin, settings=settings)) if ref.follow_base else checkpoint
+
+
+def pin(ref: ModelRef, settings: Settings) -> Checkpoint:
+    """The checkpoint of exactly this reference."""
     match ref.source:
         case "folder":
             return open_folder(ref.path)

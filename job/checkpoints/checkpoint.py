@@ -52,6 +52,8 @@ class Checkpoint:
     """``fetch(file, begin, end)``: exactly those bytes, or a SurveyError. Threads may call it at once."""
     local_paths: Mapping[str, Path] = field(default_factory=dict)
     """The files that lie on this machine's disk, where they can be read again at no cost."""
+    followed_from: tuple[str, ...] = ()
+    """The adapters that led here, as ``repo_id@commit``, the one that was asked for first."""
 
     def __post_init__(self) -> None:
         for name in self.files:

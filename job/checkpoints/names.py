@@ -68,9 +68,6 @@ NEVER = re.compile(
 )
 """Heads that are not the language model's: multi-token prediction, reward, drafting, audio, vision, codecs."""
 
-QUANTISED = re.compile(r"\.(qweight|qzeros|scales|biases|g_idx|SCB|weight_\w+|weight\.\w+|q_\w+|qdata)$")
-"""What quantised layers keep beside or instead of their weight: GPTQ, AWQ, FP8, NVFP4, bitsandbytes, MLX, EXL."""
-
 
 def heads_among(names: Collection[str]) -> list[str]:
     """The names that are an output head by the table, ``lm_head`` first."""
@@ -88,22 +85,22 @@ def embeddings_among(names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(name for embeddings in HEADS.values() for name in embeddings if name in names))
 
 
-def quantised_heads_among(names: Collection[str]) -> list[str]:
-    """The tensors by which an output head tells that it is stored quantised, such as ``lm_head.qweight``."""
-    return sorted(name for name in names if QUANTISED.search(name) and _is_head(QUANTISED.sub(".weight", name)))
+def partners_of(name: str, names: Collection[str]) -> list[str]:
+    """The embeddings a head may be tied to, or the heads an embedding may be; its own family's first."""
+    family = [*HEADS.get(name, ()), *(head for head, embeddings in HEADS.items() if name in embeddings)]
+    if name.endswith(f".{LM_HEAD}"):
+        family.append(f"{name.removesuffix(LM_HEAD)}model.embed_tokens.weight")
+    others = heads_among(names) if name in embeddings_among(names) else embeddings_among(names)
+    return [partner for partner in dict.fromkeys(family + others) if partner in names and partner != name]
 
 
-def scales_of(name: str, names: Collection[str]) -> list[str]:
-    """What is stored beside the weight ``name`` that says it is quantised."""
-    return sorted(other for other in names if QUANTISED.search(other) and QUANTISED.sub(".weight", other) == name)
+def is_head(name: str) -> bool:
+    """Whether this is what an output head may be called."""
+    return name in HEADS or _is_lm_head(name)
 
 
 def bias_of(name: str) -> str:
     return name.removesuffix("weight") + "bias"
-
-
-def _is_head(name: str) -> bool:
-    return name in HEADS or _is_lm_head(name)
 
 
 def _is_lm_head(name: str) -> bool:

@@ -4,35 +4,23 @@ The order of evidence: the tensor that was asked for; the table of names; the mo
 are believed over what config.json says of them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from job.checkpoints.architecture import INSIDE_A_LAYER, CannotTell, ask_model_class, is_generative, is_tied_by_default
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.names import bias_of, embeddings_among, heads_among, quantised_heads_among, scales_of
-from job.checkpoints.weights import Weights, open_weights, parse_json_object
-from job.errors import NoUnembedding, UnsupportedCheckpoint
-
-CONFIG = "config.json"
-
-LONGEST_CONFIG = 10_000_000
-"""Bytes. Most have a few thousand; label names and lists of quantised modules make some a hundred times as long."""
+from job.checkpoints.config import CONFIG, read_config, stated_tie
+from job.checkpoints.names import embeddings_among, heads_among, is_head, partners_of
+from job.checkpoints.quantisation import beside_weight, scheme_of, stated_method, weight_of
+from job.checkpoints.remarks import remarks
+from job.checkpoints.shape import lies_by_columns, remarks_on_shape, turned
+from job.checkpoints.tie import Copy, Stored, Tie, TieState, compare
+from job.checkpoints.weights import Weights, open_weights
+from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 """The dtypes in which a stored row is the row, with no scale beside it."""
-
-CHANGES_LOGITS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "output_multiplier_scale",
-    "dim_model_base",
-)
-"""Settings that scale the hidden state before the product with W, or the logits: Gemma, Cohere, Granite, MiniCPM."""
-
-TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
-"""Where a composite config keeps what concerns the language model."""
 
 GIVE_IT = "give the tensor's name with the model"
 
@@ -45,10 +33,19 @@ class Unembedding:
     location: TensorLocation
     reason: str
     """One sentence for people: what was seen, and why it is this tensor."""
-    tied: bool
-    """Whether an embedding is the unembedding too, with no head stored."""
+    tie: Tie
+    """Whether it is the input embedding too, is stored a second time as such, or is a matrix of its own."""
+    tie_evidence: str
+    """One sentence for people: what says so."""
+    copy: Copy | None = None
+    """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
     notes: tuple[str, ...] = ()
     """What else was seen that a reader of the results may want to know; none of it changes W."""
+
+    @property
+    def tied(self) -> bool:
+        """Whether it is stored once, for the head and for the embedding."""
+        return self.tie == "tied"
 
 
 def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
@@ -60,20 +57,20 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
         CorruptCheckpoint: config.json, the index or a header is not sound.
     """
     weights = open_weights(checkpoint)
-    config = _read_config(checkpoint)
+    config = read_config(checkpoint, weights.folder)
     if tensor is not None:
         return _given(weights, config, tensor)
     heads = [name for name in heads_among(weights.names) if weights.find(name)]
     if len(heads) == 1:
         reason = f"{heads[0]} is stored, and by its name it is the output head"
-        return _checked(weights, config, heads[0], reason, tied=False)
+        return _checked(weights, config, heads[0], reason, _head_and(weights, config, heads[0]))
     if heads:
         return _as_the_class_says(weights, config, heads)
-    _refuse_quantised_head(weights)
+    _refuse_quantised_head(weights, config)
     embeddings = [name for name in embeddings_among(weights.names) if weights.find(name)]
-    if len(embeddings) == 1 and is_generative(config) and _says_tied(config):
+    if len(embeddings) == 1 and is_generative(config) and stated_tie(config):
         reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0]}"
-        return _checked(weights, config, embeddings[0], reason, tied=True)
+        return _checked(weights, config, embeddings[0], reason, TieState("tied", reason))
     return _as_the_class_says(weights, config, embeddings)
 
 
@@ -85,7 +82,7 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
             f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
             f" {'give one it has, such as ' + _listed(similar) if similar else 'see its files for the names it has'}"
         )
-    return _checked(weights, config, tensor, f"{tensor} was asked for", tied=tensor in embeddings_among(weights.names))
+    return _checked(weights, config, tensor, f"{tensor} was asked for", _head_and(weights, config, tensor))
 
 
 def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidates: list[str]) -> Unembedding:
@@ -106,10 +103,16 @@ def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidate
         )
     if stored_heads:
         reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {stored_heads[0]}"
-        return _checked(weights, config, stored_heads[0], reason, tied=answer.is_tied and not stored_embeddings)
+        if stored_embeddings:
+            tie = _head_and(weights, config, stored_heads[0], stored_embeddings)
+        elif answer.is_tied:
+            tie = TieState("tied", f"{answer.class_name} ties it to its embedding, which is not stored")
+        else:
+            tie = _head_and(weights, config, stored_heads[0])
+        return _checked(weights, config, stored_heads[0], reason, tie)
     if stored_embeddings:
         reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {stored_embeddings[0]}"
-        return _checked(weights, config, stored_embeddings[0], reason, tied=True)
+        return _checked(weights, config, stored_embeddings[0], reason, TieState("tied", reason))
     untied = "" if answer.is_tied else " and not tied to the embedding"
     raise NoUnembedding(
         f"{source}: {answer.class_name} takes its logits from {answer.parameter}, which is not stored{untied};"
@@ -121,9 +124,9 @@ def _without_the_class(
     weights: Weights, config: Mapping[str, object], candidates: list[str], why: CannotTell
 ) -> Unembedding:
     """The one candidate, where it is an embedding and the config class alone says that it is tied."""
-    if len(candidates) == 1 and is_generative(config) and _is_tied_by_default(config):
+    if len(candidates) == 1 and is_generative(config) and _config_ties(config):
         reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
-        found = _checked(weights, config, candidates[0], reason, tied=True)
+        found = _checked(weights, config, candidates[0], reason, TieState("tied", reason))
         return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
     seen = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
     raise NoUnembedding(
@@ -131,66 +134,74 @@ def _without_the_class(
     ) from why
 
 
-def _refuse_quantised_head(weights: Weights) -> None:
-    if quantised := quantised_heads_among(weights.names):
-        raise UnsupportedCheckpoint(
-            f"{weights.checkpoint.source}: the output head is stored quantised, as {_listed(quantised)},"
-            f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
-        )
+def _head_and(
+    weights: Weights, config: Mapping[str, object], name: str, partners: Iterable[str] | None = None
+) -> TieState:
+    """How the tensor relates to its counterpart: a head to its embedding, an embedding to its head."""
+    mine = weights.find(name)
+    assert mine is not None, name  # noqa: S101 - every caller has seen it
+    candidates = partners_of(name, weights.names) if partners is None else partners
+    for partner in candidates:
+        try:
+            theirs = weights.find(partner)
+        except CorruptCheckpoint as why:  # what holds W is sound, and that is what counts
+            return TieState("untied", f"{name} is stored; {partner} could not be compared with it ({why})")
+        if theirs is not None and len(mine.shape) == len(theirs.shape) == 2 and 0 not in mine.shape:
+            return compare(
+                weights.checkpoint, Stored(name, mine), Stored(partner, theirs), lambda: _config_ties(config)
+            )
+    if name in embeddings_among(weights.names):
+        return TieState("tied", f"{name} is by its name an embedding, and no output head is stored")
+    return TieState("untied", f"{name} is stored, and no embedding under a known name that it could be tied to")
 
 
-def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: str, *, tied: bool) -> Unembedding:
-    location = weights.find(name)
-    assert location is not None, name  # noqa: S101 - every caller has seen it
-    where = f"{weights.checkpoint.source}: {name} in {location.file}"
-    scales = scales_of(name, weights.names)
-    if location.dtype not in DTYPES:
-        beside = f" beside {_listed(scales)}" if scales else ""
-        raise UnsupportedCheckpoint(
-            f"{where}: is stored as {location.dtype}{beside}, one of {', '.join(sorted(DTYPES))} was expected;"
-            " survey the model it was quantised from"
-        )
-    if len(location.shape) != 2 or 0 in location.shape:
-        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
-    return Unembedding(name, location, reason, tied, tuple(_notes(weights, config, name, scales)))
-
-
-def _notes(weights: Weights, config: Mapping[str, object], name: str, scales: list[str]) -> Iterator[str]:
-    if scales:
-        yield f"{_listed(scales)} beside {name} may scale it; what is measured are the stored values"
-    if bias_of(name) in weights.names:
-        yield f"{bias_of(name)} is added to the logits; it is no part of W"
-    for settings in _text_settings(config):
-        for key in CHANGES_LOGITS:
-            value = settings.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                yield f"{CONFIG} sets {key} to {value}: it changes the logits, not W"
-
-
-def _read_config(checkpoint: Checkpoint) -> dict[str, object]:
-    if CONFIG not in checkpoint.files:
-        return {}
-    return parse_json_object(checkpoint.read(CONFIG, LONGEST_CONFIG), f"{checkpoint.source}: {CONFIG}")
-
-
-def _text_settings(config: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    yield config
-    for part in TEXT_PARTS:
-        inner = config.get(part)
-        if isinstance(inner, dict):
-            yield from _text_settings(inner)
-
-
-def _is_tied_by_default(config: Mapping[str, object]) -> bool:
+def _config_ties(config: Mapping[str, object]) -> bool | None:
+    """What config.json says, or where it is silent its class; None where neither can be asked."""
+    stated = stated_tie(config)
+    if stated is not None:
+        return stated
     try:
         return is_tied_by_default(config)
     except CannotTell:
-        return False
+        return None
 
 
-def _says_tied(config: Mapping[str, object]) -> bool:
-    """Whether config.json says so outright; where it is silent or contradicts itself, the class has to be asked."""
-    return {settings.get("tie_word_embeddings") for settings in _text_settings(config)} - {None} == {True}
+def _refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> None:
+    heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
+    if heads:
+        beside = beside_weight(heads[0], weights.names)
+        raise UnsupportedCheckpoint(
+            f"{weights.checkpoint.source}: the output head is stored quantised, as"
+            f" {_quantised(weights, config, None, beside)}"
+        )
+
+
+def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None, beside: list[str]) -> str:
+    """The end of a refusal: what was found, what was expected, what to do."""
+    dtypes = [f"{name} ({found.dtype})" for name in beside if (found := weights.find(name))]
+    scheme, method = scheme_of(dtype, beside), stated_method(config)
+    said = [f"by its names and dtypes {scheme}"] if scheme else []
+    said += [f"{CONFIG} names {method}"] if method else []
+    how = f" ({', '.join(said)})" if said else ""
+    return (
+        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
+        f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
+    )
+
+
+def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: str, tie: TieState) -> Unembedding:
+    location = weights.find(name)
+    assert location is not None, name  # noqa: S101 - every caller has seen it
+    where = f"{weights.checkpoint.source}: {name} in {location.file}"
+    if location.dtype not in DTYPES:
+        beside = beside_weight(name, weights.names)
+        raise UnsupportedCheckpoint(f"{where}: is stored as {_quantised(weights, config, location.dtype, beside)}")
+    if len(location.shape) != 2 or 0 in location.shape:
+        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
+    if lies_by_columns(location, config):
+        location = turned(location)
+    notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
+    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
 
 
 def _listed(names: list[str]) -> str:

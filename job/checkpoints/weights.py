@@ -1,24 +1,20 @@
-"""Which files hold a checkpoint's weights, and where each tensor lies in them. Here parser and fetcher meet."""
+"""Where each tensor of a checkpoint's weights lies. Here parsers and fetcher meet."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.json_text import parse_unambiguous_object
 from job.checkpoints.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
+from job.checkpoints.weight_sets import choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-ADAPTER = "adapter_config.json"
 
 LONGEST_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
-LONGEST_ADAPTER_CONFIG = 1_000_000
-
-OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz")
+OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
 
 @dataclass
@@ -29,12 +25,19 @@ class Weights:
     shards: tuple[str, ...]
     index: dict[str, str] | None
     """Which shard holds which tensor, as the index claims; None without an index."""
+    reason: str
+    """Half a sentence: why it is these files."""
+    folder: str = ""
+    """The folder of the checkpoint that they lie in, with a slash at its end."""
+    others: tuple[str, ...] = ()
+    """Other weights that are there too, and are not read."""
     _headers: dict[str, dict[str, TensorLocation]] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Collection[str]:
         """The tensors the checkpoint claims to hold. ``find`` tells whether one is really there."""
-        return self.index.keys() if self.index is not None else self._all_headers().keys()
+        names = self.index.keys() if self.index is not None else self._all_headers().keys()
+        return {name: None for name in names if name.isprintable()}.keys()  # what cannot be shown is no head
 
     def find(self, name: str) -> TensorLocation | None:
         """Where a tensor lies according to the header of the shard that holds it; None where no shard does.
@@ -63,53 +66,54 @@ class Weights:
 
 
 def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a safetensors file, in one request where its header is as short as most.
+    """Every tensor of a weight file, by the format that the file's ending tells.
 
     Raises:
-        CorruptCheckpoint: the checkpoint has no such file, or its header contradicts its size.
+        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
+        UnsupportedCheckpoint: it is in a format that cannot be read.
     """
-    where = f"{checkpoint.source}: {file}"
-    stored = checkpoint.files.get(file)
-    if stored is None:
+    if file not in checkpoint.files:
         raise CorruptCheckpoint(
-            f"{where}: the index names this file, the checkpoint does not have it; check that the upload is complete"
+            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
+            " that the upload is complete"
         )
-    first = checkpoint.fetch(file, 0, min(FIRST_READ_NBYTES, stored.size))
-    end = header_end(first, stored.size, where)
+    if file.endswith(".safetensors"):
+        return read_safetensors(checkpoint, file)
+    raise UnsupportedCheckpoint(
+        f"{checkpoint.source}: holds {file}, safetensors was expected; give a checkpoint converted to safetensors"
+    )
+
+
+def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
+    """Every tensor of a safetensors file, in one request where its header is as short as most."""
+    where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
+    first = checkpoint.fetch(file, 0, min(FIRST_READ_NBYTES, size))
+    end = header_end(first, size, where)
     header = first[:end] + (checkpoint.fetch(file, len(first), end) if end > len(first) else b"")
-    return parse_header(header[LENGTH_NBYTES:], file, stored.size, where)
+    return parse_header(header[LENGTH_NBYTES:], file, size, where)
 
 
 def open_weights(checkpoint: Checkpoint) -> Weights:
-    """The weight files that count where a repository holds several sets: the Hugging Face set in its root comes first.
+    """The weights that count where a repository holds several sets.
 
     Raises:
-        UnsupportedCheckpoint: there is no safetensors file in the root, or several that do not belong together.
-        CorruptCheckpoint: the index is not sound.
+        UnsupportedCheckpoint: there are none, or several of which nothing says which one counts.
+        CorruptCheckpoint: the index is not sound, or shards are missing.
     """
-    if INDEX in checkpoint.files:
-        index = _read_index(checkpoint)
-        return Weights(checkpoint, tuple(sorted(set(index.values()))), index)
-    if SINGLE in checkpoint.files:
-        return Weights(checkpoint, (SINGLE,), None)
-    in_root = sorted(
-        file
-        for file in checkpoint.files
-        if file.endswith(".safetensors") and "/" not in file and not file.startswith("adapter")
-    )
-    if len(in_root) == 1:
-        return Weights(checkpoint, (in_root[0],), None)
-    if in_root:
-        raise UnsupportedCheckpoint(
-            f"{checkpoint.source}: holds {', '.join(in_root[:5])}{' …' if len(in_root) > 5 else ''}, expected was"
-            f" {INDEX}, {SINGLE} or a single file; give a checkpoint with one set of weights"
-        )
-    raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
+    chosen = choose_weights(checkpoint.files, checkpoint.source)
+    if chosen is None:
+        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
+    if chosen.index is None:
+        return Weights(checkpoint, chosen.files, None, chosen.reason, chosen.folder, chosen.others)
+    index = {name: chosen.folder + shard for name, shard in _read_index(checkpoint, chosen.index).items()}
+    shards = tuple(sorted(set(index.values())))
+    others = tuple(file for file in chosen.others if chosen.folder + file not in shards)
+    return Weights(checkpoint, shards, index, chosen.reason, chosen.folder, others)
 
 
-def _read_index(checkpoint: Checkpoint) -> dict[str, str]:
-    where = f"{checkpoint.source}: {INDEX}"
-    weight_map = parse_json_object(checkpoint.read(INDEX, LONGEST_INDEX), where).get("weight_map")
+def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
+    where = f"{checkpoint.source}: {file}"
+    weight_map = parse_unambiguous_object(checkpoint.read(file, LONGEST_INDEX), where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():
@@ -120,28 +124,9 @@ def _read_index(checkpoint: Checkpoint) -> dict[str, str]:
     return weight_map
 
 
-def parse_json_object(text: bytes, where: str) -> dict[str, object]:
-    """A JSON object from a checkpoint's file.
-
-    Raises:
-        CorruptCheckpoint: it is not one.
-    """
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where}: is not sound JSON ({error}); get the file again") from None
-    if not isinstance(parsed, dict):
-        raise CorruptCheckpoint(
-            f"{where}: is a JSON {type(parsed).__name__}, an object was expected; get the file again"
-        )
-    return parsed
-
-
 def _what_is_there_instead(checkpoint: Checkpoint) -> str:
-    if ADAPTER in checkpoint.files:
-        config = parse_json_object(checkpoint.read(ADAPTER, LONGEST_ADAPTER_CONFIG), f"{checkpoint.source}: {ADAPTER}")
-        base = config.get("base_model_name_or_path")
-        return f"is an adapter, a whole model was expected; survey its base model, {base!r:.200}"
-    others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS))
+    if adapter := read_adapter(checkpoint):
+        return adapter.refusal
+    others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
     found = f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}" if others else "no weights"
-    return f"holds {found}, expected was {SINGLE} or {INDEX}; give a checkpoint converted to safetensors"
+    return f"holds {found}, weights in safetensors were expected; give a checkpoint converted to safetensors"

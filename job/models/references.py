@@ -29,6 +29,8 @@ class ModelRef:
     """The tensor to take for W, by its name on disk, where the choice is not left to the survey. Not in the text."""
     note: str | None = None
     """What whoever made the list wants readers of the survey to know. Not in the text."""
+    follow_base: bool = False
+    """Whether, where this is an adapter, the model that it adapts is surveyed instead. Not in the text."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -55,16 +57,29 @@ def parse_reference(text: str) -> ModelRef:
 
 
 def with_options(
-    ref: ModelRef, revision: str | None = None, tensor: str | None = None, note: str | None = None
+    ref: ModelRef,
+    revision: str | None = None,
+    tensor: str | None = None,
+    note: str | None = None,
+    follow_base: str = "false",
 ) -> ModelRef:
     """The reference with what a list says of it beside its name.
 
     Raises:
-        ValueError: a revision for a checkpoint that has none, or two different ones.
+        ValueError: a revision for a checkpoint that has none, or two different ones; a follow_base that is neither true
+            nor false.
     """
+    if follow_base.lower() not in ("true", "false"):
+        raise ValueError(f"follow_base is {follow_base!r}, expected true or false")
     if revision is not None:
         if ref.source != "hub":
             raise ValueError(f"revision {revision!r} was given, but only models on the Hub have revisions; remove it")
         if ref.revision not in (None, revision):
             raise ValueError(f"two revisions were given, {ref.revision!r} and {revision!r}; keep one")
-    return replace(ref, revision=revision or ref.revision, tensor=tensor, note=note)
+    return replace(
+        ref,
+        revision=revision or ref.revision,
+        tensor=tensor,
+        note=note,
+        follow_base=follow_base.lower() == "true",
+    )

@@ -13,6 +13,13 @@ _MOST_HOLES: Final = 100
 _MOST_TOKENS: Final = 50
 """What a person still scrolls through; the manifest has them all."""
 
+_TIE: Final = {
+    "tied": "yes, stored once",
+    "tied_copy": "a copy is stored",
+    "untied": "no",
+    "config_says_tied_but_differ": "no, although the config says so",
+}
+
 _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"} | {"\n": " ", "\r": " "})
 
 
@@ -42,4 +49,4 @@ def model_page(manifest: Manifest) -> str:
     environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
     holes = [{**hole, "tokens": hole["tokens"][:_MOST_TOKENS]} for hole in manifest["black_holes"][:_MOST_HOLES]]
     shown_part = json.loads(to_json({**manifest, "black_holes": holes}))
-    return environment.get_template("model.md.j2").render(m=shown_part)
+    return environment.get_template("model.md.j2").render(m=shown_part, tie_in_words=_TIE)

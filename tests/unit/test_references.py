@@ -74,7 +74,15 @@ def test_null_is_as_if_it_were_not_there_and_a_byte_order_mark_too(tmp_path: Pat
     assert read_list(tmp_path / "a.yaml") == read_list(tmp_path / "b.txt") == [ModelRef("hub", "a/b")]
 
 
+@pytest.mark.parametrize(("text", "follows"), [("true", True), ("True", True), ("false", False)])
+def test_a_yaml_entry_says_whether_an_adapter_is_followed_to_its_base(tmp_path: Path, text: str, follows: bool) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(f"- model: a/b\n  follow_base: {text}\n")
+    assert read_list(path) == [ModelRef("hub", "a/b", follow_base=follows)]
+
+
 BAD_FILES = {
+    "no-truth": ("models:\n- model: a/b\n  follow_base: yes please\n", "follow_base is 'yes please', expected true"),
     "not-yaml": ("models: [a/b", "is not YAML"),
     "no-list": ("models: 3", "holds no list"),
     "other-key": ("model: [a/b]", "expected one key, 'models'"),

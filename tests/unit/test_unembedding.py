@@ -180,7 +180,10 @@ def test_every_float_dtype_is_taken_as_stored(tmp_path: Path, dtype: torch.dtype
 
 
 QUANTISED = {
-    "GPTQ": ({"lm_head.qweight": torch.int32, "lm_head.scales": torch.float16}, "lm_head.qweight, lm_head.scales"),
+    "GPTQ": (
+        {"lm_head.qweight": torch.int32, "lm_head.scales": torch.float16},
+        r"lm_head.qweight \(I32\), lm_head.scales \(F16\) \(by its names and dtypes GPTQ or AWQ\)",
+    ),
     "FP8": ({HEAD: torch.float8_e4m3fn, "lm_head.weight_scale": torch.float32}, "F8_E4M3 beside lm_head.weight_scale"),
     "bitsandbytes": ({HEAD: torch.uint8, "lm_head.weight.absmax": torch.float32}, "U8 beside lm_head.weight.absmax"),
     "MLX": (
@@ -200,8 +203,8 @@ def test_a_quantised_head_is_refused_by_what_was_found(
 
 def test_a_tensor_that_is_asked_for_is_taken_without_further_evidence(tmp_path: Path) -> None:
     found = find(write(tmp_path, [EMBEDDING, HEAD, "a.b"]), "a.b")
-    assert (found.name, found.reason, found.tied) == ("a.b", "a.b was asked for", False)
-    assert find(open_folder(tmp_path), EMBEDDING).tied
+    assert (found.name, found.reason) == ("a.b", "a.b was asked for")
+    assert find(open_folder(tmp_path), EMBEDDING).name == EMBEDDING
 
 
 @pytest.mark.parametrize(
@@ -245,6 +248,7 @@ def test_an_index_that_names_a_file_which_is_not_there_is_corrupt(tmp_path: Path
 )
 def test_an_index_that_is_none_is_corrupt(tmp_path: Path, content: str) -> None:
     write(tmp_path, [HEAD], UNTIED)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(CorruptCheckpoint, match=r"index\.json"):
         find(open_folder(tmp_path))
@@ -293,14 +297,16 @@ def test_only_the_headers_that_are_needed_are_read(tmp_path: Path) -> None:
     names["model-00003-of-00004.safetensors"].append(HEAD)
     index = {name: file for file, stored in names.items() for name in stored}
     checkpoint = write_shards(tmp_path, names, index, UNTIED)
-    read: list[str] = []
+    read: set[str] = set()
 
     def fetch(file: str, begin: int, end: int) -> bytes:
-        read.append(file)
+        read.add(file)
         return checkpoint.fetch(file, begin, end)
 
     assert find(replace(checkpoint, fetch=fetch)).name == HEAD
-    assert sorted(read) == ["config.json", "model-00003-of-00004.safetensors", "model.safetensors.index.json"]
+    # Those of the head and of the embedding that it is compared with.
+    shards = ["model-00000-of-00004.safetensors", "model-00003-of-00004.safetensors"]
+    assert sorted(read) == ["config.json", *shards, "model.safetensors.index.json"]
 
 
 def test_a_header_longer_than_the_first_read_is_read_in_two(tmp_path: Path) -> None:

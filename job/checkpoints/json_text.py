@@ -1,0 +1,54 @@
+"""JSON objects from a checkpoint's files. Takes bytes and returns values; fetches nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+from job.errors import CorruptCheckpoint
+
+Pairs = list[tuple[str, object]]
+
+
+def parse_json_object(text: bytes, where: str) -> dict[str, object]:
+    """A JSON object; of a key that occurs twice the last counts, as for the libraries that wrote it.
+
+    Raises:
+        CorruptCheckpoint: it is not one.
+    """
+    return _parse(text, where, dict)
+
+
+def parse_unambiguous_object(text: bytes, where: str) -> dict[str, object]:
+    """A JSON object in which no key occurs twice with different values.
+
+    Raises:
+        CorruptCheckpoint: it is not one.
+    """
+    return _parse(text, where, unambiguous)
+
+
+def unambiguous(pairs: Pairs) -> dict[str, object]:
+    """The object with these keys and values.
+
+    Raises:
+        ValueError: a key occurs twice with different values.
+    """
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        for key, value in pairs:
+            if unique[key] != value:
+                times = Counter(key for key, _ in pairs)[key]
+                raise ValueError(f"the key {key!r:.200} occurs {times} times with different values")
+    return unique
+
+
+def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, object]]) -> dict[str, object]:
+    try:
+        parsed = json.loads(text, object_pairs_hook=make_object)
+    except (ValueError, RecursionError) as error:
+        raise CorruptCheckpoint(f"{where}: is not sound JSON ({error}); get the file again") from None
+    if not isinstance(parsed, dict):
+        raise CorruptCheckpoint(
+            f"{where}: is a JSON {type(parsed).__name__}, an object was expected; get the file again"
+        )
+    return parsed

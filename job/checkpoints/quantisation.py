@@ -1,0 +1,61 @@
+"""How quantised weights are told: by their dtype and by what is stored beside them. Knows names and dtypes only."""
+
+import re
+from collections.abc import Collection, Mapping
+
+BESIDE = re.compile(
+    r"\.(qweight|qzeros|scales|biases|g_idx|SCB|weight_\w+|weight\.[\w.]+|q_\w+|qdata|W_q|trellis|suh|svh|mcg|mul1|codes"
+    r"|codebooks|Qidxs|SU|SV)$"
+)
+"""What quantised layers keep beside or instead of their weight."""
+
+SIGNS = (
+    # scheme, the dtype of its weight, what is stored beside or instead of it
+    ("EXL3", "", r"\.trellis$"),
+    ("EXL2", "", r"\.q_weight$"),
+    ("GPTQ", "", r"\.g_idx$"),
+    ("GPTQ or AWQ", "", r"\.qweight$"),
+    ("HQQ", "", r"\.W_q$"),
+    ("AQLM", "", r"\.codebooks$"),
+    ("QuIP#", "", r"\.Qidxs$"),
+    ("torchao", "", r"\.(weight_)?qdata$"),
+    ("Quanto", "", r"\.weight\._data$"),
+    ("bitsandbytes, 4 bits", "", r"\.weight\.(absmax|quant_state\.\w+|quant_map)$"),
+    ("bitsandbytes, 8 bits", "", r"\.SCB$"),
+    ("NVFP4", "", r"\.weight_(scale_2|global_scale)$"),
+    ("MXFP4", "", r"\.weight_blocks$"),
+    ("compressed-tensors", "", r"\.weight_packed$"),
+    ("MLX", "U32", r"\.scales$"),
+    ("MXFP4", "U8", r"\.weight_scale$"),
+    ("FP8", "F8_", ""),
+    ("integers of 8 bits", "I8", ""),
+)
+
+
+def scheme_of(dtype: str | None, beside: Collection[str]) -> str | None:
+    """What quantised a weight of this dtype (None: it is not stored itself) with these tensors beside it."""
+    for scheme, start, sign in SIGNS:
+        if (dtype or "").startswith(start) and (not sign or any(re.search(sign, name) for name in beside)):
+            return scheme
+    return None
+
+
+def beside_weight(name: str, names: Collection[str]) -> list[str]:
+    """The tensors which say that the weight ``name`` is quantised, whether or not it is stored itself."""
+    return sorted(other for other in names if weight_of(other) == name)
+
+
+def weight_of(name: str) -> str | None:
+    """The weight that a tensor such as ``lm_head.qweight`` belongs to; None where it does not say so."""
+    found = BESIDE.search(name)
+    return f"{name[: found.start()]}.weight" if found else None
+
+
+def stated_method(config: Mapping[str, object]) -> str | None:
+    """The method that config.json names."""
+    for key in ("quantization_config", "quantization", "compression_config"):
+        settings = config.get(key)
+        if isinstance(settings, dict):
+            method = settings.get("quant_method") or settings.get("quant_algo")
+            return f"{method!r:.40}" if isinstance(method, str) else "some"
+    return None

@@ -1,0 +1,170 @@
+"""Which of the sets of weights that a repository holds is read, and why. Knows file names; opens no file.
+
+A set is one file, an index with its shards, or shards that number themselves. What transformers would load comes first.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+
+ADAPTER = "adapter_config.json"
+
+WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
+"""Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
+GGUF files are known as such, and chosen elsewhere: one of them is a whole model, its config included."""
+
+SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<rest>(\.[^.]+)?\.[^.]+)")
+
+INDEX = re.compile(r"(?P<stem>[^.]+)\.(?P<ending>safetensors|bin)\.index(?P<variant>\.[^.]+)?\.json")
+
+PREFERRED = ("model.safetensors", "pytorch_model.bin")
+"""The sets that transformers loads when it is not told otherwise, in its order."""
+
+USUAL = "what transformers loads"
+
+VARIANTS = (re.compile(r"model\.[^.]+\.safetensors"), re.compile(r"pytorch_model\.[^.]+\.bin"))
+
+CONSOLIDATED = "consolidated.safetensors"
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Some of a repository's files, which together are one model."""
+
+    files: tuple[str, ...]
+    """The files it consists of; none where an index tells."""
+    index: str | None
+    reason: str
+    """Half a sentence: why it is this set."""
+    folder: str = ""
+    """The folder it lies in, with a slash at its end."""
+    others: tuple[str, ...] = ()
+    """Of other sets a file each, and other folders with weights: what is there too, and is not read."""
+
+
+def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
+    """The set that counts; None where there is none, or where the repository is an adapter's.
+
+    Raises:
+        UnsupportedCheckpoint: several sets could count, and nothing says which.
+        CorruptCheckpoint: shards are missing.
+    """
+    by_folder: defaultdict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if name.isprintable():
+            folder, slash, file = name.rpartition("/")
+            by_folder[folder + slash].add(file)
+    root = by_folder.pop("", set())
+    subfolders = sorted(folder for folder, files in by_folder.items() if any(WEIGHTS.fullmatch(file) for file in files))
+    chosen = _choose_in(root, where)
+    if chosen is not None:
+        return replace(chosen, others=(*chosen.others, *subfolders))
+    if ADAPTER in root or not subfolders:
+        return None
+    if len(subfolders) > 1:
+        raise UnsupportedCheckpoint(
+            f"{where}: holds no weights itself but in {_listed(subfolders)}, one model was expected; a folder or an"
+            " s3:// prefix can name the one that is meant"
+        )
+    (folder,) = subfolders
+    chosen = _choose_in(by_folder[folder], f"{where}: {folder}")
+    return chosen and replace(
+        chosen,
+        folder=folder,
+        files=tuple(folder + file for file in chosen.files),
+        index=chosen.index and folder + chosen.index,
+        reason=f"{chosen.reason}, in the only folder with weights",
+    )
+
+
+def _choose_in(files: set[str], where: str) -> WeightSet | None:
+    sets = _sets_among(files)
+    chosen = _first_choice(files, sets, where)
+    if chosen is None:
+        return None
+    name, why = chosen
+    others = tuple(members[0] for other, members in sorted(sets.items()) if other != name)
+    if name in files:
+        return WeightSet((name,), None, f"{name} is {why}", others=others)
+    if index := next((file for file in files if _set_of_index(file) == name), None):
+        return WeightSet((), index, f"{index} is {why}", others=others)
+    shards = _complete(sets[name], f"{where}: {name}")
+    return WeightSet(shards, None, f"{shards[0]} is one of {len(shards):,} shards without an index", others=others)
+
+
+def _sets_among(files: set[str]) -> Mapping[str, list[str]]:
+    """The weight files by the name of their set: that of a file without its numbers."""
+    sets: defaultdict[str, list[str]] = defaultdict(list)
+    for file in sorted(files):
+        if WEIGHTS.fullmatch(file):
+            shard = SHARD.fullmatch(file)
+            sets[shard["stem"] + shard["rest"] if shard else file].append(file)
+        elif name := _set_of_index(file):
+            sets[name].append(file)
+    return sets
+
+
+def _set_of_index(file: str) -> str | None:
+    index = INDEX.fullmatch(file)
+    return f"{index['stem']}{index['variant'] or ''}.{index['ending']}" if index else None
+
+
+def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
+    """The name of the set, and why it is this one."""
+    for name in PREFERRED:
+        if name in sets:
+            return name, USUAL
+    for variants in VARIANTS:
+        if found := [name for name in sets if variants.fullmatch(name)]:
+            return _only(found, where), "a variant, the only one, and there is no plain set"
+    if ADAPTER in files:
+        return None
+    if CONSOLIDATED in sets:
+        return CONSOLIDATED, "the only set in a known format"
+    if found := [name for name in sets if name.endswith(".safetensors")]:
+        return _only(found, where), "the only set of safetensors"
+    return None
+
+
+def _only(found: list[str], where: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    raise UnsupportedCheckpoint(
+        f"{where}: holds {_listed(found)}, one set of weights was expected; give a checkpoint with one of them"
+    )
+
+
+def _complete(files: list[str], where: str) -> tuple[str, ...]:
+    """The shards, which number themselves, once it is sure that none is missing."""
+    by_total: defaultdict[int, dict[int, str]] = defaultdict(dict)
+    for file in files:
+        if shard := SHARD.fullmatch(file):
+            by_total[int(shard["total"])][int(shard["number"])] = file
+    complete = [shards for total, shards in by_total.items() if next(_missing(shards, total), None) is None]
+    if len(complete) == 1:
+        return tuple(complete[0].values())
+    if complete:
+        raise UnsupportedCheckpoint(
+            f"{where}: is there as sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, one was"
+            " expected; give a checkpoint with one of them"
+        )
+    total, shards = max(by_total.items(), key=lambda item: len(item[1]))
+    missing = [str(number) for number in islice(_missing(shards, total), 6)]
+    raise CorruptCheckpoint(
+        f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
+        f" missing, number {_listed(missing)}"
+    )
+
+
+def _missing(shards: Mapping[int, str], total: int) -> Iterator[int]:
+    """The numbers that are not there, counted from 1, or from 0 where there is a shard 0."""
+    first = 0 if 0 in shards else 1
+    return (number for number in range(first, first + total) if number not in shards)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

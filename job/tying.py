@@ -1,0 +1,57 @@
+"""Whether the embedding that is stored beside W is a copy of it, decided over all its bytes."""
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.ranges import stream_range
+from job.checkpoints.tie import Stored
+from job.store.manifest import Manifest
+from job.subject import Subject
+
+CHUNK_NBYTES: Final = 8 << 20
+
+
+def settle_tie(subject: Subject, w_sha256: str, known: Manifest | None) -> Subject:
+    """The subject with the tie state that all bytes tell, where until now only some rows of the embedding were read.
+
+    Reads the embedding once, unless ``known``, the manifest of a survey of the same W, tells of the same embedding.
+    """
+    found = subject.unembedding
+    if found.copy is None or found.location.strides is not None:
+        return subject  # by columns: the digest is of the rows that were put together, not of what is stored
+    embedding = found.copy.embedding
+    if known and known["tensor"].get("embedding") == describe_embedding(subject.checkpoint, embedding):
+        tie, evidence = known["tensor"]["tie"], known["tensor"]["tie_evidence"]
+        return replace(subject, unembedding=replace(found, tie=tie, tie_evidence=evidence))
+    state = found.copy.settled(found.name, is_equal=_sha256(subject, embedding) == w_sha256)
+    subject.log("compare embedding", "%s: %s", state.tie, state.evidence)
+    return replace(subject, unembedding=replace(found, tie=state.tie, tie_evidence=state.evidence))
+
+
+def describe_embedding(checkpoint: Checkpoint, embedding: Stored) -> dict[str, object]:
+    """As the manifest tells of an embedding that was compared with all of W."""
+    location = embedding.location
+    return {
+        "name": embedding.name,
+        "file": location.file,
+        "begin": location.begin,
+        "end": location.end,
+        "content_id": checkpoint.files[location.file].content_id,
+    }
+
+
+def _sha256(subject: Subject, tensor: Stored) -> str:
+    location, digest = tensor.location, hashlib.sha256()
+    chunks = stream_range(
+        partial(subject.checkpoint.fetch, location.file),
+        location.begin,
+        location.end,
+        chunk_nbytes=CHUNK_NBYTES,
+        connections=subject.settings.connections,
+    )
+    for chunk in subject.follow(chunks, location.nbytes, str(subject.ref), tensor.name):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -7,6 +7,7 @@ from functools import cached_property
 from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.json_text import parse_unambiguous_object
+from job.checkpoints.pickled import read_bin
 from job.checkpoints.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
 from job.checkpoints.weight_sets import choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
@@ -79,6 +80,8 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
         )
     if file.endswith(".safetensors"):
         return read_safetensors(checkpoint, file)
+    if file.endswith(".bin"):
+        return read_bin(checkpoint, file)
     raise UnsupportedCheckpoint(
         f"{checkpoint.source}: holds {file}, safetensors was expected; give a checkpoint converted to safetensors"
     )

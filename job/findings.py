@@ -59,7 +59,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "tensor": {
             "name": unembedding.name,
             "reason": unembedding.reason,
-            "chosen_by_user": subject.ref.tensor is not None,
+            "chosen_by_user": subject.ref.tensor is not None or subject.ref.file is not None,
             "tied": unembedding.tied,
             "dtype": location.dtype,
             "shape": list(location.shape),
@@ -75,7 +75,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "warnings": [
             *filter(None, [subject.ref.note]),
             *unembedding.notes,
-            *_warnings(measured["statistics"], tokenizer),
+            *_warnings(measured["statistics"], tokenizer, one_to_one=subject.encoding.one_to_one),
         ],
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": dict(subject.clock.stages),
@@ -83,7 +83,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
     }
 
 
-def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[str]:
+def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object], *, one_to_one: bool) -> list[str]:
     """What a reader of the numbers should know before trusting them."""
     found = []
     if odd := statistics["rows_with_nan"] + statistics["rows_with_infinity"]:
@@ -96,6 +96,7 @@ def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[
             "black holes are groups of rows with the same bits; by value, as torch.unique compares, other rows group "
             f"({statistics['by_value']['unique_rows']:,} unique rows in place of {statistics['unique_rows']:,}): "
             f"{statistics['rows_with_negative_zero']:,} rows hold a −0 and {statistics['rows_with_nan']:,} a NaN"
+            f"{'' if one_to_one else ', and rows of different bytes may stand for the same numbers'}"
         )
     if "unusable" in tokenizer:
         found.append(f"the tokens of the black holes are not named: {tokenizer['unusable']}")

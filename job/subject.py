@@ -10,7 +10,7 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.gguf import dequantised
 from job.checkpoints.unembedding import Unembedding
 from job.clock import Clock
-from job.geometry.rows import FLOATS, Block, Encoding
+from job.geometry.rows import FLOATS, Block, Encoding, with_one_nan
 from job.models.references import ModelRef
 from job.report.progress import Follow
 from job.settings import Settings
@@ -41,7 +41,7 @@ class Subject:
         dtype = self.unembedding.location.dtype
 
         def numbers(block: Block) -> torch.Tensor:
-            return torch.from_numpy(dequantised(block, dtype))
+            return torch.from_numpy(with_one_nan(dequantised(block, dtype)))
 
         return FLOATS.get(dtype) or Encoding(dtype, numbers, one_to_one=False)
 

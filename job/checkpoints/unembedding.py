@@ -5,11 +5,12 @@ are believed over what config.json says of them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.architecture import INSIDE_A_LAYER, CannotTell, ask_model_class, is_generative, is_tied_by_default
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.gguf import Vocabulary, find_gguf_head
 from job.checkpoints.names import bias_of, embeddings_among, heads_among, quantised_heads_among, scales_of
 from job.checkpoints.weights import Weights, open_weights, parse_json_object
 from job.errors import NoUnembedding, UnsupportedCheckpoint
@@ -49,17 +50,23 @@ class Unembedding:
     """Whether an embedding is the unembedding too, with no head stored."""
     notes: tuple[str, ...] = ()
     """What else was seen that a reader of the results may want to know; none of it changes W."""
+    vocabulary: Vocabulary | None = field(default=None, repr=False)
+    """The tokens that the weight file itself names, as GGUF files do."""
 
 
-def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
+def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | None = None) -> Unembedding:
     """Decide which tensor is W: ``tensor`` where it is given, else what the stored names or the model class say.
+
+    ``file``: the weight file to look in, where it is given.
 
     Raises:
         NoUnembedding: there is none, or the evidence does not single one out.
         UnsupportedCheckpoint: it is quantised, or its weights are in a format that cannot be read.
         CorruptCheckpoint: config.json, the index or a header is not sound.
     """
-    weights = open_weights(checkpoint)
+    if head := find_gguf_head(checkpoint, tensor, file):
+        return Unembedding(head.name, head.location, head.reason, head.tied, head.notes, head.vocabulary)
+    weights = open_weights(checkpoint, file)
     config = _read_config(checkpoint)
     if tensor is not None:
         return _given(weights, config, tensor)

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -80,13 +81,23 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     return parse_header(header[LENGTH_NBYTES:], file, stored.size, where)
 
 
-def open_weights(checkpoint: Checkpoint) -> Weights:
-    """The weight files that count where a repository holds several sets: the Hugging Face set in its root comes first.
+def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
+    """The weight files that count where a repository holds several sets: ``file`` where it is given, else the Hugging
+    Face set in its root.
 
     Raises:
+        NoUnembedding: there is no file of the name given.
         UnsupportedCheckpoint: there is no safetensors file in the root, or several that do not belong together.
         CorruptCheckpoint: the index is not sound.
     """
+    if file is not None:
+        if file not in checkpoint.files:
+            similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
+            raise NoUnembedding(
+                f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
+                f"{', such as ' + ', '.join(similar) if similar else ''}"
+            )
+        return Weights(checkpoint, (file,), None)
     if INDEX in checkpoint.files:
         index = _read_index(checkpoint)
         return Weights(checkpoint, tuple(sorted(set(index.values()))), index)

@@ -24,7 +24,7 @@ class Measurement:
         self.digests: Digests = np.empty((n_rows, 2), np.uint64)
         """(n_rows, 2) uint64: of the rows as stored."""
         self.value_digests: Digests = np.empty((n_rows, 2), np.uint64)
-        """(n_rows, 2) uint64: of the rows' ``value_bytes``, or as stored where that comes to the same or none is needed."""
+        """(n_rows, 2) uint64: of the rows' ``value_bytes``, where they hold no NaN."""
         self.norms: NDArray[np.float64] = np.empty(n_rows, np.float64)
         """(n_rows,) float64: the Euclidean norm of each row."""
         self.has_nan: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)

@@ -27,10 +27,10 @@ class ModelRef:
     """A branch, tag or commit of a model on the Hub; None for its main branch."""
     tensor: str | None = None
     """The tensor to take for W, by its name on disk, where the choice is not left to the survey. Not in the text."""
-    file: str | None = None
-    """The weight file to take W from, by its name in the checkpoint, where there are several. Not in the text."""
     note: str | None = None
     """What whoever made the list wants readers of the survey to know. Not in the text."""
+    file: str | None = None
+    """The weight file to take W from, by its name in the checkpoint, where there are several. Not in the text."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -60,8 +60,8 @@ def with_options(
     ref: ModelRef,
     revision: str | None = None,
     tensor: str | None = None,
-    file: str | None = None,
     note: str | None = None,
+    file: str | None = None,
 ) -> ModelRef:
     """The reference with what a list says of it beside its name.
 
@@ -73,4 +73,4 @@ def with_options(
             raise ValueError(f"revision {revision!r} was given, but only models on the Hub have revisions; remove it")
         if ref.revision not in (None, revision):
             raise ValueError(f"two revisions were given, {ref.revision!r} and {revision!r}; keep one")
-    return replace(ref, revision=revision or ref.revision, tensor=tensor, file=file, note=note)
+    return replace(ref, revision=revision or ref.revision, tensor=tensor, note=note, file=file)

@@ -207,15 +207,21 @@ def test_a_name_that_promises_bf16_over_a_quantised_head_does_not_decide(tmp_pat
         find_unembedding(open_folder(tmp_path), None)
 
 
-def test_a_list_names_the_file_and_the_manifest_says_that_it_was_chosen(tmp_path: Path) -> None:
-    for file in ("a.gguf", "b.gguf"):
-        write_gguf(tmp_path / "model" / file, {"output.weight": QUANTISED})
+def test_a_list_names_files_and_the_survey_of_each_has_its_place(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "model" / "a.gguf", {"output.weight": QUANTISED})
+    write_gguf(tmp_path / "model" / "b.gguf", {"output.weight": HEAD})
     models = tmp_path / "models.yaml"
-    models.write_text(f"- model: {tmp_path / 'model'}\n  file: b.gguf\n")
-    assert main(["--models-file", str(models), "--output", str(tmp_path / "out")]) == 0
-    manifest = json.loads((tmp_path / "out" / "local" / "model" / "latest.json").read_text())
-    assert manifest["tensor"]["file"] == "b.gguf"
-    assert manifest["tensor"]["chosen_by_user"]
+    models.write_text("".join(f"- model: {tmp_path / 'model'}\n  file: {file}.gguf\n" for file in "abab"))
+    for _ in range(2):  # the second run finds both where the first has left them
+        assert main(["--models-file", str(models), "--output", str(tmp_path / "out")]) == 0
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("manifest.json")]
+    assert sorted((each["tensor"]["file"], each["tensor"]["dtype"]) for each in manifests) == [
+        ("a.gguf", "Q8_0"),
+        ("b.gguf", "BF16"),
+    ]
+    assert all(each["tensor"]["chosen_by_user"] for each in manifests)
+    published = [load_file(tmp_path / "out" / each["artifacts"]["W"]["key"])["W"].dtype for each in manifests]
+    assert set(published) == {torch.uint8, torch.bfloat16}
 
 
 def test_a_file_is_honoured_for_safetensors_too_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_a_damaged_header_is_read_or_refused_and_never_leaves_the_file(content: 
     except (CorruptCheckpoint, UnsupportedCheckpoint):
         return
     except NeedsMore as cut:
-        asked = cut.nbytes
+        asked: int | None = cut.nbytes
     else:
         asked = None
     if asked is not None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
-from job.geometry.rows import Block, as_float64, centred, row_blocks, row_norms
-from job.passes import BLOCK_NBYTES
+from job.geometry.rows import FLOATS, Block, as_float64, centred, row_blocks, row_norms
+from job.passes import BLOCK_NUMBERS
 
 HIDDEN_SIZE = 2560
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     def seconds(take: Callable[[Block], object]) -> float:
         began = time.perf_counter()
-        for block in row_blocks([content], rows.shape[1], BLOCK_NBYTES):
+        for block in row_blocks([content], rows.shape[1], 2 * BLOCK_NUMBERS):
             take(block)
         return time.perf_counter() - began
 
@@ -45,15 +45,15 @@ def main() -> None:
     for n_threads in sorted({1, threads}):
         torch.set_num_threads(n_threads)
         with_threads = f"torch with {n_threads} thread{'s' if n_threads > 1 else ''}"
-        measurement = Measurement(options.rows, HIDDEN_SIZE, "BF16")
+        measurement = Measurement(options.rows, HIDDEN_SIZE, FLOATS["BF16"])
         show(f"first pass, all of it, {with_threads}", seconds(measurement.add))
         show(f"second pass (centre, norms), {with_threads}", seconds(_second(mu)))
     torch.set_num_threads(1)
     show("  rows cut from the stream", seconds(len))
     show("  sha-256", seconds(lambda block: sha256.update(block.reshape(-1).data)))
     show("  row digests", seconds(row_digests))
-    show("  to float64", seconds(lambda block: as_float64(block, "BF16")))
-    show("  to float64, norms", seconds(lambda block: row_norms(as_float64(block, "BF16"))))
+    show("  to float64", seconds(lambda block: as_float64(block, FLOATS["BF16"])))
+    show("  to float64, norms", seconds(lambda block: row_norms(as_float64(block, FLOATS["BF16"]))))
     for dedup in ("byte-hash", "torch-unique"):
         began = time.perf_counter()
         holes, _ = find_black_holes(measurement, lambda ids: rows[ids], rows.shape[1], dedup)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _second(mu: NDArray[np.float32]) -> Callable[[Block], object]:
-    return lambda block: row_norms(centred(block, "BF16", mu).astype(np.float64))
+    return lambda block: row_norms(centred(block, FLOATS["BF16"], mu).astype(np.float64))
 
 
 if __name__ == "__main__":

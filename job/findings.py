@@ -62,13 +62,14 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "tensor": {
             "name": unembedding.name,
             "reason": unembedding.reason,
-            "chosen_by_user": subject.ref.tensor is not None,
+            "chosen_by_user": subject.ref.tensor is not None or subject.ref.file is not None,
             "tied": unembedding.tied,
             "tie": unembedding.tie,
             "tie_evidence": unembedding.tie_evidence,
             "embedding": describe_embedding(checkpoint, unembedding.copy.embedding) if unembedding.copy else None,
             "dtype": location.dtype,
             "shape": list(location.shape),
+            "strides": list(location.strides) if location.strides else None,
             "nbytes": location.nbytes,
             "file": location.file,
             "begin": location.begin,
@@ -82,7 +83,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
             *filter(None, [subject.ref.note]),
             *_followed(checkpoint),
             *unembedding.notes,
-            *_warnings(measured["statistics"], tokenizer),
+            *_warnings(measured["statistics"], tokenizer, one_to_one=subject.encoding.one_to_one),
         ],
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": dict(subject.clock.stages),
@@ -97,7 +98,7 @@ def _followed(checkpoint: Checkpoint) -> list[str]:
     return [f"{asked} was asked for, an adapter: this is the model it adapts, and what it changes is not in it"]
 
 
-def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[str]:
+def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object], *, one_to_one: bool) -> list[str]:
     """What a reader of the numbers should know before trusting them."""
     found = []
     if odd := statistics["rows_with_nan"] + statistics["rows_with_infinity"]:
@@ -110,6 +111,7 @@ def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object]) -> list[
             "black holes are groups of rows with the same bits; by value, as torch.unique compares, other rows group "
             f"({statistics['by_value']['unique_rows']:,} unique rows in place of {statistics['unique_rows']:,}): "
             f"{statistics['rows_with_negative_zero']:,} rows hold a −0 and {statistics['rows_with_nan']:,} a NaN"
+            f"{'' if one_to_one else ', and rows of different bytes may stand for the same numbers'}"
         )
     if "unusable" in tokenizer:
         found.append(f"the tokens of the black holes are not named: {tokenizer['unusable']}")

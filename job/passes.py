@@ -7,13 +7,14 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from job import __version__
 from job.checkpoints.ranges import stream_range
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
-from job.geometry.rows import centred, row_blocks, row_norms
+from job.geometry.rows import FLOATS, centred, row_blocks, row_norms
 from job.scratch import RowFile, scratch_copy, straightened
 from job.store.artifacts import Artifact, publish_safetensors
 from job.store.safetensors_file import StoredTensor, header
@@ -21,24 +22,34 @@ from job.subject import Subject
 
 CHUNK_NBYTES: Final = 8 << 20
 """A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
-BLOCK_NBYTES: Final = 1 << 20
-"""A block's worth of rows: small enough that its float64 form (up to 4 times the bytes) stays near the caches."""
+BLOCK_NUMBERS: Final = 1 << 19
+"""A block's worth of rows: small enough that its float64 form, of 4 MiB, stays near the caches."""
 
 
 def w_tensor(subject: Subject) -> StoredTensor:
+    """W as published: of its dtype, or where that is a quantised one, the rows' bytes."""
     location = subject.unembedding.location
-    return StoredTensor("W", location.dtype, location.shape)
+    if subject.encoding.name in FLOATS:
+        return StoredTensor("W", location.dtype, location.shape)
+    n_rows = location.shape[0]
+    return StoredTensor("W", "U8", (n_rows, location.nbytes // n_rows))
 
 
 def metadata(subject: Subject, w_sha256: str) -> dict[str, str]:
-    """What every safetensors file says of its origin."""
-    return {
+    """What every safetensors file says of its origin; ``encoding`` only where the rows of W are quantised."""
+    quantised = {} if subject.encoding.name in FLOATS else {"encoding": subject.encoding.name}
+    return quantised | {
         "model": subject.checkpoint.repo_id,
         "commit": subject.checkpoint.commit,
         "tensor": subject.unembedding.name,
         "w_sha256": w_sha256,
         "version": __version__,
     }
+
+
+def block_nbytes(rows: RowFile, hidden_size: int) -> int:
+    """How many bytes of W are a block."""
+    return rows.row_nbytes * max(1, BLOCK_NUMBERS // hidden_size)
 
 
 def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile]:
@@ -50,7 +61,7 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
     n_rows, hidden_size = location.shape
     w_nbytes = w_tensor(subject).nbytes
     row_nbytes = w_nbytes // n_rows
-    measurement = Measurement(n_rows, hidden_size, location.dtype)
+    measurement = Measurement(n_rows, hidden_size, subject.encoding)
     local = subject.checkpoint.local_paths.get(location.file) if location.strides is None else None
     rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
     stored = stream_range(
@@ -67,7 +78,7 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
     def measured() -> Iterator[bytes]:
         with ExitStack() as stack:
             keep = None if local else stack.enter_context(scratch_copy(rows.path))
-            for block in row_blocks(chunks, row_nbytes, BLOCK_NBYTES):
+            for block in row_blocks(chunks, row_nbytes, block_nbytes(rows, hidden_size)):
                 measurement.add(block)
                 content = block.tobytes()
                 if keep:
@@ -95,6 +106,8 @@ def publish_small_tensors(
     """Publish mu and the black-hole tensors, as far as they are missing; returns what was published, by name."""
     origin = metadata(subject, measurement.sha256.hexdigest())
     n_rows, hidden_size = subject.unembedding.location.shape
+    encoding = subject.encoding
+    centroids_dtype = encoding.name if encoding.name in FLOATS else "F32"
     # 0 stands for "in no hole", so that 255 holes are what one byte can number.
     id_dtype, ids = ("U8", holes.ids.astype(np.uint8)) if holes.n_holes <= 255 else ("I32", holes.ids)
     files: dict[str, dict[StoredTensor, Iterable[bytes]]] = {
@@ -102,8 +115,9 @@ def publish_small_tensors(
         "black_holes": {
             StoredTensor("black_hole_mask", "BOOL", (n_rows,)): [(holes.ids > 0).tobytes()],
             StoredTensor("black_hole_id", id_dtype, (n_rows,)): [ids.tobytes()],
-            StoredTensor("black_hole_centroids", w_tensor(subject).dtype, (holes.n_holes, hidden_size)): (
-                block.tobytes() for block in rows.read_blocks(holes.first_members, BLOCK_NBYTES)
+            StoredTensor("black_hole_centroids", centroids_dtype, (holes.n_holes, hidden_size)): (
+                encoding.numbers(block).view(torch.uint8).numpy().tobytes()
+                for block in rows.read_blocks(holes.first_members, block_nbytes(rows, hidden_size))
             ),
         },
     }
@@ -125,14 +139,14 @@ def second_pass(
     head = header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest()))
     w_file = hashlib.sha256(head)
     gamma = StoredTensor("gamma_centered", "F32", location.shape)
-    mu = measurement.mu
+    mu, encoding = measurement.mu, subject.encoding
     norms = np.empty(rows.n_rows, np.float64)
 
     def centred_rows() -> Iterator[bytes]:
         first = 0
-        for block in rows.blocks(BLOCK_NBYTES):
+        for block in rows.blocks(block_nbytes(rows, location.shape[1])):
             w_file.update(block.reshape(-1).data)
-            gamma_block = centred(block, location.dtype, mu)
+            gamma_block = centred(block, encoding, mu)
             with np.errstate(invalid="ignore", over="ignore"):
                 norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
             first += len(block)

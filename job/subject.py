@@ -4,9 +4,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.gguf import dequantised
 from job.checkpoints.unembedding import Unembedding
 from job.clock import Clock
+from job.geometry.rows import FLOATS, Block, Encoding, with_one_nan
 from job.models.references import ModelRef
 from job.report.progress import Follow
 from job.settings import Settings
@@ -30,6 +34,16 @@ class Subject:
     """Where the survey is filed in the store."""
     scratch: Path
     """A folder for this model alone, gone when its survey ends."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How W's rows stand for numbers."""
+        dtype = self.unembedding.location.dtype
+
+        def numbers(block: Block) -> torch.Tensor:
+            return torch.from_numpy(with_one_nan(dequantised(block, dtype)))
+
+        return FLOATS.get(dtype) or Encoding(dtype, numbers, one_to_one=False)
 
     def key(self, name: str) -> str:
         """Where an artifact of this survey is filed."""

@@ -34,6 +34,7 @@ from job.store.s3 import open_s3_store
 from job.store.store import Store
 from job.subject import Subject
 from job.tokens.tokenizer import FILES, TokenizerUnusable, load_tokenizer
+from job.tokens.vocabulary import from_vocabulary
 from job.tying import settle_tie
 
 logger = logging.getLogger(__name__)
@@ -93,11 +94,12 @@ def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow
     with scratch_folder(settings.scratch) as scratch:
         with clock.stage("find"):
             checkpoint, fetched = metered(open_checkpoint(ref, settings))
-            unembedding = find_unembedding(checkpoint, ref.tensor)
+            unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
             identity = identity_of(checkpoint, unembedding)
-            published = find_published(
-                store, checkpoint.repo_id, checkpoint.commit, identity, ref.tensor, unembedding.name
-            )
+            asked, found = ref.tensor, unembedding.name
+            if ref.file is not None:
+                asked, found = (f"{name} in {ref.file}" for name in (asked, found))
+            published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, asked, found)
         subject = Subject(ref, checkpoint, unembedding, settings, store, follow, clock, published.folder, scratch)
         subject.log("find", "W is %s in %s: %s", unembedding.name, unembedding.location.file, unembedding.reason)
 
@@ -128,7 +130,7 @@ def identity_of(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIden
     """What W is, known before its bytes are read."""
     location = unembedding.location
     content_id = checkpoint.files[location.file].content_id
-    return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape)
+    return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape, location.strides)
 
 
 def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:
@@ -204,16 +206,20 @@ def measure(subject: Subject, missing: frozenset[str]) -> dict[str, Any]:
 
 def name_tokens(subject: Subject, black_holes: list[dict[str, Any]]) -> dict[str, object]:
     """Add to each hole's rows what they stand for; returns what is to be said of the tokenizer."""
-    checkpoint = subject.checkpoint
+    checkpoint, vocabulary = subject.checkpoint, subject.unembedding.vocabulary
     files = {name: checkpoint.files[name].content_id for name in FILES if name in checkpoint.files}
     for hole in black_holes:  # what an earlier commit's tokenizer said of them does not hold for this one
         hole["tokens"] = [{"id": token["id"], "piece": None, "text": None} for token in hole["tokens"]]
-    if not files.keys() - {"config.json"}:
-        return {"files": {}, "unusable": "the checkpoint has no tokenizer"}
     try:
-        for name in files:
-            write_scratch(subject.scratch / name, checkpoint.read(name, TOKENIZER_FILE_LIMIT))
-        tokenizer = load_tokenizer(subject.scratch)
+        if vocabulary and "tokenizer.json" not in files:
+            files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
+            tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
+        elif files.keys() - {"config.json"}:
+            for name in files:
+                write_scratch(subject.scratch / name, checkpoint.read(name, TOKENIZER_FILE_LIMIT))
+            tokenizer = load_tokenizer(subject.scratch)
+        else:
+            return {"files": {}, "unusable": "the checkpoint has no tokenizer"}
         named = [tokenizer.tokens(token["id"] for token in hole["tokens"]) for hole in black_holes]
     except (TokenizerUnusable, ModelError) as error:
         subject.log("name tokens", "rows are not decoded: %s", error)

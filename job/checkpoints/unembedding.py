@@ -5,12 +5,13 @@ are believed over what config.json says of them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.architecture import INSIDE_A_LAYER, CannotTell, ask_model_class, is_generative, is_tied_by_default
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.config import CONFIG, read_config, stated_tie
+from job.checkpoints.gguf import Vocabulary, find_gguf_head
 from job.checkpoints.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.quantisation import beside_weight, scheme_of, stated_method, weight_of
 from job.checkpoints.remarks import remarks
@@ -41,6 +42,8 @@ class Unembedding:
     """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
     notes: tuple[str, ...] = ()
     """What else was seen that a reader of the results may want to know; none of it changes W."""
+    vocabulary: Vocabulary | None = field(default=None, repr=False)
+    """The tokens that the weight file itself names, as GGUF files do."""
 
     @property
     def tied(self) -> bool:
@@ -48,15 +51,28 @@ class Unembedding:
         return self.tie == "tied"
 
 
-def find_unembedding(checkpoint: Checkpoint, tensor: str | None) -> Unembedding:
+def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | None = None) -> Unembedding:
     """Decide which tensor is W: ``tensor`` where it is given, else what the stored names or the model class say.
+
+    ``file``: the weight file to look in, where it is given.
 
     Raises:
         NoUnembedding: there is none, or the evidence does not single one out.
         UnsupportedCheckpoint: it is quantised, or its weights are in a format that cannot be read.
         CorruptCheckpoint: config.json, the index or a header is not sound.
     """
-    weights = open_weights(checkpoint)
+    if head := find_gguf_head(checkpoint, tensor, file):
+        tie: Tie = "tied" if head.tied else "untied"
+        return Unembedding(
+            name=head.name,
+            location=head.location,
+            reason=head.reason,
+            tie=tie,
+            tie_evidence=f"a GGUF file stores {'one matrix for both' if head.tied else 'the head by itself'}",
+            notes=head.notes,
+            vocabulary=head.vocabulary,
+        )
+    weights = open_weights(checkpoint, file)
     config = read_config(checkpoint, weights.folder)
     if tensor is not None:
         return _given(weights, config, tensor)

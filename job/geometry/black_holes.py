@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from job.geometry.digests import Digests
-from job.geometry.rows import Block, as_tensor, without_negative_zeros
+from job.geometry.rows import Block, Encoding, value_bytes
 
 Labels = NDArray[np.int64]
 """(n_rows,) int64: rows with the same label are in one group; the labels themselves mean nothing."""
@@ -106,16 +106,16 @@ def _split_by_bytes(labels: Labels, read_rows: RowReader, rows_at_once: int) -> 
 
 
 def group_by_value_digest(
-    digests: Digests, has_nan: NDArray[np.bool_], read_rows: RowReader, row_nbytes: int, dtype: str
+    digests: Digests, has_nan: NDArray[np.bool_], read_rows: RowReader, row_nbytes: int, encoding: Encoding
 ) -> Labels:
     """Group rows whose *values* are equal: −0 = +0, and a NaN equals nothing. What ``torch.unique`` means by equal.
 
-    ``digests``: (n_rows, 2) uint64, of the rows with each −0 replaced by +0. ``has_nan``: (n_rows,) bool.
+    ``digests``: (n_rows, 2) uint64, of the rows' ``value_bytes``. ``has_nan``: (n_rows,) bool.
     """
     comparable = np.flatnonzero(~has_nan)
     labels = -1 - np.arange(len(digests))
     labels[comparable] = group_by_digest(
-        digests[comparable], lambda ids: without_negative_zeros(read_rows(comparable[ids]), dtype), row_nbytes
+        digests[comparable], lambda ids: value_bytes(encoding.numbers(read_rows(comparable[ids]))), row_nbytes
     )
     return labels
 
@@ -130,14 +130,14 @@ def group_by_torch_unique(rows: Block) -> Labels:
     return _torch_unique(integers)
 
 
-def group_by_value_torch_unique(rows: Block, dtype: str, has_nan: NDArray[np.bool_]) -> Labels:
+def group_by_value_torch_unique(rows: Block, encoding: Encoding, has_nan: NDArray[np.bool_]) -> Labels:
     """Group rows whose *values* are equal with ``torch.unique`` itself.
 
     ``has_nan``: (n_rows,) bool. Those rows stand alone, and apart: a NaN breaks the order that torch sorts by.
     """
     labels = -1 - np.arange(len(rows))
     if not has_nan.all():
-        labels[~has_nan] = _torch_unique(as_tensor(rows[~has_nan], dtype))
+        labels[~has_nan] = _torch_unique(encoding.numbers(rows[~has_nan]))
     return labels
 
 

@@ -23,18 +23,18 @@ def find_black_holes(
 ) -> tuple[BlackHoles, BlackHoles]:
     """The black holes of the measured rows by their bytes, and for comparison by their values (−0 = +0, NaN ≠ NaN).
 
-    The two differ only where there is a −0 or a NaN.
+    The two differ only where there is a −0 or a NaN, or where rows of different bytes stand for the same numbers.
     """
     if dedup == "torch-unique":
         rows = read_rows(np.arange(len(measurement.digests)))
         holes = number_holes(group_by_torch_unique(rows))
         if not measurement.values_may_disagree:
             return holes, holes
-        return holes, number_holes(group_by_value_torch_unique(rows, measurement.dtype, measurement.has_nan))
+        return holes, number_holes(group_by_value_torch_unique(rows, measurement.encoding, measurement.has_nan))
     holes = number_holes(group_by_digest(measurement.digests, read_rows, row_nbytes))
     if not measurement.values_may_disagree:
         return holes, holes
     by_value = group_by_value_digest(
-        measurement.value_digests, measurement.has_nan, read_rows, row_nbytes, measurement.dtype
+        measurement.value_digests, measurement.has_nan, read_rows, row_nbytes, measurement.encoding
     )
     return holes, number_holes(by_value)

@@ -3,10 +3,11 @@
 import hashlib
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from job.geometry.digests import Digest, Digests, blake2b_128, row_digests
-from job.geometry.rows import Block, as_float64, row_norms, with_one_nan, without_negative_zeros
+from job.geometry.rows import Block, Encoding, row_norms, value_bytes, with_one_nan
 
 
 class Measurement:
@@ -15,15 +16,15 @@ class Measurement:
     Each result is the same for any division of the rows into blocks.
     """
 
-    def __init__(self, n_rows: int, hidden_size: int, dtype: str, digest: Digest = blake2b_128) -> None:
-        self.dtype = dtype
+    def __init__(self, n_rows: int, hidden_size: int, encoding: Encoding, digest: Digest = blake2b_128) -> None:
+        self.encoding = encoding
         self.digest = digest
         self.n_seen = 0
         self.sha256 = hashlib.sha256()
         self.digests: Digests = np.empty((n_rows, 2), np.uint64)
         """(n_rows, 2) uint64: of the rows as stored."""
         self.value_digests: Digests = np.empty((n_rows, 2), np.uint64)
-        """(n_rows, 2) uint64: of the rows with each −0 replaced by +0, where they hold no NaN."""
+        """(n_rows, 2) uint64: of the rows' ``value_bytes``, where they hold no NaN."""
         self.norms: NDArray[np.float64] = np.empty(n_rows, np.float64)
         """(n_rows,) float64: the Euclidean norm of each row."""
         self.has_nan: NDArray[np.bool_] = np.zeros(n_rows, np.bool_)
@@ -37,7 +38,8 @@ class Measurement:
         self.n_seen = rows.stop
         self.sha256.update(block.reshape(-1).data)
         self.digests[rows] = self.value_digests[rows] = row_digests(block, self.digest)
-        values = as_float64(block, self.dtype)
+        numbers = self.encoding.numbers(block)
+        values: NDArray[np.float64] = numbers.to(torch.float64).numpy()
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and show in the results
             # Row after row: a sum over the block would round differently for every division into blocks.
             for row in values:
@@ -50,10 +52,12 @@ class Measurement:
             self.has_infinity[rows] = np.isinf(values).any(axis=1)
         signed = ((values == 0) & np.signbit(values)).any(axis=1)
         self.has_negative_zero[rows] = signed
-        signed &= ~self.has_nan[rows]  # a NaN equals nothing, whatever the zeros beside it are
-        if signed.any():
-            unsigned = without_negative_zeros(block[signed], self.dtype)
-            self.value_digests[rows][signed] = row_digests(unsigned, self.digest)
+        # Of rows whose bytes are their numbers, only those with a −0 have another digest by value; and a NaN equals
+        # nothing, whatever the zeros beside it are.
+        other = signed if self.encoding.one_to_one else np.ones(len(block), np.bool_)
+        other &= ~self.has_nan[rows]
+        if other.any():
+            self.value_digests[rows][other] = row_digests(value_bytes(numbers[torch.from_numpy(other)]), self.digest)
 
     @property
     def mu(self) -> NDArray[np.float32]:
@@ -63,5 +67,5 @@ class Measurement:
 
     @property
     def values_may_disagree(self) -> bool:
-        """Whether equality of values could differ from identity of bytes: only where there is a −0 or a NaN."""
-        return bool(self.has_nan.any() or self.has_negative_zero.any())
+        """Whether equality of values could differ from identity of bytes."""
+        return bool(self.has_nan.any() or self.has_negative_zero.any()) or not self.encoding.one_to_one

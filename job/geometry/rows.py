@@ -1,6 +1,8 @@
 """Rows of a matrix as they are stored, and the numbers they stand for."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,13 +12,36 @@ from numpy.typing import NDArray
 Block = NDArray[np.uint8]
 """(n, row_nbytes) uint8: consecutive rows, byte for byte as stored."""
 
-FLOAT_DTYPES: Final = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the stored bytes of a row stand for its numbers."""
+
+    name: str
+    """As the checkpoint's format calls it: ``BF16``, ``Q8_0``, …"""
+    numbers: Callable[[Block], torch.Tensor]
+    """(n, row_nbytes) uint8 → (n, hidden_size), of a float dtype that holds the numbers exactly. A row's numbers
+    depend on its own bytes alone."""
+    one_to_one: bool
+    """Whether rows of different bytes are different numbers, but for ±0 and NaN. True of floats, not of quantised
+    rows: where a block's scale is 0, whatever is scaled by it is 0."""
+
+
+def _float(name: str, dtype: torch.dtype) -> Encoding:
+    return Encoding(name, partial(_viewed, dtype), one_to_one=True)
+
+
+def _viewed(dtype: torch.dtype, block: Block) -> torch.Tensor:
+    return torch.from_numpy(block).view(dtype)
+
+
+FLOATS: Final[Mapping[str, Encoding]] = {
+    "F64": _float("F64", torch.float64),
+    "F32": _float("F32", torch.float32),
+    "F16": _float("F16", torch.float16),
+    "BF16": _float("BF16", torch.bfloat16),
 }
-"""The dtypes W may have, by the names safetensors gives them."""
+"""Rows that are their numbers, by the names that safetensors gives their dtypes. They share the block's memory."""
 
 
 def row_blocks(chunks: Iterable[bytes], row_nbytes: int, block_nbytes: int) -> Iterator[Block]:
@@ -47,25 +72,26 @@ def row_blocks(chunks: Iterable[bytes], row_nbytes: int, block_nbytes: int) -> I
         yield block[:n_rows]
 
 
-def as_tensor(block: Block, dtype: str) -> torch.Tensor:
-    """The numbers in a block: (n, hidden_size) of the stored dtype, sharing the block's memory."""
-    return torch.from_numpy(block).view(FLOAT_DTYPES[dtype])
-
-
-def as_float64(block: Block, dtype: str) -> NDArray[np.float64]:
+def as_float64(block: Block, encoding: Encoding) -> NDArray[np.float64]:
     """The numbers in a block as (n, hidden_size) float64, exactly."""
-    return as_tensor(block, dtype).to(torch.float64).numpy()
+    return encoding.numbers(block).to(torch.float64).numpy()
 
 
-def without_negative_zeros(block: Block, dtype: str) -> Block:
-    """The rows with each −0 replaced by +0: adding +0 does that, and changes no other number."""
-    return (as_tensor(block, dtype) + 0.0).view(torch.uint8).numpy()
+def as_float32(block: Block, encoding: Encoding) -> NDArray[np.float32]:
+    """The numbers in a block as (n, hidden_size) float32, which is exact but for F64."""
+    return encoding.numbers(block).to(torch.float32).numpy()
 
 
-def centred(block: Block, dtype: str, mu: NDArray[np.float32]) -> NDArray[np.float32]:
+def value_bytes(numbers: torch.Tensor) -> NDArray[np.uint8]:
+    """(n, hidden_size) floats → their bytes, row by row, with each −0 replaced by +0: adding +0 does that, and changes
+    no other number."""
+    return (numbers + 0.0).view(torch.uint8).numpy()
+
+
+def centred(block: Block, encoding: Encoding, mu: NDArray[np.float32]) -> NDArray[np.float32]:
     """γ′ of these rows: (n, hidden_size) float32, float32(W) − mu."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return with_one_nan(as_tensor(block, dtype).to(torch.float32).numpy() - mu)
+        return with_one_nan(as_float32(block, encoding) - mu)
 
 
 def with_one_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import yaml
 from job.errors import ConfigError, without_credentials
 from job.models.references import ModelRef, parse_reference, with_options
 
-_OPTIONS: Final = ("revision", "tensor", "note", "follow_base")
+_OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base")
 """What an entry of a YAML list may say beside the model."""
 
 

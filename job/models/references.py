@@ -31,6 +31,8 @@ class ModelRef:
     """What whoever made the list wants readers of the survey to know. Not in the text."""
     follow_base: bool = False
     """Whether, where this is an adapter, the model that it adapts is surveyed instead. Not in the text."""
+    file: str | None = None
+    """The weight file to take W from, by its name in the checkpoint, where there are several. Not in the text."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -62,6 +64,7 @@ def with_options(
     tensor: str | None = None,
     note: str | None = None,
     follow_base: str = "false",
+    file: str | None = None,
 ) -> ModelRef:
     """The reference with what a list says of it beside its name.
 
@@ -82,4 +85,5 @@ def with_options(
         tensor=tensor,
         note=note,
         follow_base=follow_base.lower() == "true",
+        file=file,
     )

@@ -47,12 +47,14 @@ class ContentIdentity:
     end: int
     dtype: str
     shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
 
     def is_of(self, manifest: Manifest) -> bool:
         tensor = manifest["tensor"]
-        return all(
-            tensor.get(field) == (list(value) if field == "shape" else value) for field, value in vars(self).items()
-        )
+        stated = {field: tensor.get(field) for field in vars(self)}
+        return stated == {
+            field: list(value) if isinstance(value, tuple) else value for field, value in vars(self).items()
+        }
 
 
 def survey_folder(repo_id: str, commit: str, tensor: str | None) -> str:

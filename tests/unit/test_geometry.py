@@ -15,7 +15,7 @@ from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import Dedup, find_black_holes
 from job.geometry.digests import Digest, blake2b_128
 from job.geometry.measure import Measurement
-from job.geometry.rows import FLOAT_DTYPES, Block, as_float64, as_tensor, centred, row_blocks, row_norms
+from job.geometry.rows import FLOATS, Block, as_float64, centred, row_blocks, row_norms
 
 ITEM_NBYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
@@ -23,7 +23,7 @@ ITEM_NBYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 @st.composite
 def matrices(draw: st.DrawFn) -> tuple[Block, str]:
     """Stored rows with planted groups; any bits may occur: ±0, subnormals, infinities, NaNs of every payload."""
-    dtype = draw(st.sampled_from(sorted(FLOAT_DTYPES)))
+    dtype = draw(st.sampled_from(sorted(FLOATS)))
     hidden_size = draw(st.integers(1, 5))
     number = st.binary(min_size=ITEM_NBYTES[dtype], max_size=ITEM_NBYTES[dtype]) | st.sampled_from(
         [
@@ -39,7 +39,7 @@ def matrices(draw: st.DrawFn) -> tuple[Block, str]:
 
 
 def measured(rows: Block, dtype: str, block_nbytes: int = 1 << 20, digest: Digest = blake2b_128) -> Measurement:
-    measurement = Measurement(len(rows), rows.shape[1] // ITEM_NBYTES[dtype], dtype, digest)
+    measurement = Measurement(len(rows), rows.shape[1] // ITEM_NBYTES[dtype], FLOATS[dtype], digest)
     content = rows.tobytes()
     for block in row_blocks([content[:7], content[7:8], content[8:]], rows.shape[1], block_nbytes):
         measurement.add(block)
@@ -81,7 +81,7 @@ def test_both_methods_find_the_rows_whose_bytes_are_equal(matrix: tuple[Block, s
 def test_counts_by_value_merge_signed_zeros_and_split_nans(matrix: tuple[Block, str], dedup: Dedup) -> None:
     rows, dtype = matrix
     _, by_value = black_holes(rows, dtype, dedup)
-    values = as_float64(rows, dtype).tolist()
+    values = as_float64(rows, FLOATS[dtype]).tolist()
     keys: list[Hashable] = [
         ("nan", index) if any(map(math.isnan, row)) else tuple(value + 0.0 for value in row)
         for index, row in enumerate(values)
@@ -92,9 +92,9 @@ def test_counts_by_value_merge_signed_zeros_and_split_nans(matrix: tuple[Block, 
 @given(matrices())
 def test_counts_by_value_are_those_of_torch_unique_where_no_nan_breaks_its_order(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
-    assume(not np.isnan(as_float64(rows, dtype)).any())
+    assume(not np.isnan(as_float64(rows, FLOATS[dtype])).any())
     _, by_value = black_holes(rows, dtype)
-    assert by_value.unique_rows == len(torch.unique(as_tensor(rows, dtype), dim=0))
+    assert by_value.unique_rows == len(torch.unique(FLOATS[dtype].numbers(rows), dim=0))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_centroid_of_many_rows_is_the_same_bits_for_any_block_size(hidden_si
 @given(matrices())
 def test_the_centroid_is_the_exact_mean_but_for_rounding(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
-    values = as_float64(rows, dtype)
+    values = as_float64(rows, FLOATS[dtype])
     assume(np.isfinite(values).all() and np.abs(values).max() < 1e30)
     n = len(rows)
     for computed, column in zip(measured(rows, dtype).mu, values.T, strict=True):
@@ -141,7 +141,7 @@ def test_the_centroid_is_the_exact_mean_but_for_rounding(matrix: tuple[Block, st
 @given(matrices())
 def test_norms_are_those_of_the_exact_numbers(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
-    values = as_float64(rows, dtype)
+    values = as_float64(rows, FLOATS[dtype])
     assume(np.isfinite(values).all() and np.abs(values).max() < 1e150)
     assert measured(rows, dtype).norms == pytest.approx([math.hypot(*row) for row in values], rel=1e-14, abs=1e-160)
     assert row_norms(values).tobytes() == np.concatenate([row_norms(row[None]) for row in values]).tobytes()
@@ -151,9 +151,9 @@ def test_norms_are_those_of_the_exact_numbers(matrix: tuple[Block, str]) -> None
 def test_centred_rows_are_float32_rows_minus_the_centroid(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
     mu = measured(rows, dtype).mu
-    expected = as_tensor(rows, dtype).to(torch.float32) - torch.from_numpy(mu)
-    assert torch.equal(torch.from_numpy(centred(rows, dtype, mu)).isnan(), expected.isnan())
-    assert torch.equal(torch.from_numpy(centred(rows, dtype, mu)).nan_to_num(), expected.nan_to_num())
+    expected = FLOATS[dtype].numbers(rows).to(torch.float32) - torch.from_numpy(mu)
+    assert torch.equal(torch.from_numpy(centred(rows, FLOATS[dtype], mu)).isnan(), expected.isnan())
+    assert torch.equal(torch.from_numpy(centred(rows, FLOATS[dtype], mu)).nan_to_num(), expected.nan_to_num())
 
 
 def test_more_than_255_holes_are_numbered_in_order() -> None:

@@ -62,10 +62,15 @@ def test_a_text_file_holds_a_reference_a_line_and_comments(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("header", ["models:\n", ""], ids=["mapping", "list"])
-def test_a_yaml_file_gives_revision_and_tensor_for_each_model(tmp_path: Path, header: str) -> None:
+def test_a_yaml_file_gives_options_for_each_model(tmp_path: Path, header: str) -> None:
     path = tmp_path / "models.yaml"
-    path.write_text(header + "- a/b\n- model: c/d\n  revision: 1.10\n  tensor: lm_head.weight\n  note: odd\n")
-    assert read_list(path) == [ModelRef("hub", "a/b"), ModelRef("hub", "c/d", "1.10", "lm_head.weight", "odd")]
+    path.write_text(
+        header + "- a/b\n- model: c/d\n  revision: 1.10\n  tensor: lm_head.weight\n  note: odd\n  file: a.gguf\n"
+    )
+    assert read_list(path) == [
+        ModelRef("hub", "a/b"),
+        ModelRef("hub", "c/d", "1.10", "lm_head.weight", "odd", file="a.gguf"),
+    ]
 
 
 def test_null_is_as_if_it_were_not_there_and_a_byte_order_mark_too(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"pytorch_model.bin": ""}, "holds pytorch_model.bin, .* give a checkpoint converted to safetensors"),
-        ({"model.gguf": ""}, "holds model.gguf"),
+        ({"mmproj-model.gguf": ""}, "holds mmproj-model.gguf"),
         ({"README.md": ""}, "holds no weights"),
         ({"a.safetensors": "", "b.safetensors": ""}, "holds a.safetensors, b.safetensors"),
         (
@@ -273,7 +273,7 @@ def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
             "is an adapter, .* survey its base model, 'org/base'",
         ),
     ],
-    ids=["bin", "gguf", "nothing", "two sets", "adapter"],
+    ids=["bin", "only a projector in gguf", "nothing", "two sets", "adapter"],
 )
 def test_a_checkpoint_without_safetensors_weights_is_refused_by_what_is_there(
     tmp_path: Path, files: dict[str, str], message: str

@@ -1,0 +1,283 @@
+"""The header of a GGUF file: what it says of the model, and which tensor lies where. Takes bytes and returns values;
+fetches nothing.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+from struct import Struct
+
+from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
+
+from job.checkpoints.checkpoint import TensorLocation
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+"""Version 1 had lengths of 32 bits, and was current for two months of 2023."""
+
+LONGEST_HEADER = 64 << 20
+"""Bytes. Vocabulary and merges make it long: 2 million for 49,152 tokens, about 10 million for 262,144."""
+
+# What no sound file comes near: a model has some 50 keys and at most a few thousand tensors, 262,208 tokens were the
+# most in 2025, and ggml itself reads no arrays of arrays. They bound the time and memory that a header can cost.
+MOST_KEYS = 10_000
+MOST_TENSORS = 100_000
+MOST_TOKENS = 2_000_000
+MOST_NESTED_ARRAYS = 10_000
+DEEPEST_NESTING = 4
+LONGEST_NAME = 65_535
+
+MOST_DIMENSIONS = 4
+"""``GGML_MAX_DIMS``."""
+
+DEFAULT_ALIGNMENT = 32
+
+TOKENS = "tokenizer.ggml.tokens"
+
+Value = int | float | bool | str
+
+_SCALARS: Mapping[int, Struct] = {
+    GGUFValueType.UINT8: Struct("<B"),
+    GGUFValueType.INT8: Struct("<b"),
+    GGUFValueType.UINT16: Struct("<H"),
+    GGUFValueType.INT16: Struct("<h"),
+    GGUFValueType.UINT32: Struct("<I"),
+    GGUFValueType.INT32: Struct("<i"),
+    GGUFValueType.FLOAT32: Struct("<f"),
+    GGUFValueType.BOOL: Struct("<?"),
+    GGUFValueType.UINT64: Struct("<Q"),
+    GGUFValueType.INT64: Struct("<q"),
+    GGUFValueType.FLOAT64: Struct("<d"),
+}
+_TYPES: Mapping[int, tuple[str, int, int]] = {
+    int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()
+}
+"""The ggml types that the gguf package knows: name, numbers in a block, bytes of a block."""
+
+_U32 = _SCALARS[GGUFValueType.UINT32]
+_U64 = _SCALARS[GGUFValueType.UINT64]
+
+
+class NeedsMore(Exception):
+    """The header goes on beyond the bytes that were given."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(f"the header has {nbytes:,} bytes or more")
+        self.nbytes = nbytes
+        """The header has at least so many."""
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """What the header of a GGUF file says."""
+
+    version: int
+    metadata: Mapping[str, Value]
+    """The numbers and texts among its keys; no arrays."""
+    tokens: tuple[str, ...]
+    """The vocabulary, by token id; empty where the file has none."""
+    tensors: dict[str, TensorLocation]
+    """By ggml's names. dtype is the ggml type's name: ``F32``, ``BF16``, ``Q8_0``, …; shape has the rows first."""
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+
+def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> GgufFile:
+    """The header of ``file``, whose first bytes are ``prefix``. Tensors' offsets are from the start of the file.
+
+    Raises:
+        NeedsMore: the header is longer than ``prefix``.
+        UnsupportedCheckpoint: the version is unknown, or the byte order is big-endian.
+        CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
+    """
+    cursor = _Cursor(prefix, min(file_size, LONGEST_HEADER), where)
+    version = _version(cursor)
+    n_tensors = cursor.count(MOST_TENSORS, 24, "tensors")
+    n_keys = cursor.count(MOST_KEYS, 13, "keys")
+    metadata, tokens = _metadata(cursor, n_keys)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise cursor.corrupt(f"general.alignment is {alignment!r:.80}, a power of two was expected")
+    infos = [_tensor_info(cursor, file) for _ in range(n_tensors)]
+    tensors = dict(infos)
+    if len(tensors) < len(infos):
+        raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
+    data_begin = -(-cursor.position // alignment) * alignment
+    return GgufFile(version, metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
+
+
+@dataclass
+class _Cursor:
+    """A position in the header, which goes on to ``limit`` at most."""
+
+    prefix: bytes
+    limit: int
+    where: str
+    position: int = 0
+    n_nested: int = 0
+
+    def corrupt(self, what: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(f"{self.where}: {what}; it is cut off or no sound GGUF file, get it again")
+
+    def skip(self, nbytes: int) -> int:
+        """Go on by so many bytes, all of which are there; returns the position before."""
+        begin, end = self.position, self.position + nbytes
+        if end > self.limit:
+            raise self.corrupt(f"its header claims {end:,} bytes, at most {self.limit:,} were expected")
+        if end > len(self.prefix):
+            raise NeedsMore(end)
+        self.position = end
+        return begin
+
+    def number(self, struct: Struct) -> int | float | bool:
+        value: int | float | bool = struct.unpack_from(self.prefix, self.skip(struct.size))[0]
+        return value
+
+    def integer(self, struct: Struct) -> int:
+        return int(self.number(struct))
+
+    def count(self, most: int, least_nbytes: int, what: str) -> int:
+        """A number of things to come, each of at least ``least_nbytes`` bytes."""
+        count = self.integer(_U64)
+        if count > most or count * least_nbytes > self.limit - self.position:
+            raise self.corrupt(f"it claims {count:,} {what}, at most {most:,} and what the file holds were expected")
+        return count
+
+    def raw_text(self) -> bytes:
+        length = self.integer(_U64)
+        begin = self.skip(length)
+        return self.prefix[begin : begin + length]
+
+    def name(self) -> str:
+        raw = self.raw_text()
+        try:
+            if len(raw) <= LONGEST_NAME:
+                return raw.decode()
+        except UnicodeDecodeError:
+            pass
+        raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {LONGEST_NAME:,} bytes was expected")
+
+
+def _version(cursor: _Cursor) -> int:
+    magic_begin = cursor.skip(4)
+    magic = cursor.prefix[magic_begin : cursor.position]
+    if magic != MAGIC:
+        raise cursor.corrupt(f"starts with {magic!r}, {MAGIC!r} was expected")
+    version = cursor.integer(_U32)
+    if version & 0xFFFF == 0:
+        raise UnsupportedCheckpoint(
+            f"{cursor.where}: is a big-endian GGUF file, a little-endian one was expected; give that one"
+        )
+    if version not in VERSIONS:
+        raise UnsupportedCheckpoint(
+            f"{cursor.where}: is GGUF version {version:,}, {' or '.join(map(str, VERSIONS))} was expected;"
+            " convert it with today's llama.cpp"
+        )
+    return version
+
+
+def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...]]:
+    metadata: dict[str, Value] = {}
+    tokens: tuple[str, ...] = ()
+    seen = set()
+    for _ in range(n_keys):
+        key = cursor.name()
+        if key in seen:
+            raise cursor.corrupt(f"the key {key!r:.200} occurs twice")
+        seen.add(key)
+        kind = cursor.integer(_U32)
+        if kind in _SCALARS:
+            metadata[key] = cursor.number(_SCALARS[kind])
+        elif kind == GGUFValueType.STRING:
+            metadata[key] = cursor.raw_text().decode(errors="replace")
+        elif kind == GGUFValueType.ARRAY and key == TOKENS:
+            tokens = _texts(cursor)
+        elif kind == GGUFValueType.ARRAY:
+            _skip_array(cursor, 1)
+        else:
+            raise cursor.corrupt(f"the key {key!r:.200} has a value of type {kind:,}, 0 to 12 were expected")
+    return metadata, tokens
+
+
+def _texts(cursor: _Cursor) -> tuple[str, ...]:
+    kind = cursor.integer(_U32)
+    if kind != GGUFValueType.STRING:
+        raise cursor.corrupt(f"{TOKENS} is an array of type {kind:,}, texts were expected")
+    count = cursor.count(MOST_TOKENS, _U64.size, "tokens")
+    return tuple(cursor.raw_text().decode(errors="replace") for _ in range(count))
+
+
+def _skip_array(cursor: _Cursor, depth: int) -> None:
+    kind = cursor.integer(_U32)
+    if kind in _SCALARS:
+        cursor.skip(cursor.integer(_U64) * _SCALARS[kind].size)
+    elif kind == GGUFValueType.STRING:
+        _skip_texts(cursor, cursor.count(LONGEST_HEADER, _U64.size, "texts"))
+    elif kind == GGUFValueType.ARRAY and depth < DEEPEST_NESTING:
+        count = cursor.count(MOST_NESTED_ARRAYS - cursor.n_nested, 12, "arrays in arrays")
+        cursor.n_nested += count
+        for _ in range(count):
+            _skip_array(cursor, depth + 1)
+    else:
+        raise cursor.corrupt(f"an array holds values of type {kind:,} {depth} deep, numbers and texts were expected")
+
+
+def _skip_texts(cursor: _Cursor, count: int) -> None:
+    """Step over texts. There may be half a million merges, so this loop is kept short."""
+    position, available, unpack = cursor.position, len(cursor.prefix) - _U64.size, _U64.unpack_from
+    for index in range(count):
+        if position > available:
+            # Each text that is left has a length, at least.
+            cursor.position = position
+            cursor.skip((count - index) * _U64.size)
+        position += _U64.size + unpack(cursor.prefix, position)[0]
+    cursor.skip(position - cursor.position)
+
+
+def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
+    """A tensor by its name, located relative to where the data begin; its end is not known where its type is not."""
+    name = cursor.name()
+    n_dimensions = cursor.integer(_U32)
+    if n_dimensions > MOST_DIMENSIONS:
+        raise cursor.corrupt(f"tensor {name!r:.200} has {n_dimensions:,} dimensions, at most 4 were expected")
+    # ggml names the dimension whose numbers lie side by side first, everyone else last.
+    shape = tuple(cursor.integer(_U64) for _ in range(n_dimensions))[::-1]
+    kind, begin = cursor.integer(_U32), cursor.integer(_U64)
+    if kind not in _TYPES:
+        return name, TensorLocation(file, begin, -1, f"ggml type {kind}", shape)
+    dtype, block, block_nbytes = _TYPES[kind]
+    if shape and shape[-1] % block:
+        raise cursor.corrupt(
+            f"tensor {name!r:.200} has rows of {shape[-1]:,} numbers, {dtype} needs a multiple of {block}"
+        )
+    return name, TensorLocation(file, begin, begin + prod(shape) // block * block_nbytes, dtype, shape)
+
+
+def _placed(
+    tensors: Mapping[str, TensorLocation], data_begin: int, alignment: int, file_size: int, cursor: _Cursor
+) -> dict[str, TensorLocation]:
+    """The tensors with offsets from the start of the file: aligned, within the file, none over another.
+
+    Where a tensor of an unknown type ends, no one can tell; it is taken to reach to the next one.
+    """
+    in_order = sorted(tensors, key=lambda name: (tensors[name].begin, tensors[name].end))
+    placed = {}
+    for name, following in pairwise([*in_order, None]):
+        assert name is not None  # noqa: S101 - only the last of the pairs has it, and in second place
+        found = tensors[name]
+        border = data_begin + tensors[following].begin if following is not None else file_size
+        begin = data_begin + found.begin
+        end = border if found.end < 0 else data_begin + found.end
+        if found.begin % alignment or not begin <= end <= min(border, file_size):
+            raise cursor.corrupt(
+                f"tensor {name!r:.200} lies at bytes {begin:,} to {end:,}, expected was a begin at a multiple of"
+                f" {alignment} in the data and an end no later than byte {min(border, file_size):,}"
+            )
+        placed[name] = replace(found, begin=begin, end=end)
+    return {name: placed[name] for name in tensors}

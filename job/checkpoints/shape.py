@@ -17,12 +17,7 @@ def lies_by_columns(location: TensorLocation, config: Mapping[str, object]) -> b
         return False
     first, second = location.shape
     widths = {width[1], *(number for name in HEAD_WIDTH if (number := _number(config, name)))}
-    return (
-        first in widths
-        and second not in widths
-        and 0 <= second - n_rows[1] < MOST_PADDING
-        and not 0 <= first - n_rows[1] < MOST_PADDING
-    )
+    return first in widths and 0 <= second - n_rows[1] < MOST_PADDING and not 0 <= first - n_rows[1] < MOST_PADDING
 
 
 def turned(location: TensorLocation) -> TensorLocation:

@@ -1,5 +1,6 @@
 """Where each tensor of a checkpoint's weights lies. Here parsers and fetcher meet."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,6 +16,9 @@ from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 LONGEST_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
+
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What JSON can escape and no text can hold: a name with it could be written nowhere, and safetensors refuses it."""
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
@@ -39,7 +43,7 @@ class Weights:
     def names(self) -> Collection[str]:
         """The tensors the checkpoint claims to hold. ``find`` tells whether one is really there."""
         names = self.index.keys() if self.index is not None else self._all_headers().keys()
-        return {name: None for name in names if name.isprintable()}.keys()  # what cannot be shown is no head
+        return {name: None for name in names if not HALF_A_CHARACTER.search(name)}.keys()
 
     def find(self, name: str) -> TensorLocation | None:
         """Where a tensor lies according to the header of the shard that holds it; None where no shard does.

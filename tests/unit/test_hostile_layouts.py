@@ -10,8 +10,9 @@ from torch import ones
 
 from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
+from job.checkpoints.config import DEEPEST, text_settings
 from job.checkpoints.unembedding import Unembedding, find_unembedding
-from job.errors import ModelError, UnsupportedCheckpoint
+from job.errors import ModelError, NoUnembedding, UnsupportedCheckpoint
 from job.following import base_reference
 from job.models.references import ModelRef
 
@@ -106,6 +107,21 @@ def test_any_config_beside_an_embedding_alone_ends_in_it_or_in_a_refusal(
 def test_any_bytes_for_a_config_end_in_w_or_in_a_refusal(text: bytes) -> None:
     for weights in (SHARD, HEADLESS):
         outcome({"config.json": text, "model.safetensors": weights})
+
+
+def test_a_name_that_no_text_can_hold_is_no_head() -> None:
+    # The safetensors library refuses to read or write such a file.
+    named = {"\ud800.lm_head.weight": {"dtype": "BF16", "shape": [6, 4], "data_offsets": [0, 48]}}
+    header = json.dumps(named).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(48)
+    assert isinstance(outcome({"model.safetensors": weights, "config.json": b"{}"}), NoUnembedding)
+
+
+def test_parts_within_parts_are_looked_into_only_so_deep() -> None:
+    config: dict[str, object] = {}
+    for _ in range(5000):  # more than the interpreter's own limit
+        config = {"text_config": config}
+    assert len(list(text_settings(config))) == DEEPEST + 1
 
 
 SHARD_NAMES = st.sampled_from(

@@ -367,9 +367,6 @@ MODELS = {
         {"model.safetensors": ("a.lm_head.weight", "b.lm_head.weight")}, settings=UNKNOWN,
         refusal=NoUnembedding, says=("a.lm_head.weight, b.lm_head.weight could be it", "give the tensor"),
     ),
-    "a name that cannot be shown": Layout(
-        {"model.safetensors": (EMBEDDING, "\x1b[2J.lm_head.weight")}, EMBEDDING, tie="tied", settings=TIED
-    ),
 }  # fmt: skip
 
 ADAPTER = {"adapter_model.safetensors": ("base_model.model.lm_head.lora_A.weight",)}

@@ -11,11 +11,11 @@ from threading import Lock
 
 import httpx2
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
-    build_hf_headers,
     get_session,
     parse_ratelimit_headers,
 )
 
+from job import __version__
 from job.checkpoints.retries import Interrupted
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
@@ -126,9 +126,12 @@ def check_answer(response: httpx2.Response, where: str, begin: int, end: int, si
 
 
 def request_headers(token: str | None) -> dict[str, str]:
-    """The headers of a request for file bytes, uncompressed, since what is compressed has no byte positions."""
-    # False, because None would send a token that is saved on this machine.
-    return {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
+    """The headers of a request for file bytes, uncompressed, since what is compressed has no byte positions.
+
+    Not those of the Hub's client, which asks the public Hub how to describe its caller, whatever server is meant.
+    """
+    headers = {"User-Agent": f"black-hole-survey/{__version__}", "Accept-Encoding": "identity"}
+    return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def stated_id(headers: httpx2.Headers, size: int) -> str | None:

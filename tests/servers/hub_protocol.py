@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import sys
+import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +66,8 @@ class Request:
     token: str | None = field(repr=False)
     status: int = 0
     nbytes: int = 0
+    at: float = field(default_factory=time.monotonic, repr=False)
+    """When it came, in seconds."""
 
 
 @dataclass

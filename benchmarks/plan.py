@@ -9,6 +9,7 @@ class is asked; without an unembedding; gated.
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def main() -> None:
         environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "MODELS": " ".join(kinds), "FORMAT": "json"}
         for concurrency in options.concurrency:
             hub.log.clear()
-            began = time.monotonic()
+            began, cpu = time.monotonic(), _cpu_of_children()
             done = subprocess.run(
                 [sys.executable, str(ROOT / "entrypoint.py"), "plan", "--output", f"{temporary}/surveys"],
                 env=environment | {"PLAN_CONCURRENCY": str(concurrency)},
@@ -71,15 +72,22 @@ def main() -> None:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-            seconds = time.monotonic() - began
+            seconds, cpu = time.monotonic() - began, _cpu_of_children() - cpu
             planned = Counter(model["status"] for model in json.loads(done.stdout)["models"])
-            print(f"{concurrency:>3} at once: {seconds:6.1f} s, {len(hub.log):,} requests, {dict(planned)}")
+            took = f"{seconds:6.1f} s ({cpu:.1f} s computing)"
+            print(f"{concurrency:>3} at once: {took}, {len(hub.log):,} requests, {dict(planned)}")
         models_of_a_kind = Counter(kinds.values())
         requests = Counter(_kind_asked_about(request.path, kinds) for request in hub.log if request.host == "hub")
         from_cdn = Counter(request.path.rsplit("/", 1)[1] for request in hub.log if request.host == "cdn")
         for kind, models in models_of_a_kind.items():
             print(f"{kind:>10}: {requests[kind] / models:4.1f} requests of the Hub a model")
         print(f"{'the CDN':>10}: {from_cdn.total() / options.models:4.1f} a model")
+
+
+def _cpu_of_children() -> float:
+    """Seconds that the processes which ended so far have computed."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _kind_asked_about(path: str, kinds: dict[str, str]) -> str:

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from job.errors import ConfigError, ModelError, SurveyError, Terminated, TransientError
+from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from job.models.references import ModelRef
     from job.outcome import Outcome
+    from job.plan import Planned
     from job.settings import LogFormat, Settings
-
-_WORST_FIRST: Final = (ConfigError, TransientError, ModelError)
-"""Which exit status a run with several failures ends with: a retry may still help some of its models."""
 
 _GRACE_SECONDS: Final = 25
 """What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
@@ -58,7 +57,7 @@ def _main(arguments: Sequence[str]) -> int:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
     set_up_logging(settings.log_format, console)
-    return survey(settings, console)
+    return plan(settings) if settings.verb == "plan" else survey(settings, console)
 
 
 def survey(settings: "Settings", console: "Console") -> int:
@@ -81,8 +80,43 @@ def survey(settings: "Settings", console: "Console") -> int:
         raise
     finally:
         tell(settings, outcomes)
-    failures = {type(outcome.error) for outcome in outcomes if outcome.error}
-    return next((kind.exit_status for kind in _WORST_FIRST if any(issubclass(f, kind) for f in failures)), 0)
+    return exit_status_of(outcome.error for outcome in outcomes if outcome.error)
+
+
+def plan(settings: "Settings") -> int:
+    """Tell what a survey of every model would do, and return the exit status it would have."""
+    import logging
+
+    from job.plan import plan_models
+
+    logger = logging.getLogger("job")
+    known: dict[ModelRef, Planned] = {}
+    try:
+        for planned in plan_models(settings):
+            known[planned.ref] = planned
+    except SurveyError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        logger.error("stopped after %d of %d models; nothing was written", len(known), len(settings.models))
+        raise
+    tell_plan(settings, [known[ref] for ref in settings.models])
+    return exit_status_of(planned.error for planned in known.values() if planned.error)
+
+
+def tell_plan(settings: "Settings", plan: "Sequence[Planned]") -> None:
+    """Print the plan on standard output; whether it is read is the reader's business."""
+    from rich.console import Console
+
+    from job.report.plan_table import plan_as_json, print_plan
+
+    try:
+        if settings.format == "json":
+            print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
+        else:
+            print_plan(Console() if sys.stdout.isatty() else Console(width=180), plan)
+    except OSError:
+        silence_output()
 
 
 def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
@@ -100,8 +134,12 @@ def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
             print_summary(output, outcomes)
             print_whereabouts(output, settings.output, outcomes)
     except OSError:
-        # Nobody reads: a pipe that was closed, a full disk. What is buffered must not fail again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
+
+
+def silence_output() -> None:
+    """Nobody reads: a pipe that was closed, a full disk. What is buffered must not fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def set_up_logging(log_format: "LogFormat", console: "Console") -> None:

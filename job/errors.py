@@ -15,6 +15,7 @@ A bug is none of these and stays a traceback.
 """
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -67,3 +68,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. A KeyboardInterrupt, so that libraries clean up as they do for Ctrl-C and none swallows it."""
 
     exit_status = 143
+
+
+def exit_status_of(errors: Iterable[SurveyError]) -> int:
+    """What a run with these failures ends with: the status with which a retry makes most sense, 0 without any."""
+    failures = list(errors)
+    worst_first = (ConfigError, TransientError, ModelError)
+    return next((kind.exit_status for kind in worst_first if any(isinstance(f, kind) for f in failures)), 0)

@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from job.errors import TransientError
 from job.geometry.rows import Block
 
 _PREFIX: Final = "black-hole-survey-"
+_SETTLED_SECONDS: Final = 60
+"""A folder is locked a moment after it is made: a younger one may be another run's."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
 """How many bytes of rows are put together at once out of columns: the larger, the fewer the reads."""
@@ -115,7 +118,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """
     for abandoned in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), _locked(abandoned):
-            shutil.rmtree(abandoned, ignore_errors=True)
+            if time.time() - abandoned.stat().st_mtime > _SETTLED_SECONDS:
+                shutil.rmtree(abandoned, ignore_errors=True)
     with _disk(parent):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:

@@ -26,12 +26,15 @@ TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
 
 Dedup = Literal["byte-hash", "torch-unique"]
 LogFormat = Literal["text", "json"]
+Verb = Literal["survey", "plan"]
+PlanFormat = Literal["table", "json"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run was asked to do."""
 
+    verb: Verb
     models: tuple[ModelRef, ...]
     output: str
     """``s3://bucket/prefix`` or a folder."""
@@ -47,6 +50,10 @@ class Settings:
     """Ranges of one file in flight at once."""
     read_timeout: float
     """Seconds without a byte after which a connection is given up."""
+    plan_concurrency: int
+    """Models asked about at once by a plan."""
+    format: PlanFormat
+    """How a plan is printed."""
     hf_endpoint: str | None
     hf_token: str | None = field(repr=False)
 
@@ -58,6 +65,10 @@ gamma_centered and the black holes (rows that are bit-for-bit identical) with a 
 
 MODELS are references: {EXPECTED.removeprefix("expected ")}. Models already published are skipped.
 
+With "plan" before them, nothing is surveyed or written: from headers alone, it says of each model which tensor W is and
+why, what its survey would read and need, whether it is published already, or why it will fail. The exit status is the
+one that the run would have, as far as headers tell.
+
 Every option can be given in the environment under the name shown. In the environment alone:
 
 \b
@@ -68,7 +79,7 @@ Every option can be given in the environment under the name shown. In the enviro
 
 \b
 Exit status:
-  0    every model is published
+  0    every model is published, or would be
   65   a model can never succeed
   75   something failed that a retry may mend
   78   a setting is wrong, or the store refuses it
@@ -89,7 +100,7 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
     help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
 )
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, metavar="[plan] [MODELS]...")
 @_option(
     "models-file",
     "A list of models: YAML (each a reference, or model with revision and tensor) or text, a reference a line.",
@@ -119,6 +130,13 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
 )
+@_option("plan-concurrency", "Models that a plan asks about at once.", type=click.IntRange(1, 64), default=8)
+@_option(
+    "format",
+    "A plan for people, or one JSON document for machines.",
+    type=click.Choice(get_args(PlanFormat)),
+    default="table",
+)
 @_option("hf-endpoint", "Another Hub than https://huggingface.co.", default=None)
 @click.version_option(__version__, message="black-hole survey %(version)s")
 def command(
@@ -132,10 +150,15 @@ def command(
     scratch: Path,
     connections: int,
     read_timeout: float,
+    plan_concurrency: int,
+    format: PlanFormat,
     hf_endpoint: str | None,
 ) -> Settings:
+    # No reference is called "plan": models have a slash or a dot.
+    verb: Verb = "plan" if models[:1] == ("plan",) else "survey"
     return Settings(
-        models=_models(models, models_file),
+        verb=verb,
+        models=_models(models[1:] if verb == "plan" else models, models_file),
         output=_output(output),
         tensors=_tensors(tensors),
         dedup=dedup,
@@ -144,6 +167,8 @@ def command(
         scratch=scratch,
         connections=connections,
         read_timeout=_finite(read_timeout),
+        plan_concurrency=plan_concurrency,
+        format=format,
         hf_endpoint=_endpoint(hf_endpoint),
         # A secret has no option: a command line is visible to every process of the machine.
         hf_token=_token(os.environ.get("HF_TOKEN", "").strip()),

@@ -1,36 +1,26 @@
 """THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
-from threading import Lock
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 import torch
 
-from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.folder import open_folder
-from job.checkpoints.hub import open_hub
-from job.checkpoints.s3 import open_s3
-from job.checkpoints.unembedding import Unembedding, find_unembedding
 from job.clock import Clock
-from job.errors import ConfigError, CorruptCheckpoint, ModelError, SurveyError
+from job.errors import CorruptCheckpoint, ModelError, SurveyError
+from job.find import Pauses, find, open_store
 from job.findings import describe, describe_statistics, list_black_holes
-from job.following import follow_base
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
-from job.outcome import Outcome, Status
+from job.outcome import Outcome
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
 from job.report.progress import Follow
 from job.scratch import scratch_folder, write_scratch
 from job.settings import Settings
 from job.store.artifacts import publish_bytes
-from job.store.folder import FolderStore
-from job.store.manifest import ContentIdentity, Manifest, find_published, mend_latest, publish_manifest
-from job.store.s3 import open_s3_store
+from job.store.manifest import Manifest, mend_latest, publish_manifest
 from job.store.store import Store
 from job.subject import Subject
 from job.tokens.tokenizer import FILES, TokenizerUnusable, load_tokenizer
@@ -55,17 +45,14 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
     # other cores have the network and the store to serve.
     torch.set_num_threads(1)
-    output = settings.output
-    store: Store = open_s3_store(output) if output.startswith("s3://") else FolderStore(Path(output))
-    if isinstance(store, FolderStore):
-        refuse_nested(settings.models, store.root)
+    store, pauses = open_store(settings), Pauses()
     store.check()
     for number, ref in enumerate(settings.models, 1):
         extra = {"model": str(ref)}
         logger.info("%s: model %d of %d", ref, number, len(settings.models), extra=extra)
         clock = Clock()
         try:
-            outcome = survey_model(ref, settings, store, follow, clock)
+            outcome = survey_model(ref, settings, store, pauses, follow, clock)
         except SurveyError as error:
             outcome = Outcome(ref, "failed", clock.total, error=error)
             logger.error("%s: %s: %s", ref, type(error).__name__, error, extra=extra)
@@ -74,18 +61,9 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
         yield outcome
 
 
-def refuse_nested(models: Sequence[ModelRef], output: Path) -> None:
-    """Make sure that no survey is published into a checkpoint that it is of, which would be another one afterwards.
-
-    Raises:
-        ConfigError: one would be.
-    """
-    for ref in models:
-        if ref.source == "folder" and output.resolve().is_relative_to(ref.path.resolve()):
-            raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {ref}; choose a folder outside of it")
-
-
-def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow, clock: Clock) -> Outcome:
+def survey_model(
+    ref: ModelRef, settings: Settings, store: Store, pauses: Pauses, follow: Follow, clock: Clock
+) -> Outcome:
     """Pin the model, find W, stream it through the measurements into the store, and last of all say what was learnt.
 
     Raises:
@@ -93,21 +71,15 @@ def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow
     """
     with scratch_folder(settings.scratch) as scratch:
         with clock.stage("find"):
-            checkpoint, fetched = metered(open_checkpoint(ref, settings))
-            unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
-            identity = identity_of(checkpoint, unembedding)
-            asked, found = ref.tensor, unembedding.name
-            if ref.file is not None:
-                asked, found = (f"{name} in {ref.file}" for name in (asked, found))
-            published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, asked, found)
-        subject = Subject(ref, checkpoint, unembedding, settings, store, follow, clock, published.folder, scratch)
+            found = find(ref, settings, store, pauses)
+        unembedding, folder = found.unembedding, found.published.folder
+        subject = Subject(ref, found.checkpoint, unembedding, settings, store, follow, clock, folder, scratch)
         subject.log("find", "W is %s in %s: %s", unembedding.name, unembedding.location.file, unembedding.reason)
 
-        known = published.known
-        missing = settings.tensors.difference(known["artifacts"] if known else ())
-        if known and not missing and published.own:
+        known, missing, status = found.published.known, found.missing, found.status
+        if known and status == "already published":
             mend_latest(store, known)
-            return Outcome(ref, "already published", clock.total, fetched(), known)
+            return Outcome(ref, status, clock.total, found.bytes_fetched(), known)
         store.discard_unfinished(subject.key(""))
 
         measured = measure(subject, missing) if missing or not known else {field: known[field] for field in MEASURED}
@@ -118,19 +90,11 @@ def survey_model(ref: ModelRef, settings: Settings, store: Store, follow: Follow
                 subject = settle_tie(subject, measured["w_sha256"], known)
         with clock.stage("name tokens"):
             tokenizer = name_tokens(subject, measured["black_holes"])
-        manifest = describe(subject, measured, tokenizer, fetched())
+        manifest = describe(subject, measured, tokenizer, found.bytes_fetched())
         page = publish_bytes(store, subject.key("report.md"), model_page(manifest).encode())
         manifest["artifacts"] |= {"report": asdict(page)}
         publish_manifest(store, subject.folder, manifest)
-    status: Status = "surveyed" if missing else "same content"
-    return Outcome(ref, status, clock.total, fetched(), manifest)
-
-
-def identity_of(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIdentity:
-    """What W is, known before its bytes are read."""
-    location = unembedding.location
-    content_id = checkpoint.files[location.file].content_id
-    return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape, location.strides)
+    return Outcome(ref, status, clock.total, found.bytes_fetched(), manifest)
 
 
 def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:
@@ -145,43 +109,6 @@ def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:
             f"published of the same unchanged file; give the file a new modification time if it did change"
         )
     measured["artifacts"] = known["artifacts"] | measured["artifacts"]
-
-
-def open_checkpoint(ref: ModelRef, settings: Settings) -> Checkpoint:
-    """Pin the checkpoint that a reference stands for, or the one that it adapts where that is to be followed."""
-    checkpoint = pin(ref, settings)
-    return follow_base(checkpoint, partial(pin, settings=settings)) if ref.follow_base else checkpoint
-
-
-def pin(ref: ModelRef, settings: Settings) -> Checkpoint:
-    """The checkpoint of exactly this reference."""
-    match ref.source:
-        case "folder":
-            return open_folder(ref.path)
-        case "s3":
-            return open_s3(ref.location, read_timeout=settings.read_timeout)
-        case "hub":
-            return open_hub(
-                ref.location,
-                ref.revision,
-                endpoint=settings.hf_endpoint,
-                token=settings.hf_token,
-                read_timeout=settings.read_timeout,
-            )
-
-
-def metered(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:
-    """The same checkpoint, and a function that tells how many bytes were fetched from it so far."""
-    lock, total = Lock(), 0
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        nonlocal total
-        content = checkpoint.fetch(file, begin, end)
-        with lock:
-            total += len(content)
-        return content
-
-    return replace(checkpoint, fetch=fetch), lambda: total
 
 
 def measure(subject: Subject, missing: frozenset[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what transformers' config classes raise
@@ -51,6 +51,11 @@ REFUSALS = (
 )  # fmt: skip
 
 
+_ONE_AT_A_TIME = Lock()
+"""Held while transformers is asked: threads that import its modules at once meet them half-initialised, and building
+is all computing, which no second thread would speed up."""
+
+
 class CannotTell(Exception):
     """The model class could not be asked; the message is half a sentence that says why."""
 
@@ -85,6 +90,11 @@ def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> Ou
     Raises:
         CannotTell: transformers does not know the architecture, or does not build it from this config.
     """
+    with _ONE_AT_A_TIME:
+        return _ask(config, stored)
+
+
+def _ask(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:
     from torch.nn import Embedding
 
     model = _build(config)
@@ -115,12 +125,13 @@ def is_tied_by_default(config: Mapping[str, object]) -> bool:
     Raises:
         CannotTell: transformers does not know the architecture, or does not accept this config.
     """
-    model_class = _model_class(config)
-    try:
-        built = _config_of(model_class, config)
-        return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
-    except REFUSALS as error:
-        raise CannotTell(f"config.json is not one of {model_class.__name__} ({_one_line(error)})") from error
+    with _ONE_AT_A_TIME:
+        model_class = _model_class(config)
+        try:
+            built = _config_of(model_class, config)
+            return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
+        except REFUSALS as error:
+            raise CannotTell(f"config.json is not one of {model_class.__name__} ({_one_line(error)})") from error
 
 
 def _build(config: Mapping[str, object]) -> "PreTrainedModel":

@@ -57,11 +57,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         for name in self.files:
-            if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
-                raise CorruptCheckpoint(
-                    f"{self.source}: a file is named {name!r}, a path inside the checkpoint was expected; "
-                    "do not use this checkpoint"
-                )
+            check_name(name, self.source)
 
     @property
     def nbytes(self) -> int:
@@ -80,6 +76,18 @@ class Checkpoint:
                 f"{self.source}: {file} has {size:,} bytes, at most {limit:,} were expected; check the file"
             )
         return self.fetch(file, 0, size)
+
+
+def check_name(name: str, source: str) -> None:
+    """Make sure that a file's name is that of a file inside the checkpoint.
+
+    Raises:
+        CorruptCheckpoint: it is not.
+    """
+    if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
+        raise CorruptCheckpoint(
+            f"{source}: a file is named {name!r}, a path inside the checkpoint was expected; do not use this checkpoint"
+        )
 
 
 def derived_commit(files: Mapping[str, StoredFile]) -> str:

@@ -4,7 +4,8 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _SAMPLE_NBYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class _DiskFile:
+class DiskFile:
     """A file as it was when the checkpoint was pinned."""
 
     path: Path
@@ -45,31 +46,16 @@ def open_folder(path: Path) -> Checkpoint:
         raise ModelUnavailable(
             f"{root}: {found}, a folder with config.json and weights was expected; check the reference"
         )
-    try:
-        on_disk = {file.relative_to(root).as_posix(): _stat(file) for file in sorted(_regular_files(root))}
-        files = {name: StoredFile(file.size, _content_id(name, file)) for name, file in on_disk.items()}
-    except PermissionError as error:
-        raise ModelUnavailable(
-            f"{error.filename}: permission denied, a readable file was expected; check its owner and mode"
-        ) from error
-    except OSError as error:
-        raise TransientError(f"{root}: {error.strerror}, a readable folder was expected; check the disk") from error
-    if not files:
-        raise ModelUnavailable(
-            f"{root}: an empty folder, config.json and weights were expected; check that the download finished"
-        )
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        check_range(files, str(root), file, begin, end)
-        return _read_range(on_disk[file], begin, end)
-
+    with refusals(root):
+        on_disk = disk_files(root, [root.resolve()])
+        files = {name: StoredFile(file.size, content_id(name, file)) for name, file in on_disk.items()}
     return Checkpoint(
         repo_id=f"local/{_folder_name(root)}",
         revision=None,
         commit=derived_commit(files),
         source=str(root),
         files=files,
-        fetch=fetch,
+        fetch=fetch_from(files, on_disk, str(root)),
         local_paths={name: file.path for name, file in on_disk.items()},
     )
 
@@ -79,31 +65,64 @@ def _folder_name(root: Path) -> str:
     return root.name.encode("utf-8", "backslashreplace").decode().replace("\\", "_") or "root"
 
 
-def _regular_files(root: Path) -> Iterator[Path]:
-    """The files below ``root`` that may be read: no hidden ones, no devices or pipes, no link that leads elsewhere."""
-    allowed = [root.resolve()]
-    if root.resolve().parent.name == "snapshots":  # a Hub cache: its files are links to ../../blobs
-        allowed.append(root.resolve().parent.parent / "blobs")
+@contextmanager
+def refusals(root: Path) -> Iterator[None]:
+    """Turn what the operating system says about a folder into the errors of the contract."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ModelUnavailable(
+            f"{error.filename}: permission denied, a readable file was expected; check its owner and mode"
+        ) from error
+    except OSError as error:
+        raise TransientError(f"{root}: {error.strerror}, a readable folder was expected; check the disk") from error
 
+
+def fetch_from(
+    files: Mapping[str, StoredFile], on_disk: Mapping[str, DiskFile], source: str
+) -> Callable[[str, int, int], bytes]:
+    """How a checkpoint fetches bytes of these files."""
+
+    def fetch(file: str, begin: int, end: int) -> bytes:
+        check_range(files, source, file, begin, end)
+        return _read_range(on_disk[file], begin, end)
+
+    return fetch
+
+
+def disk_files(root: Path, allowed: Sequence[Path]) -> dict[str, DiskFile]:
+    """The files below ``root`` that may be read, by their names relative to it: no hidden ones, no devices or pipes,
+    no link that leads out of the ``allowed`` folders.
+
+    Raises:
+        ModelUnavailable: there is none.
+    """
+    files = {}
+    for path in sorted(_visible(root)):
+        target = Path(os.path.realpath(path))  # resolve() raises on a link that leads to itself
+        if not any(target.is_relative_to(place) for place in allowed):
+            logger.warning("%s is a link that leaves the checkpoint; it is not read. Copy the file instead", path)
+        elif target.is_file():
+            status = path.stat()
+            files[path.relative_to(root).as_posix()] = DiskFile(path, status.st_size, status.st_mtime_ns)
+    if not files:
+        raise ModelUnavailable(
+            f"{root}: an empty folder, config.json and weights were expected; check that the download finished"
+        )
+    return files
+
+
+def _visible(root: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
     for folder, subfolders, names in os.walk(root, onerror=fail):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for file in (Path(folder) / name for name in names if not name.startswith(".")):
-            target = Path(os.path.realpath(file))  # resolve() raises on a link that leads to itself
-            if not any(target.is_relative_to(place) for place in allowed):
-                logger.warning("%s is a link that leaves the checkpoint; it is not read. Copy the file instead", file)
-            elif target.is_file():
-                yield file
+        yield from (Path(folder) / name for name in names if not name.startswith("."))
 
 
-def _stat(path: Path) -> _DiskFile:
-    status = path.stat()
-    return _DiskFile(path, status.st_size, status.st_mtime_ns)
-
-
-def _content_id(name: str, file: _DiskFile) -> str:
+def content_id(name: str, file: DiskFile) -> str:
+    """An id that changes when the file was written to, as far as that shows without reading all of it."""
     identity = hashlib.sha256(f"{name}\0{file.size}\0{file.modified_ns}\0".encode("utf-8", "surrogateescape"))
     if name.endswith(".safetensors"):
         with file.path.open("rb") as stream:
@@ -118,7 +137,7 @@ def _content_id(name: str, file: _DiskFile) -> str:
     return identity.hexdigest()
 
 
-def _read_range(file: _DiskFile, begin: int, end: int) -> bytes:
+def _read_range(file: DiskFile, begin: int, end: int) -> bytes:
     """Bytes ``begin`` to ``end`` of a file that must still be the one that was pinned.
 
     Raises:

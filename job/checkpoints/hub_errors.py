@@ -1,9 +1,5 @@
 """What a failed answer of the Hub means for a survey, and what a person can do about it."""
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-
-import httpx2
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -12,8 +8,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # exported, but lazily
 
+from job.checkpoints.http_ranges import may_pass, refused_for_now
 from job.checkpoints.retries import Interrupted
 from job.errors import ConfigError, ModelUnavailable
 
@@ -48,27 +44,6 @@ def hub_failure(
             f"{where}: no such repository, or a private one that is hidden {with_token}; check its name, "
             + ("or that this token may read it" if token else "or set HF_TOKEN to a token that may read it")
         )
-    if status in (408, 429) or status >= 500:
-        return Interrupted(f"{where}: status {status}", demanded_wait=demanded_wait(error.response))
+    if may_pass(error.response):
+        return refused_for_now(error.response, where)
     return ModelUnavailable(f"{where}: status {status} {with_token}, 200 was expected; see {hub}/{repo_id}")
-
-
-def network_failure(error: httpx2.RequestError, where: str) -> Interrupted:
-    """A request that got no answer, or not all of it. Its own words hold no address, but may quote a header."""
-    words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
-    return Interrupted(f"{where}: {type(error).__name__}{words}".rstrip())
-
-
-def demanded_wait(response: httpx2.Response) -> float | None:
-    """Seconds that the server asks to wait: an exhausted ``RateLimit`` or ``Retry-After``, as seconds or as a date."""
-    limit = parse_ratelimit_headers(response.headers)
-    if limit is not None and limit.remaining == 0 and response.status_code == 429:
-        return float(limit.reset_in_seconds)
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal() and text.isascii():
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date.tzinfo else None

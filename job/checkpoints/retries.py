@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
+from threading import Lock
 from typing import TypeVar
 
 from job.errors import TransientError, UnsupportedCheckpoint
@@ -19,8 +20,10 @@ Value = TypeVar("Value")
 class Interrupted(Exception):
     """An attempt failed in a way that a later one may not. The message reads ``where: what was found``."""
 
-    def __init__(self, message: str, *, demanded_wait: float | None = None) -> None:
+    def __init__(self, message: str, *, demanded_wait: float | None = None, too_many_requests: bool = False) -> None:
         super().__init__(message)
+        self.too_many_requests = too_many_requests
+        """Whether the server refused because it is asked too often, by whichever thread."""
         self.demanded_wait = demanded_wait
         """Seconds that the server asked to wait, if it did."""
 
@@ -52,23 +55,61 @@ class RetryPolicy:
 PATIENT = RetryPolicy()
 
 
-def retry(call: Callable[[], Value], policy: RetryPolicy) -> Value:
-    """The value of ``call()``, called again while it raises Interrupted.
+class Pause:
+    """What a server's demand to wait means for every thread that asks it, shared between them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._until = 0.0
+        self._cause = ""
+
+    def begin(self, seconds: float, cause: str) -> None:
+        """Let nobody ask for so long from now."""
+        with self._lock:
+            until = time.monotonic() + seconds
+            if until > self._until:
+                self._until, self._cause = until, cause
+
+    def wait(self, policy: RetryPolicy) -> None:
+        """Wait until the pause is over; those who waited start at moments spread over the policy's first wait.
+
+        Raises:
+            TransientError: that is longer than the policy's patience.
+        """
+        while (left := self._until - time.monotonic()) > 0:
+            if left > policy.longest_demanded_wait:
+                raise TransientError(
+                    f"{self._cause}; nothing more is asked of it for {left:,.0f} s, at most "
+                    f"{policy.longest_demanded_wait:,.0f} s were expected; try again after that"
+                )
+            time.sleep(left + policy.first_wait * random.random())  # noqa: S311 - spreads load, guards nothing
+
+
+def retry(call: Callable[[], Value], policy: RetryPolicy, pause: Pause | None = None) -> Value:
+    """The value of ``call()``, called again while it raises Interrupted. ``pause`` is kept, and begun for others.
 
     Raises:
         TransientError: the policy's patience is at its end.
     """
+    pause = pause or Pause()
     failures = 0
     while True:
+        pause.wait(policy)
         try:
             return call()
         except Interrupted as failure:
             failures += 1
-            _pause(failures, failure, policy)
+            _wait(failures, failure, policy, pause)
 
 
 def read_resuming(
-    read: Callable[[int, int], Generator[bytes, None, None]], begin: int, end: int, *, where: str, policy: RetryPolicy
+    read: Callable[[int, int], Generator[bytes, None, None]],
+    begin: int,
+    end: int,
+    *,
+    where: str,
+    policy: RetryPolicy,
+    pause: Pause | None = None,
 ) -> bytes:
     """Bytes ``begin`` to ``end``, where ``read(position, end)`` yields them in pieces and may raise Interrupted.
 
@@ -78,9 +119,11 @@ def read_resuming(
         TransientError: the policy's patience is at its end.
         UnsupportedCheckpoint: more bytes arrive than were asked for.
     """
+    pause = pause or Pause()
     buffer = BytesIO()  # hands its content over without copying it, which a join of the pieces would not
     failures = 0
     while (position := begin + buffer.tell()) < end:
+        pause.wait(policy)
         try:
             with closing(read(position, end)) as pieces:
                 for piece in pieces:
@@ -93,20 +136,22 @@ def read_resuming(
                 raise Interrupted(f"{where}: the answer ended at byte {begin + buffer.tell():,} of {end:,}")
         except Interrupted as failure:
             failures = 0 if begin + buffer.tell() > position else failures + 1
-            _pause(failures, failure, policy)
+            _wait(failures, failure, policy, pause)
     return buffer.getvalue()
 
 
-def _pause(failures: int, failure: Interrupted, policy: RetryPolicy) -> None:
+def _wait(failures: int, failure: Interrupted, policy: RetryPolicy, pause: Pause) -> None:
     """Wait before the next attempt. A signal's handler may end the wait by raising, in the main thread."""
     if failures >= policy.attempts:
         raise TransientError(f"{failure}, {failures} times in a row; try again later") from failure
     demanded = failure.demanded_wait
+    seconds = policy.wait(failures, failure)
+    if demanded is not None or failure.too_many_requests:
+        pause.begin(demanded if demanded is not None else seconds, str(failure))
     if demanded is not None and demanded > policy.longest_demanded_wait:
         raise TransientError(
             f"{failure}, and a wait of {demanded:,.0f} s is demanded, at most {policy.longest_demanded_wait:,.0f} s "
             "were expected; try again after that"
         ) from failure
-    seconds = policy.wait(failures, failure)
     logger.warning("%s; trying again in %.1f s", failure, seconds)
     time.sleep(seconds)

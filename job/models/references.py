@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 EXPECTED: Final = (
-    "expected org/name, org/name@revision, a local folder (/path, ./path, ../path or ~/path) or s3://bucket/prefix"
+    "expected org/name, org/name@revision, a local folder (/path, ./path, ../path or ~/path), s3://bucket/prefix or "
+    "https://host/path"
 )
 
 # The Hub's own rule for names: letters, digits, '-', '_' and '.', not starting or ending with '-' or '.', at most 96.
@@ -14,17 +15,24 @@ _HUB_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB: Final = re.compile(rf"(?P<repo_id>{_HUB_PART}/{_HUB_PART})(?:@(?P<revision>[^\s@]+))?")
 _S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/.*)?")
 _FOLDER: Final = re.compile(r"(?:/|\./|\.\./|~/).*|\.|\.\.")
+_CACHED: Final = re.compile(r"(?P<folder>(?:/|\./|\.\./|~/)(?:.*/)?models--[^/@\s]+)@(?P<revision>[^\s@]+)")
+"""A revision of a repository in the Hub's cache. A name on the Hub holds no @, so no such folder does."""
+# In clear text only from this machine itself, where nobody can change it on the way.
+_MIRROR: Final = re.compile(
+    r"(?:https://[^\s/@?#]+|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?)(?P<path>(?:/[^\s/?#]+)+)/?"
+)
+_HUB_PAGE: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<rest>.*)")
 
 
 @dataclass(frozen=True)
 class ModelRef:
     """A model as somebody named it."""
 
-    source: Literal["hub", "folder", "s3"]
+    source: Literal["hub", "folder", "s3", "mirror"]
     location: str
-    """``org/name``, a folder's path, or ``s3://bucket/prefix``."""
+    """``org/name``, a folder's path, ``s3://bucket/prefix`` or ``https://host/path``."""
     revision: str | None = None
-    """A branch, tag or commit of a model on the Hub; None for its main branch."""
+    """A branch, tag or commit of a model on the Hub, or in its cache; None for its main branch."""
     tensor: str | None = None
     """The tensor to take for W, by its name on disk, where the choice is not left to the survey. Not in the text."""
     note: str | None = None
@@ -51,6 +59,14 @@ def parse_reference(text: str) -> ModelRef:
     """
     if _S3.fullmatch(text):
         return ModelRef("s3", text)
+    if page := _HUB_PAGE.fullmatch(text):
+        raise ValueError(
+            f"{EXPECTED}; a model of the Hub is named {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
+        )
+    if (mirror := _MIRROR.fullmatch(text)) and not {".", ".."} & set(mirror["path"].split("/")):
+        return ModelRef("mirror", text)
+    if cached := _CACHED.fullmatch(text):
+        return ModelRef("folder", cached["folder"], cached["revision"])
     if _FOLDER.fullmatch(text):
         return ModelRef("folder", text)
     if hub := _HUB.fullmatch(text):
@@ -75,7 +91,7 @@ def with_options(
     if follow_base.lower() not in ("true", "false"):
         raise ValueError(f"follow_base is {follow_base!r}, expected true or false")
     if revision is not None:
-        if ref.source != "hub":
+        if ref.source != "hub" and not (ref.source == "folder" and ref.path.name.startswith("models--")):
             raise ValueError(f"revision {revision!r} was given, but only models on the Hub have revisions; remove it")
         if ref.revision not in (None, revision):
             raise ValueError(f"two revisions were given, {ref.revision!r} and {revision!r}; keep one")

@@ -8,7 +8,9 @@ import re
 import socket
 import struct
 import sys
+import time
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -64,6 +66,8 @@ class Request:
     token: str | None = field(repr=False)
     status: int = 0
     nbytes: int = 0
+    at: float = field(default_factory=time.monotonic, repr=False)
+    """When it came, in seconds."""
 
 
 @dataclass
@@ -241,6 +245,8 @@ def _hub_answer(hub: LoopbackHub, request: Request, form: str) -> Answer:
         return _error(401, None, "Invalid credentials in Authorization header")
     if request.path == "/api/models":
         return _models(hub, request)
+    if match := re.fullmatch(r"/mirror/([^/]+)/(.+)", request.path):
+        return _mirrored(hub, *match.groups())
     name = r"([^/]+(?:/[^/]+)?)"
     if match := re.fullmatch(rf"/api/resolve-cache/models/{name}/([0-9a-f]{{40}})/(.+)", request.path):
         return _file(hub, request, *match.groups(), from_cache=True)
@@ -305,10 +311,20 @@ def _file(hub: LoopbackHub, request: Request, repo_id: str, revision: str, name:
     headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
     if file.in_lfs:
         linked = {"X-Linked-Size": str(file.size), "X-Linked-ETag": f'"{file.sha256}"'}
-        return Answer(302, headers | linked | {"Location": hub.sign(f"/blobs/{file.sha256}/{quote(name)}")})
+        return Answer(302, headers | linked | {"Location": hub.sign(f"/blobs/{file.sha256}/{name}")})
     if not from_cache:
         return Answer(307, headers | {"Location": f"/api/resolve-cache/models/{repo_id}/{commit}/{quote(name)}"})
     return Answer(200, headers | {"ETag": f'"{file.oid}"'}, file)
+
+
+def _mirrored(hub: LoopbackHub, name: str, file: str) -> Answer:
+    """A file as any web server gives it."""
+    path = hub.mirrors[name] / file if name in hub.mirrors else None
+    if path is None or not path.is_file():
+        return Answer(404)
+    served = ServedFile.of(path)
+    dates = {"Last-Modified": formatdate(path.stat().st_mtime, usegmt=True)}
+    return Answer(200, dates | {"ETag": f'"{served.oid}"', "Accept-Ranges": "bytes"}, served)
 
 
 def _models(hub: LoopbackHub, request: Request) -> Answer:

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Literal, Self
+from urllib.parse import quote
 
 from tests.servers.hub_protocol import HubServer, Json, Request, ServedFile
 
@@ -65,6 +66,8 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.tokens: dict[str, set[str]] = {}
         """Valid tokens, each with the gated and private repositories that it opens."""
+        self.mirrors: dict[str, Path] = {}
+        """Folders that are served as they are, below ``/mirror/NAME/``."""
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.latency = 0.0
@@ -129,7 +132,7 @@ class LoopbackHub:
     def sign(self, path: str) -> str:
         """The CDN address of a path, good for ``signature_seconds``."""
         expires = f"{time.time() + self.signature_seconds:.3f}"
-        return f"{self.cdn}{path}?Expires={expires}&Signature={self._signature(path, expires)}"
+        return f"{self.cdn}{quote(path)}?Expires={expires}&Signature={self._signature(path, expires)}"
 
     def signed(self, path: str, expires: str, signature: str) -> bool:
         """Whether a signature is this Hub's and still good."""

@@ -1,5 +1,6 @@
-"""What every source of a checkpoint promises, asserted over each of them: a folder, the Hub, S3."""
+"""What every source of a checkpoint promises, asserted over each: a folder, the Hub's cache, the Hub, S3, a mirror."""
 
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +9,13 @@ from hashlib import shake_256
 from pathlib import Path
 
 import pytest
+from huggingface_hub import snapshot_download
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.folder import open_folder
 from job.checkpoints.hub import open_hub
+from job.checkpoints.hub_cache import open_hub_cache
+from job.checkpoints.mirror import open_mirror
 from job.checkpoints.ranges import stream_range
 from job.checkpoints.retries import RetryPolicy
 from job.checkpoints.s3 import open_s3
@@ -19,14 +23,14 @@ from job.errors import CorruptCheckpoint, ModelUnavailable
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.seaweed import SeaweedServer
 
+SHARD, ODD = "model-00001-of-00002.safetensors", "sub folder/größe+%20#1?.safetensors"
 FILES = {
     "config.json": b"{}",
-    "model-00001-of-00002.safetensors": shake_256(b"one").digest(700_001),
-    "model-00002-of-00002.safetensors": shake_256(b"two").digest(300_000),
-    "sub folder/größe+%20#1?.json": b"a name that an address must quote",
-    "empty.txt": b"",
+    "model.safetensors.index.json": json.dumps({"weight_map": {"a": SHARD, "b": ODD}}).encode(),
+    SHARD: shake_256(b"one").digest(700_001),
+    ODD: b"a name that an address must quote",
+    "merges.txt": b"",
 }
-SHARD = "model-00001-of-00002.safetensors"
 IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=1.0)
 
 
@@ -84,7 +88,32 @@ def s3_source(s3_server: SeaweedServer, s3_bucket: str) -> Source:
     return Source(put, open_model, "local/model")
 
 
-@pytest.fixture(params=["folder", "hub", "s3"])
+@pytest.fixture
+def cache_source(hub: LoopbackHub, tmp_path: Path) -> Source:
+    """The Hub's cache, filled by its own client."""
+    cache = tmp_path / "cache"
+
+    def put(files: dict[str, bytes]) -> None:
+        write_files(tmp_path / "model", files)
+        hub.add("org/model", tmp_path / "model")
+        snapshot_download("org/model", cache_dir=cache, endpoint=hub.endpoint, token=False)
+
+    return Source(put, lambda name: open_hub_cache(cache / f"models--org--{name}", None), "org/model")
+
+
+@pytest.fixture
+def mirror_source(hub: LoopbackHub, tmp_path: Path) -> Source:
+    def put(files: dict[str, bytes]) -> None:
+        write_files(tmp_path / "model", files)
+        hub.mirrors["model"] = tmp_path / "model"
+
+    def open_model(name: str) -> Checkpoint:
+        return open_mirror(f"{hub.endpoint}/mirror/{name}", read_timeout=5.0, retry_policy=IMPATIENT)
+
+    return Source(put, open_model, "local/model")
+
+
+@pytest.fixture(params=["folder", "cache", "hub", "s3", "mirror"])
 def source(request: pytest.FixtureRequest) -> Source:
     source = request.getfixturevalue(f"{request.param}_source")
     assert isinstance(source, Source)
@@ -122,7 +151,7 @@ def test_a_range_is_exactly_its_bytes(source: Source, begin: int, end: int) -> N
         (SHARD, 700_002, 700_002),
         (SHARD, 2, 1),
         (SHARD, -1, 1),
-        ("empty.txt", 0, 1),
+        ("merges.txt", 0, 1),
         ("none.json", 0, 0),
         ("../model/config.json", 0, 1),
         ("/config.json", 0, 1),
@@ -166,7 +195,7 @@ def test_what_is_not_there_is_unavailable(source: Source) -> None:
         source.open("nothing")
 
 
-@pytest.mark.parametrize("source", ["folder", "s3"], indirect=True)  # the Hub's commits do not change
+@pytest.mark.parametrize("source", ["folder", "s3", "mirror"], indirect=True)  # the Hub's commits do not change
 def test_a_file_that_changed_after_it_was_pinned_is_refused(source: Source) -> None:
     source.put(FILES)
     checkpoint = source.open("model")

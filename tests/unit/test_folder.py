@@ -104,19 +104,6 @@ def test_a_header_that_lies_about_its_length_does_no_harm(folder: Path, prefix: 
     assert open_folder(folder).fetch("model.safetensors", 0, len(prefix)) == prefix
 
 
-def test_a_snapshot_of_the_hub_cache_is_read_through_its_links(tmp_path: Path) -> None:
-    repo = tmp_path / "models--org--name"
-    (repo / "blobs").mkdir(parents=True)
-    (repo / "blobs" / "abc").write_bytes(b"content")
-    snapshot = repo / "snapshots" / ("1" * 40)
-    (snapshot / "sub").mkdir(parents=True)
-    (snapshot / "config.json").symlink_to("../../blobs/abc")
-    (snapshot / "sub" / "more.json").symlink_to("../../../blobs/abc")
-    checkpoint = open_folder(snapshot)
-    assert checkpoint.fetch("config.json", 1, 4) == b"ont"
-    assert checkpoint.fetch("sub/more.json", 0, 7) == b"content"
-
-
 def test_a_link_that_leaves_the_checkpoint_is_left_out_with_a_warning(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,7 @@ from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, c
 from job.checkpoints.folder import open_folder
 from job.checkpoints.pickled import read_bin
 from job.checkpoints.unembedding import find_unembedding
-from job.checkpoints.weights import open_weights, read_header
+from job.checkpoints.weights import open_weights, read_safetensors
 from job.checkpoints.zip_directory import MOST_LOCAL_HEADERS
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.unit.limited import run_limited
@@ -94,7 +94,7 @@ def a_matrix(n_rows: int = 6, n_columns: int = 4) -> torch.Tensor:
 def test_each_dtype_has_the_name_and_bytes_that_safetensors_gives_it(dtype: str) -> None:
     tensor = torch.arange(64, dtype=torch.uint8).view(torch.bool if dtype == "BOOL" else DTYPES[dtype]).view(2, -1)
     content, other = saved({"w": tensor}), safetensors.torch.save({"w": tensor})
-    location, expected = read(content)["w"], read_header(checkpoint_of(other), FILE)["w"]
+    location, expected = read(content)["w"], read_safetensors(checkpoint_of(other), FILE)["w"]
     assert (location.dtype, location.shape, location.strides) == (expected.dtype, expected.shape, None)
     assert content[location.begin : location.end] == other[expected.begin : expected.end]
 

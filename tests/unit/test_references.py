@@ -20,6 +20,13 @@ REFERENCES = {
     "folder-home": ("~/models/mine", ModelRef("folder", "~/models/mine")),
     "here": (".", ModelRef("folder", ".")),
     "s3": ("s3://bucket-1/some/prefix", ModelRef("s3", "s3://bucket-1/some/prefix")),
+    "mirror": ("https://models.example.org/a/model", ModelRef("mirror", "https://models.example.org/a/model")),
+    "mirror-slash": ("https://example.org:8443/model/", ModelRef("mirror", "https://example.org:8443/model/")),
+    "mirror-here": ("http://127.0.0.1:8000/model", ModelRef("mirror", "http://127.0.0.1:8000/model")),
+    "mirror-localhost": ("http://localhost/model", ModelRef("mirror", "http://localhost/model")),
+    "cache": ("~/hub/models--org--name", ModelRef("folder", "~/hub/models--org--name")),
+    "cache-revision": ("/hub/models--org--name@refs/pr/7", ModelRef("folder", "/hub/models--org--name", "refs/pr/7")),
+    "folder-with-at": ("./models/a@b", ModelRef("folder", "./models/a@b")),
 }
 
 
@@ -36,6 +43,28 @@ PART = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,20}[A-Za-z0-9_])?", fullmat
 def test_every_hub_reference_survives_the_round_trip(org: str, name: str, revision: str | None) -> None:
     reference = ModelRef("hub", f"{org}/{name}", revision)
     assert parse_reference(str(reference)) == reference
+
+
+NO_MIRRORS = {
+    "clear-text": "http://example.org/model",
+    "no-path": "https://example.org/",
+    "password": "https://user:secret@example.org/model",
+    "query": "https://example.org/model?token=secret",
+    "dots": "https://example.org/a/../../model",
+    "a-page-of-the-hub": "https://huggingface.co/org/name",
+    "not-quite-loopback": "http://127.0.0.1.example.org/model",
+}
+
+
+@pytest.mark.parametrize("text", NO_MIRRORS.values(), ids=NO_MIRRORS)
+def test_an_address_that_cannot_be_trusted_or_filed_is_no_reference(text: str) -> None:
+    with pytest.raises(ValueError, match=r"https://host/path"):
+        parse_reference(text)
+
+
+def test_a_page_of_the_hub_is_refused_with_the_name_to_use() -> None:
+    with pytest.raises(ValueError, match=r"is named org/name$"):
+        parse_reference("https://huggingface.co/org/name/tree/main")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +138,12 @@ def test_a_bad_file_is_a_config_error_that_names_the_place(tmp_path: Path, conte
     path.write_text(content)
     with pytest.raises(ConfigError, match=message):
         read_list(path)
+
+
+def test_a_revision_may_be_given_of_the_hubs_cache(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("- model: /hub/models--org--name\n  revision: v1\n")
+    assert read_list(path) == [ModelRef("folder", "/hub/models--org--name", "v1")]
 
 
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:

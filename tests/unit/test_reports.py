@@ -108,6 +108,6 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> 
     checkpoint = write_checkpoint(tmp_path / "one", planted(40, 8, []))
     save_file({"\x1b[31m\n2026 INFO forged.lm_head.weight": planted(40, 8, [])}, checkpoint / "model.safetensors")
     arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(tmp_path / "out")]
-    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert "\x1b" not in done.stderr + done.stdout
     assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())

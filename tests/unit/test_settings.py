@@ -34,6 +34,8 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
         "SCRATCH": str(tmp_path),
         "CONNECTIONS": "7",
         "READ_TIMEOUT": "2.5",
+        "PLAN_CONCURRENCY": "3",
+        "FORMAT": "json",
         "HF_ENDPOINT": "http://127.0.0.1:8000/",
         "HF_TOKEN": "hf_secret",
     }
@@ -45,6 +47,7 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert settings.tensors == {"mu", "black_holes"}
     assert (settings.dedup, settings.show_tokens, settings.log_format) == ("torch-unique", 20, "json")
     assert (settings.scratch, settings.connections, settings.read_timeout) == (tmp_path, 7, 2.5)
+    assert (settings.verb, settings.plan_concurrency, settings.format) == ("survey", 3, "json")
     assert (settings.hf_endpoint, settings.hf_token) == ("http://127.0.0.1:8000", "hf_secret")
 
 
@@ -53,6 +56,14 @@ def test_what_is_typed_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DEDUP", "torch-unique")
     settings = read_settings(["typed/model", "--dedup", "byte-hash"])
     assert ([str(model) for model in settings.models], settings.dedup) == (["typed/model"], "byte-hash")
+
+
+def test_plan_before_the_models_asks_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read_settings(["plan", "a/b", "--format", "json"])
+    assert (settings.verb, [str(model) for model in settings.models], settings.format) == ("plan", ["a/b"], "json")
+    monkeypatch.setenv("MODELS", "from/environment")
+    assert read_settings(["plan"]).verb == "plan"
+    assert names(["plan"]) == ["from/environment"]
 
 
 def test_models_and_models_file_add_up_and_each_model_counts_once(
@@ -106,6 +117,8 @@ WRONG = {
     "no-tensor": (["a/b", "--tensors", ","], "TENSORS"),
     "bad-dedup": (["a/b", "--dedup", "sort"], "'--dedup'.*'sort'"),
     "bad-number": (["a/b", "--connections", "0"], "connections"),
+    "plan-of-nothing": (["plan"], "no models were given"),
+    "plan-after-a-model": (["a/b", "plan"], "'plan' is not a model reference"),
     "bad-scratch": (["a/b", "--scratch", "/does/not/exist"], "/does/not/exist"),
     "bad-endpoint": (["a/b", "--hf-endpoint", "hub.local"], "HF_ENDPOINT: 'hub.local'"),
     "bad-endpoint-port": (["a/b", "--hf-endpoint", "http://h:99999"], "HF_ENDPOINT"),

@@ -302,6 +302,7 @@ def test_what_killed_runs_left_on_the_scratch_disk_goes(checkpoint: Path, output
     abandoned = scratch / "black-hole-survey-abandoned"
     abandoned.mkdir(parents=True)
     (abandoned / "W").write_bytes(bytes(100))
+    os.utime(abandoned, (1, 1))
     (scratch / "somebody's").mkdir()
     survey(checkpoint, output, "--scratch", str(scratch))
     assert [path.name for path in scratch.iterdir()] == ["somebody's"]

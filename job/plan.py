@@ -1,0 +1,133 @@
+"""What a run would do: pin → find W → published already? Headers only, many models at once, nothing written."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from job.checkpoints.tie import Tie
+from job.errors import SurveyError
+from job.find import Found, Pauses, find, open_store
+from job.models.references import ModelRef
+from job.outcome import Status
+from job.settings import Settings
+from job.store.store import Store
+from job.tokens.tokenizer import FILES
+from job.workers import side_by_side
+
+logger = logging.getLogger(__name__)
+
+PlanStatus = Literal["to survey", "same content", "already published", "fails"]
+"""``same content``: a new commit whose W is published, so that only a manifest and a report will be written."""
+
+_STATUS: Final[dict[Status, PlanStatus]] = {
+    "surveyed": "to survey",
+    "same content": "same content",
+    "already published": "already published",
+}
+
+# What a survey's process takes, by benchmarks/memory.py over 20,000 to 1,000,000 rows, each with its token, and 1 to
+# 16 connections: peaks of 428 to 714 MB, which the formula below exceeds by 1 to 14 %.
+BASE_NBYTES: Final = 420_000_000
+"""The interpreter with torch and transformers, blocks of rows, and a model class built without weights."""
+CONNECTION_NBYTES: Final = 12_600_000
+"""A chunk of 8 MiB, and the room its buffer grows by."""
+ROW_NBYTES: Final = 300
+"""43 bytes that are kept of a row, 161 while rows are grouped (numpy's own count), and its token."""
+COPIES_OF_W: Final = 5
+"""What torch.unique holds: the rows, its own copies of them, and one more where W holds a −0 or a NaN."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is known of a model's W, and what its survey takes. Sizes in bytes."""
+
+    repo_id: str
+    commit: str
+    source: str
+    tensor: str
+    reason: str
+    tie: Tie
+    tie_evidence: str
+    notes: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    w_nbytes: int
+    checkpoint_nbytes: int
+    read_nbytes: int
+    """Of W; 0 where it is published already."""
+    scratch_nbytes: int
+    """On the disk, while this model is surveyed."""
+    memory_nbytes: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What will come of one model: what it takes, or the error that it will fail with."""
+
+    ref: ModelRef
+    status: PlanStatus
+    need: Need | None = None
+    error: SurveyError | None = None
+
+
+def plan_models(settings: Settings) -> Iterator[Planned]:
+    """What a run with these settings would do, a model at a time, in the order in which that becomes known.
+
+    Raises:
+        ConfigError, TransientError: the store cannot be read; no model was asked about.
+    """
+    store, pauses = open_store(settings), Pauses()
+    # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
+    store.sizes("plan/")
+
+    def plan_one(ref: ModelRef) -> Planned:
+        return plan_model(ref, settings, store, pauses)
+
+    for _, planned in side_by_side(plan_one, settings.models, settings.plan_concurrency):
+        yield planned
+
+
+def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Planned:
+    """What will come of one model."""
+    extra = {"model": str(ref), "stage": "plan"}
+    try:
+        found = find(ref, settings, store, pauses)
+    except SurveyError as error:
+        logger.info("%s: will fail: %s: %s", ref, type(error).__name__, error, extra=extra)
+        return Planned(ref, "fails", error=error)
+    status = _STATUS[found.status]
+    logger.info("%s: %s: %s, %s", ref, status, found.unembedding.name, found.unembedding.reason, extra=extra)
+    return Planned(ref, status, _need(found, settings))
+
+
+def _need(found: Found, settings: Settings) -> Need:
+    checkpoint, unembedding = found.checkpoint, found.unembedding
+    location, to_read = unembedding.location, bool(found.missing)
+    is_local = location.file in checkpoint.local_paths
+    tokenizer = sum(checkpoint.files[name].size for name in FILES if name in checkpoint.files)
+    return Need(
+        repo_id=checkpoint.repo_id,
+        commit=checkpoint.commit,
+        source=checkpoint.source,
+        tensor=unembedding.name,
+        reason=unembedding.reason,
+        tie=unembedding.tie,
+        tie_evidence=unembedding.tie_evidence,
+        notes=unembedding.notes,
+        dtype=location.dtype,
+        shape=location.shape,
+        file=location.file,
+        w_nbytes=location.nbytes,
+        checkpoint_nbytes=checkpoint.nbytes,
+        read_nbytes=location.nbytes if to_read else 0,
+        scratch_nbytes=(0 if is_local else location.nbytes) + tokenizer if to_read else 0,
+        memory_nbytes=memory_needed(location.shape[0], location.nbytes, settings) if to_read else BASE_NBYTES,
+    )
+
+
+def memory_needed(n_rows: int, w_nbytes: int, settings: Settings) -> int:
+    """Bytes that the process takes at most while it surveys a W of ``n_rows`` rows."""
+    copies = COPIES_OF_W * w_nbytes if settings.dedup == "torch-unique" else 0
+    return BASE_NBYTES + settings.connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies

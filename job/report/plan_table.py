@@ -1,0 +1,128 @@
+"""A plan, as a table for people and as one JSON document for machines."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from job.plan import Need, Planned
+from job.report.text import shown
+
+SCHEMA_VERSION: Final = 1
+
+_MOST_NAMED: Final = 4
+"""Models named beside a reason that holds for many."""
+
+
+def print_plan(console: Console, plan: Sequence[Planned]) -> None:
+    """The table, and under it why each tensor was chosen, what to know of it, and why a model will fail."""
+    console.print(_table(plan))
+    for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
+        for text, models in texts.items():
+            console.print(Text.assemble((label, style), f"  {shown(f'{text}: {_named(models)}')}"), soft_wrap=True)
+    for planned in plan:
+        if planned.error:
+            console.print(
+                Text.assemble((type(planned.error).__name__, "bold red"), f"  {shown(str(planned.error))}"),
+                soft_wrap=True,
+            )
+    totals = plan_totals(plan)
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(planned.status for planned in plan).items())
+    console.print(
+        f"{counts}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
+        f"memory {decimal(totals['memory_nbytes'])}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_as_json(plan: Sequence[Planned]) -> str:
+    """The plan as one JSON document, its models in the list's order."""
+    return json.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "models": [_as_object(planned) for planned in plan],
+            "totals": plan_totals(plan),
+        },
+        indent=1,
+        ensure_ascii=False,
+    )
+
+
+def plan_totals(plan: Sequence[Planned]) -> dict[str, int]:
+    """What one worker needs for all models: it reads the sum, and holds the largest at a time. In bytes."""
+    needs = [planned.need for planned in plan if planned.need]
+    return {
+        "read_nbytes": sum(need.read_nbytes for need in needs),
+        "scratch_nbytes": max((need.scratch_nbytes for need in needs), default=0),
+        "memory_nbytes": max((need.memory_nbytes for need in needs), default=0),
+    }
+
+
+def _as_object(planned: Planned) -> dict[str, object]:
+    error = planned.error
+    return {
+        "model": str(planned.ref),
+        "status": planned.status,
+        "need": asdict(planned.need) if planned.need else None,
+        "error": {"kind": type(error).__name__, "exit_status": error.exit_status, "message": str(error)}
+        if error
+        else None,
+    }
+
+
+def _table(plan: Sequence[Planned]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold", min_width=16)
+    table.add_column("W", overflow="fold", min_width=14)
+    for title in ("dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory"):
+        table.add_column(title, justify="left" if title in ("dtype", "tie") else "right")
+    table.add_column("status")
+    for planned in plan:
+        status = (
+            Text(type(planned.error).__name__, "bold red") if planned.error else Text(shown(planned.status), "green")
+        )
+        table.add_row(shown(str(planned.ref)), *(_cells(planned.need) if planned.need else ["–"] * 8), status)
+    return table
+
+
+def _cells(need: Need) -> list[str]:
+    share = need.read_nbytes / need.checkpoint_nbytes if need.checkpoint_nbytes else 0.0
+    return [
+        shown(need.tensor),
+        need.dtype,
+        need.tie,
+        " × ".join(f"{length:,}" for length in need.shape),
+        decimal(need.read_nbytes) if need.read_nbytes else "–",
+        f"{share:.2%} of {decimal(need.checkpoint_nbytes)}",
+        decimal(need.scratch_nbytes) if need.scratch_nbytes else "–",
+        decimal(need.memory_nbytes),
+    ]
+
+
+def _reasons(plan: Sequence[Planned]) -> dict[str, list[str]]:
+    """Each reason once, with the models it holds for: most lists need only a few."""
+    models: defaultdict[str, list[str]] = defaultdict(list)
+    for planned in plan:
+        if planned.need:
+            models[planned.need.reason].append(str(planned.ref))
+    return models
+
+
+def _notes(plan: Sequence[Planned]) -> dict[str, list[str]]:
+    models: defaultdict[str, list[str]] = defaultdict(list)
+    for planned in plan:
+        for note in planned.need.notes if planned.need else ():
+            models[note].append(str(planned.ref))
+    return models
+
+
+def _named(models: Sequence[str]) -> str:
+    left = len(models) - _MOST_NAMED
+    return ", ".join(models[:_MOST_NAMED]) + (f" and {left:,} more" if left > 0 else "")

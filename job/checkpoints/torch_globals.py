@@ -1,0 +1,151 @@
+"""What the names in torch's pickles mean: storages, dtypes, functions that put a tensor together. None is called.
+
+The functions: https://github.com/pytorch/pytorch/blob/v2.6.0/torch/_utils.py
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+MOST_DIMENSIONS = 64
+"""What torch accepts; it bounds the arithmetic on a shape."""
+
+LARGEST_SIZE = 2**63 - 1
+
+MOST_ARGUMENTS = 8
+"""``_rebuild_tensor_v3`` takes the most. Checked before a pattern copies them, lest it be long and copied often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """An entry of the archive that holds the numbers of one tensor or of several."""
+
+    key: str
+    dtype: str
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A view of a storage; ``offset`` and ``strides`` count items of ``dtype``."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name that stands for a function or class. It is never looked up."""
+
+    name: str
+
+
+STORAGES: Mapping[str, str] = {
+    "torch.DoubleStorage": "F64", "torch.FloatStorage": "F32", "torch.HalfStorage": "F16",
+    "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32", "torch.ShortStorage": "I16",
+    "torch.CharStorage": "I8", "torch.ByteStorage": "U8", "torch.BoolStorage": "BOOL",
+    "torch.ComplexFloatStorage": "C64", "torch.storage.UntypedStorage": "U8",
+}  # fmt: skip
+"""Which dtype, by safetensors' name, the items of a storage have."""
+
+DTYPES: Mapping[str, str] = {
+    "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
+    "torch.int64": "I64", "torch.int32": "I32", "torch.int16": "I16", "torch.int8": "I8", "torch.uint8": "U8",
+    "torch.uint16": "U16", "torch.uint32": "U32", "torch.uint64": "U64", "torch.bool": "BOOL", "torch.complex64": "C64",
+    "torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2", "torch.float8_e8m0fnu": "F8_E8M0",
+    "torch.float8_e4m3fnuz": "F8_E4M3FNUZ", "torch.float8_e5m2fnuz": "F8_E5M2FNUZ",
+}  # fmt: skip
+
+CLASSES = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})
+
+
+class Unlike(Exception):
+    """Arguments that torch.save does not write for a plain tensor."""
+
+
+def _tensor(arguments: tuple[object, ...]) -> StoredTensor:
+    """``torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata=None)``"""
+    match arguments:
+        case (Storage() as storage, offset, shape, strides, _, _):
+            pass
+        case (Storage() as storage, offset, shape, strides, _, _, metadata) if not metadata:
+            pass
+        case _:
+            raise Unlike("with other arguments")  # among them a lazy negation, which changes the numbers
+    if not (is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
+        raise Unlike("with a shape that none can have")
+    return StoredTensor(storage, storage.dtype, offset, shape, strides)
+
+
+def _tensor_with_dtype(arguments: tuple[object, ...]) -> StoredTensor:
+    """``_rebuild_tensor_v3``: the same over a storage of bytes, with the dtype after the hooks."""
+    match arguments:
+        case (Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, Global(name), *metadata):
+            tensor = _tensor((Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, *metadata))
+            if name in DTYPES:
+                return StoredTensor(tensor.storage, DTYPES[name], tensor.offset, tensor.shape, tensor.strides)
+    raise Unlike("with other arguments")
+
+
+def _parameter(arguments: tuple[object, ...]) -> StoredTensor:
+    """``_rebuild_parameter(data, requires_grad, hooks)`` and ``_rebuild_parameter_with_state``, one more."""
+    match arguments:
+        case (StoredTensor() as tensor, _, _) | (StoredTensor() as tensor, _, _, _):
+            return tensor
+    raise Unlike("with other arguments")
+
+
+def _tensor_with_attributes(arguments: tuple[object, ...]) -> StoredTensor:
+    """``torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes)``; the attributes are dropped."""
+    match arguments:
+        case (Global(name), Global(of_type), tuple(inner), _) if name in _TENSORS and of_type in CLASSES:
+            if len(inner) <= MOST_ARGUMENTS:
+                return _TENSORS[name](inner)
+    raise Unlike("with other arguments")
+
+
+def _empty_dict(arguments: tuple[object, ...]) -> dict[str, object]:
+    if arguments:
+        raise Unlike("with arguments")
+    return {}
+
+
+def _size(arguments: tuple[object, ...]) -> tuple[object, ...]:
+    match arguments:
+        case (tuple(size),):
+            return size
+    raise Unlike("with other arguments")
+
+
+def _device(_: tuple[object, ...]) -> None:
+    """Where a tensor was when it was saved says nothing of its numbers."""
+
+
+_TENSORS: Mapping[str, Callable[[tuple[object, ...]], StoredTensor]] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+
+FUNCTIONS: Mapping[str, Callable[[tuple[object, ...]], object]] = {
+    **_TENSORS,
+    "torch._tensor._rebuild_from_type_v2": _tensor_with_attributes,
+    "collections.OrderedDict": _empty_dict,
+    "torch.Size": _size,
+    "torch.device": _device,
+}
+
+KNOWN = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
+"""Every name that a file of plain tensors may use."""
+
+
+def is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= LARGEST_SIZE  # True is an int too
+
+
+def _are_sizes(values: object) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(values, tuple) and len(values) <= MOST_DIMENSIONS and all(map(is_size, values))

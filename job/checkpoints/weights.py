@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.pickled import read_bin
 from job.checkpoints.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SINGLE_BIN = "pytorch_model.bin"
+INDEX_BIN = "pytorch_model.bin.index.json"
 ADAPTER = "adapter_config.json"
 
 LONGEST_INDEX = 100_000_000
@@ -58,7 +61,8 @@ class Weights:
 
     def _header(self, shard: str) -> dict[str, TensorLocation]:
         if shard not in self._headers:
-            self._headers[shard] = read_header(self.checkpoint, shard)
+            read = read_bin if shard.endswith(".bin") else read_header
+            self._headers[shard] = read(self.checkpoint, shard)
         return self._headers[shard]
 
 
@@ -84,14 +88,16 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
     """The weight files that count where a repository holds several sets: the Hugging Face set in its root comes first.
 
     Raises:
-        UnsupportedCheckpoint: there is no safetensors file in the root, or several that do not belong together.
+        UnsupportedCheckpoint: there is neither safetensors nor ``pytorch_model.bin`` in the root, or several files that
+            do not belong together.
         CorruptCheckpoint: the index is not sound.
     """
-    if INDEX in checkpoint.files:
-        index = _read_index(checkpoint)
-        return Weights(checkpoint, tuple(sorted(set(index.values()))), index)
-    if SINGLE in checkpoint.files:
-        return Weights(checkpoint, (SINGLE,), None)
+    for index_file, single in ((INDEX, SINGLE), (INDEX_BIN, SINGLE_BIN)):
+        if index_file in checkpoint.files:
+            index = _read_index(checkpoint, index_file)
+            return Weights(checkpoint, tuple(sorted(set(index.values()))), index)
+        if single in checkpoint.files:
+            return Weights(checkpoint, (single,), None)
     in_root = sorted(
         file
         for file in checkpoint.files
@@ -107,9 +113,9 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
     raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
 
 
-def _read_index(checkpoint: Checkpoint) -> dict[str, str]:
-    where = f"{checkpoint.source}: {INDEX}"
-    weight_map = parse_json_object(checkpoint.read(INDEX, LONGEST_INDEX), where).get("weight_map")
+def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
+    where = f"{checkpoint.source}: {file}"
+    weight_map = parse_json_object(checkpoint.read(file, LONGEST_INDEX), where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():

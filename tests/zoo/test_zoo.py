@@ -22,6 +22,7 @@ from tests.zoo.overrides import (
     TIED_UNDER_THE_NAME_OF_THE_HEAD,
     WITHOUT_OUTPUT_EMBEDDING,
 )
+from tests.zoo.transformers_4 import save_as_transformers_4
 
 pytestmark = [
     # What transformers itself does while it builds: layers without elements, complex buffers cast to bfloat16.
@@ -64,6 +65,12 @@ def test_the_bytes_found_are_the_output_embedding(
     rows = torch.frombuffer(bytearray(stored), dtype=torch.uint8).view(len(expected), -1)
     assert all(rows[row].equal(rows[group[0]]) for group in PLANTED for row in group)
     assert found.tied == (is_an_embedding(expected, model) and architecture not in TIED_UNDER_THE_NAME_OF_THE_HEAD)
+
+    save_as_transformers_4(tmp_path, model, tmp_path / "transformers_4")
+    as_bin = find_unembedding(open_folder(tmp_path / "transformers_4"), None).location
+    assert stored == (tmp_path / "transformers_4" / as_bin.file).read_bytes()[as_bin.begin : as_bin.end]
+    assert (as_bin.dtype, as_bin.shape, as_bin.strides) == (location.dtype, location.shape, None)
+    assert as_bin.file.endswith(".bin")
 
 
 @pytest.mark.parametrize("architecture", WITH_HEAD)

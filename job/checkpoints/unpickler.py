@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from job.checkpoints.torch_globals import FUNCTIONS, KNOWN, MOST_ARGUMENTS, STORAGES, Global, Storage, Unlike, is_size
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
-MOST_OPCODES = 2_000_000
-"""torch writes 17 for each tensor, so these are a hundred thousand tensors. One opcode keeps some hundred bytes."""
+MOST_OPCODES = 1_000_000
+"""torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
 
 CONVERT_IT = "load it with torch where it is trusted, and save its tensors with safetensors"
 
@@ -32,8 +32,8 @@ def unpickle(pickle: bytes, where: str) -> object:
                 return machine.pop()
             if n_opcodes >= MOST_OPCODES:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has more than {MOST_OPCODES:,} opcodes, enough for a hundred thousand"
-                    f" tensors; {CONVERT_IT}"
+                    f"{where}: its pickle has more than {MOST_OPCODES:,} opcodes, enough for 58,000 tensors;"
+                    f" {CONVERT_IT}"
                 )
             action = _ACTIONS.get(opcode.name)
             if action is None:

@@ -15,8 +15,8 @@ FIRST_READ_NBYTES = 100_000
 """Read from the file's end at once: the end record with the longest comment it may have, and a directory of a thousand
 entries, at some 70 bytes each where torch wrote it. The whole of a small file, too."""
 
-LONGEST_DIRECTORY = 10_000_000
-"""Bytes, for 140,000 storages. Python keeps some ten bytes for each of them while it looks entries up."""
+LONGEST_DIRECTORY = 5_000_000
+"""Bytes, for 70,000 storages. ``zipfile`` keeps up to thirty bytes for each of them."""
 
 MOST_LOCAL_HEADERS = 1_000
 """Requests spent on entries whose place the directory alone does not tell."""
@@ -49,12 +49,13 @@ class ZipByRange:
                 directory_begin = directory.start_dir
         except (NotImplementedError, ValueError, OverflowError) as error:
             raise CorruptCheckpoint(f"{where}: its zip directory is not sound ({error}); get the file again") from None
-        if len(self._entries) < len(entries):
+        begins = {entry.header_offset for entry in entries}
+        if min(len(self._entries), len(begins)) < len(entries):
             raise CorruptCheckpoint(
-                f"{where}: its zip directory has {len(entries):,} entries and only {len(self._entries):,} names;"
-                " do not use this file"
+                f"{where}: its zip directory has {len(entries):,} entries, but {len(self._entries):,} names at"
+                f" {len(begins):,} places; do not use this file"
             )
-        self._bounds = [*sorted(entry.header_offset for entry in entries), directory_begin]
+        self._bounds = [*sorted(begins), directory_begin]
 
     @property
     def names(self) -> Collection[str]:

@@ -392,7 +392,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("n_entries", [190_000, 2_000_000])
+@pytest.mark.parametrize("n_entries", [95_000, 2_000_000])
 def test_no_directory_takes_long_or_much_memory(n_entries: int) -> None:
     run_limited(READ, flooded(n_entries))
 

@@ -47,7 +47,7 @@ class ZipByRange:
                 entries = directory.infolist()
                 self._entries = directory.NameToInfo
                 directory_begin = directory.start_dir
-        except (NotImplementedError, ValueError, OverflowError) as error:
+        except (NotImplementedError, ValueError) as error:
             raise CorruptCheckpoint(f"{where}: its zip directory is not sound ({error}); get the file again") from None
         begins = {entry.header_offset for entry in entries}
         if min(len(self._entries), len(begins)) < len(entries):

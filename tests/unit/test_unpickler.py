@@ -22,6 +22,9 @@ from job.checkpoints.unpickler import MOST_OPCODES, unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.unit.limited import run_limited
 
+# ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+
 PROTO = b"\x80\x02"
 
 

@@ -184,7 +184,13 @@ def test_unsound_is_corrupt() -> None:
 
 N = MOST_OPCODES
 LONG = b"(" + b"N" * (N // 2) + b"tq\x01"
-INNER_CALL = name("torch._tensor", "_rebuild_from_type_v2") + b"(" + REBUILD + name("torch", "Tensor") + b"h\x01NtR"
+INNER_CALL = (
+    name("torch._tensor", "_rebuild_from_type_v2")
+    + b"("
+    + name("torch._utils", "_rebuild_tensor_v3")
+    + name("torch", "Tensor")
+    + b"h\x01NtR"
+)
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "a tuple a million deep": lambda: b")" + b"\x85" * (N - 10) + b".",

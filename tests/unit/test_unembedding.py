@@ -260,7 +260,7 @@ def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"pytorch_model.bin": ""}, "holds pytorch_model.bin, .* give a checkpoint converted to safetensors"),
+        ({"other.bin": ""}, "holds other.bin, .* give a checkpoint converted to safetensors"),
         ({"model.gguf": ""}, "holds model.gguf"),
         ({"README.md": ""}, "holds no weights"),
         ({"a.safetensors": "", "b.safetensors": ""}, "holds a.safetensors, b.safetensors"),

@@ -12,9 +12,6 @@ MOST_DIMENSIONS = 64
 
 LARGEST_SIZE = 2**63 - 1
 
-MOST_ARGUMENTS = 8
-"""``_rebuild_tensor_v3`` takes the most. Checked before a pattern copies them, lest it be long and copied often."""
-
 
 @dataclass(frozen=True, slots=True)
 class Storage:
@@ -102,8 +99,7 @@ def _tensor_with_attributes(arguments: tuple[object, ...]) -> StoredTensor:
     """``torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes)``; the attributes are dropped."""
     match arguments:
         case (Global(name), Global(of_type), tuple(inner), _) if name in _TENSORS and of_type in CLASSES:
-            if len(inner) <= MOST_ARGUMENTS:
-                return _TENSORS[name](inner)
+            return _TENSORS[name](inner)
     raise Unlike("with other arguments")
 
 

@@ -7,7 +7,7 @@ what a number says, and from hashing a tuple a million deep. The opcodes themsel
 import pickletools
 from collections.abc import Callable, Mapping
 
-from job.checkpoints.torch_globals import FUNCTIONS, KNOWN, MOST_ARGUMENTS, STORAGES, Global, Storage, Unlike, is_size
+from job.checkpoints.torch_globals import FUNCTIONS, KNOWN, STORAGES, Global, Storage, Unlike, is_size
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MOST_OPCODES = 1_000_000
@@ -136,8 +136,6 @@ class _Machine:
         if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
             raise self.not_sound("it calls what is no function")
         try:
-            if len(arguments) > MOST_ARGUMENTS:
-                raise Unlike("with more arguments")
             self.push(FUNCTIONS[function.name](arguments))
         except Unlike as unlike:
             raise UnsupportedCheckpoint(

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 300_000_000
 """Bytes, of which the interpreter takes 15 million and the longest pickle 20 million."""
 
-MOST_SECONDS = 30
-"""Of one core. Six are enough on a machine that does little else."""
+MOST_SECONDS = 15
+"""Of one core. Three are enough on a machine that does little else."""
 
 LIMITS = f"""
 import resource, sys

@@ -12,7 +12,7 @@ from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.config import DEEPEST, text_settings
 from job.checkpoints.unembedding import Unembedding, find_unembedding
-from job.errors import ModelError, NoUnembedding, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, ModelError, NoUnembedding, UnsupportedCheckpoint
 from job.following import base_reference
 from job.models.references import ModelRef
 
@@ -109,12 +109,12 @@ def test_any_bytes_for_a_config_end_in_w_or_in_a_refusal(text: bytes) -> None:
         outcome({"config.json": text, "model.safetensors": weights})
 
 
-def test_a_name_that_no_text_can_hold_is_no_head() -> None:
+def test_a_name_that_no_text_can_hold_is_refused() -> None:
     # The safetensors library refuses to read or write such a file.
     named = {"\ud800.lm_head.weight": {"dtype": "BF16", "shape": [6, 4], "data_offsets": [0, 48]}}
     header = json.dumps(named).encode()
     weights = len(header).to_bytes(8, "little") + header + bytes(48)
-    assert isinstance(outcome({"model.safetensors": weights, "config.json": b"{}"}), NoUnembedding)
+    assert isinstance(outcome({"model.safetensors": weights, "config.json": b"{}"}), CorruptCheckpoint)
 
 
 def test_parts_within_parts_are_looked_into_only_so_deep() -> None:

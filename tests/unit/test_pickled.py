@@ -331,6 +331,39 @@ def test_a_file_that_contradicts_itself_is_corrupt(content: bytes, found: str) -
         read(content)
 
 
+PICKLE = zipfile.ZipFile(io.BytesIO(SOUND)).read("archive/data.pkl")
+
+
+def with_pickle(old: bytes, new: bytes) -> bytes:
+    assert PICKLE.count(old) == 1
+    return repacked(SOUND, {"archive/data.pkl": PICKLE.replace(old, new)})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b"K\x06K\x04\x86", b"K\x07K\x04\x86", id="one row more"),
+        pytest.param(b"K\x00K\x06K\x04\x86", b"K\x01K\x06K\x04\x86", id="one number further on"),
+        pytest.param(b"K\x04K\x01\x86", b"K\x05K\x01\x86", id="rows wider apart"),
+        pytest.param(b"K\x06K\x04\x86", b"K\x06\x8a\x08" + b"\xff" * 7 + b"\x7f\x86", id="a number beyond all files"),
+    ],
+)
+def test_a_tensor_that_reaches_beyond_its_storage_is_corrupt(old: bytes, new: bytes) -> None:
+    with pytest.raises(CorruptCheckpoint, match=r"tensor 'w': has items .* of a storage of 24"):
+        read(with_pickle(old, new))
+
+
+def test_a_storage_that_reaches_into_the_next_is_corrupt() -> None:
+    content = with_pickle(b"K\x18tq", b"K\x28tq")
+    with pytest.raises(CorruptCheckpoint, match="archive/data/0 lies at"):
+        read(patched_directory(content, b"archive/data/0", 20, (160).to_bytes(4, "little") * 2))
+
+
+def test_a_tensor_that_torch_would_negate_is_refused() -> None:
+    with pytest.raises(UnsupportedCheckpoint, match="_rebuild_tensor_v2 with other arguments"):
+        read(saved({"w": torch._neg_view(a_matrix())}))
+
+
 def test_a_file_that_is_not_there_is_corrupt() -> None:
     with pytest.raises(CorruptCheckpoint, match="does not have it"):
         read_bin(checkpoint_of(SOUND, "other.bin"), FILE)
@@ -360,6 +393,7 @@ def patched_directory(content: bytes, name: bytes, offset: int, value: bytes) ->
         pytest.param(24, (96 + 64).to_bytes(4, "little"), id="two sizes"),
         pytest.param(20, (96 + 64).to_bytes(4, "little") * 2, id="a size that reaches into the next"),
         pytest.param(24, b"\xfe\xff\xff\xff", id="a size beyond the file"),
+        pytest.param(20, (96 - 4).to_bytes(4, "little"), id="two other sizes"),
         pytest.param(42, b"\0\0\0\0", id="another entry's place"),
         pytest.param(42, b"\xfe\xff\xff\xff", id="a place beyond the file"),
         pytest.param(42, b"\x01\x02\0\0", id="a place within another"),

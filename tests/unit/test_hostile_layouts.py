@@ -12,7 +12,7 @@ from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.config import DEEPEST, text_settings
 from job.checkpoints.unembedding import Unembedding, find_unembedding
-from job.errors import CorruptCheckpoint, ModelError, NoUnembedding, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from job.following import base_reference
 from job.models.references import ModelRef
 

@@ -18,7 +18,7 @@ LONGEST_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
 HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
-"""What JSON can escape and no text can hold: a name with it could be written nowhere, and safetensors refuses it."""
+"""What JSON can escape and no text can hold: a name with it could be written nowhere."""
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
@@ -42,8 +42,7 @@ class Weights:
     @cached_property
     def names(self) -> Collection[str]:
         """The tensors the checkpoint claims to hold. ``find`` tells whether one is really there."""
-        names = self.index.keys() if self.index is not None else self._all_headers().keys()
-        return {name: None for name in names if not HALF_A_CHARACTER.search(name)}.keys()
+        return self.index.keys() if self.index is not None else self._all_headers().keys()
 
     def find(self, name: str) -> TensorLocation | None:
         """Where a tensor lies according to the header of the shard that holds it; None where no shard does.
@@ -134,9 +133,9 @@ def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str):
+        if not isinstance(shard, str) or HALF_A_CHARACTER.search(name):
             raise CorruptCheckpoint(
-                f"{where}: maps {name!r:.200} to {shard!r:.80}, a file name was expected; get it again"
+                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
             )
     return weight_map
 

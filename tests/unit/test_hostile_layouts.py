@@ -117,6 +117,13 @@ def test_a_name_that_no_text_can_hold_is_refused() -> None:
     assert isinstance(outcome({"model.safetensors": weights, "config.json": b"{}"}), CorruptCheckpoint)
 
 
+def test_an_index_with_a_name_that_no_text_can_hold_is_corrupt() -> None:
+    index = json.dumps({"weight_map": {"\ud800.lm_head.weight": "a.safetensors"}}).encode()
+    refusal = outcome({INDEX: index, "a.safetensors": SHARD})
+    assert isinstance(refusal, CorruptCheckpoint)
+    assert r"maps '\ud800.lm_head.weight'" in str(refusal)
+
+
 def test_parts_within_parts_are_looked_into_only_so_deep() -> None:
     config: dict[str, object] = {}
     for _ in range(5000):  # more than the interpreter's own limit

@@ -60,6 +60,8 @@ class Layout:
     file: str = "model.safetensors"
     tie: Tie = "untied"
     shape: tuple[int, int] = (ROWS, COLUMNS)
+    by_columns: bool = False
+    """Whether W is stored the other way."""
     says: tuple[str, ...] = ()
     """What the notes, or the refusal, have to say."""
     refusal: type[ModelError] | None = None
@@ -278,19 +280,27 @@ MATRICES = {
         says=("8 columns", "hidden_size to 16", "word_embed_proj_dim to 8", "projection"),
     ),
     "stored as hidden size × vocabulary": Layout(
-        {"model.safetensors": {HEAD: Spec((COLUMNS, ROWS)), EMBEDDING: Spec()}}, HEAD, says=("8 × 48",)
+        {"model.safetensors": {HEAD: Spec((COLUMNS, ROWS)), EMBEDDING: Spec()}}, HEAD, by_columns=True, says=("8 × 48",)
     ),
     "stored as hidden size × padded vocabulary": Layout(
         {"model.safetensors": {HEAD: Spec((16, 2000)), EMBEDDING: Spec((2000, 16))}}, HEAD, shape=(2000, 16),
-        settings=config(hidden_size=16, vocab_size=1987), says=("16 × 2,000", "padded"),
+        settings=config(hidden_size=16, vocab_size=1987), by_columns=True, says=("16 × 2,000", "padded"),
     ),
     "by columns, with a copy": Layout(
         {"model.safetensors": {HEAD: Spec((COLUMNS, ROWS)), EMBEDDING: Spec((COLUMNS, ROWS), same_as=HEAD)}},
-        HEAD, tie="tied_copy", says=("8 × 48",),
+        HEAD, tie="tied_copy", by_columns=True, says=("8 × 48",),
     ),
     "as wide as it is long": Layout(
         {"model.safetensors": {HEAD: Spec((16, 16)), EMBEDDING: Spec((16, 16))}}, HEAD, shape=(16, 16),
         settings=config(hidden_size=16, vocab_size=16),
+    ),
+    "rows and columns that could both be the vocabulary": Layout(
+        {"model.safetensors": {HEAD: Spec((16, 20)), EMBEDDING: Spec((16, 20))}}, HEAD, shape=(16, 20),
+        settings=config(hidden_size=16, vocab_size=10),
+    ),
+    "as many columns as tokens, and rows that are nothing known": Layout(
+        {"model.safetensors": {HEAD: Spec((8, 48)), EMBEDDING: Spec()}}, HEAD, shape=(8, 48),
+        settings=config(hidden_size=12, vocab_size=48), says=("W has 8 rows", "short"),
     ),
     "fewer tokens than columns": Layout(
         {"model.safetensors": {HEAD: Spec((8, 48)), EMBEDDING: Spec((8, 48))}}, HEAD, shape=(8, 48),

@@ -28,6 +28,7 @@ def test_w_is_found(layout: Layout, tmp_path: Path) -> None:
     location = found.location
     assert (found.name, location.file, location.dtype) == (layout.w, layout.file, "BF16")
     assert (found.tie, location.shape) == (layout.tie, layout.shape)
+    assert (location.strides is not None) == layout.by_columns
     expected = filled(layout.file, layout.files[layout.file])[found.name]
     assert torch.equal(read(tmp_path, location), expected.T if location.strides else expected)
     for words in layout.says:

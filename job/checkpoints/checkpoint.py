@@ -24,7 +24,7 @@ class TensorLocation:
     begin: int
     end: int
     dtype: str
-    """As safetensors names it: ``F64``, ``F32``, ``F16``, ``BF16``, …"""
+    """By safetensors' name: ``F64``, ``F32``, ``F16``, ``BF16``, …; by ggml's where rows are quantised: ``Q8_0``, …"""
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None = None
     """Items from one index to the next, in each dimension; None: row after row, without gaps."""

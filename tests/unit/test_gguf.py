@@ -210,18 +210,20 @@ def test_a_name_that_promises_bf16_over_a_quantised_head_does_not_decide(tmp_pat
 def test_a_list_names_files_and_the_survey_of_each_has_its_place(tmp_path: Path) -> None:
     write_gguf(tmp_path / "model" / "a.gguf", {"output.weight": QUANTISED})
     write_gguf(tmp_path / "model" / "b.gguf", {"output.weight": HEAD})
+    write_gguf(tmp_path / "model" / "c.gguf", {"output.weight": (planted_rows("F16", 6), "F16")})
     models = tmp_path / "models.yaml"
-    models.write_text("".join(f"- model: {tmp_path / 'model'}\n  file: {file}.gguf\n" for file in "abab"))
-    for _ in range(2):  # the second run finds both where the first has left them
+    models.write_text("".join(f"- model: {tmp_path / 'model'}\n  file: {file}.gguf\n" for file in "abcab"))
+    for _ in range(2):  # the second run finds all where the first has left them
         assert main(["--models-file", str(models), "--output", str(tmp_path / "out")]) == 0
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("manifest.json")]
     assert sorted((each["tensor"]["file"], each["tensor"]["dtype"]) for each in manifests) == [
         ("a.gguf", "Q8_0"),
         ("b.gguf", "BF16"),
+        ("c.gguf", "F16"),
     ]
     assert all(each["tensor"]["chosen_by_user"] for each in manifests)
     published = [load_file(tmp_path / "out" / each["artifacts"]["W"]["key"])["W"].dtype for each in manifests]
-    assert set(published) == {torch.uint8, torch.bfloat16}
+    assert set(published) == {torch.uint8, torch.bfloat16, torch.float16}
 
 
 def test_a_file_is_honoured_for_safetensors_too_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -41,22 +41,22 @@ class Measured:
     seconds: float
 
 
-def write_checkpoint(folder: Path, hidden_size: int) -> None:
+def write_checkpoint(folder: Path, n_rows: int, hidden_size: int) -> None:
     """A tied Gemma 2 checkpoint that is nothing but its BF16 embedding, a token for each row, one hole of 250 rows.
 
     Its config does not say that it is tied, so that the job has to ask the model class, the costliest way.
     """
     folder.mkdir(parents=True)
-    config = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": N_ROWS}
+    config = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": n_rows}
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": hidden_size}))
-    vocabulary = {f"token{index}": index for index in range(N_ROWS)}
+    vocabulary = {f"token{index}": index for index in range(n_rows)}
     tokenizers.Tokenizer(WordLevel(vocabulary, unk_token="token0")).save(str(folder / "tokenizer.json"))  # noqa: S106 - no password
     random = np.random.default_rng(0)
     with (folder / "model.safetensors").open("wb") as file:
-        file.write(header([StoredTensor("model.embed_tokens.weight", "BF16", (N_ROWS, hidden_size))], {}))
+        file.write(header([StoredTensor("model.embed_tokens.weight", "BF16", (n_rows, hidden_size))], {}))
         # A few rows at a time: the kernel counts this process's memory towards the job's, which is forked from it.
-        for first in range(0, N_ROWS, 250):
-            rows = random.standard_normal((min(250, N_ROWS - first), hidden_size), np.float32)
+        for first in range(0, n_rows, 250):
+            rows = random.standard_normal((min(250, n_rows - first), hidden_size), np.float32)
             if first == 0:
                 rows[:] = rows[0]
             file.write((rows.view(np.uint32) >> 16).astype(np.uint16).tobytes())
@@ -79,6 +79,7 @@ def main() -> None:
     """Run the job for each size, and print the sizes side by side."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.partition("\n")[0])
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.8, 4.0])
+    parser.add_argument("--rows", type=int, default=N_ROWS)
     parser.add_argument("--store", choices=["folder", "s3"], default="folder")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
@@ -96,11 +97,11 @@ def main() -> None:
             environment |= server.environment()
             output = "s3://surveys"
         for gigabytes in options.gigabytes:
-            hidden_size = round(gigabytes * 1e9 / N_ROWS / 2)
+            hidden_size = round(gigabytes * 1e9 / options.rows / 2)
             name = f"benchmark/{hidden_size}-columns"
-            write_checkpoint(folder / name, hidden_size)
+            write_checkpoint(folder / name, options.rows, hidden_size)
             hub.add(name, folder / name)
-            results.append(Measured(N_ROWS * hidden_size * 2, *run_job(name, output, environment)))
+            results.append(Measured(options.rows * hidden_size * 2, *run_job(name, output, environment)))
     print(f"\n{'W':>10} {'peak RSS':>10} {'seconds':>8} {'of W':>10}")
     for result in results:
         size, rate = result.w_nbytes / 1e9, result.w_nbytes / result.seconds / 1e6

@@ -26,8 +26,8 @@ _STATUS: Final[dict[Status, PlanStatus]] = {
     "already published": "already published",
 }
 
-# What a survey's process takes, by benchmarks/memory.py over 20,000 to 1,000,000 rows, each with its token, and 1 to
-# 16 connections: peaks of 428 to 714 MB, which the formula below exceeds by 1 to 14 %.
+# What a survey's process takes, by `python -m benchmarks.memory --rows …` over 20,000 to 1,000,000 rows, each with its
+# token, and CONNECTIONS from 1 to 16: peaks of 428 to 714 MB, which the formula below exceeds by 1 to 14 %.
 BASE_NBYTES: Final = 420_000_000
 """The interpreter with torch and transformers, blocks of rows, and a model class built without weights."""
 CONNECTION_NBYTES: Final = 12_600_000

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import snapshot_download
 from safetensors.torch import load
 
 from entrypoint import main
@@ -116,6 +117,16 @@ def test_a_commit_that_leaves_w_as_it_was_gets_a_manifest_that_points_at_the_old
     assert published(tmp_path / "out").keys() == {*ARTIFACTS, "report"}
 
 
+def test_a_model_in_the_hubs_cache_that_is_published_from_the_hub_is_not_read_again(
+    served: LoopbackHub, tmp_path: Path
+) -> None:
+    assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
+    before = latest(tmp_path / "out")
+    snapshot_download("org/model", cache_dir=tmp_path / "cache", endpoint=served.endpoint, token=False)
+    assert main([str(tmp_path / "cache" / "models--org--model"), "--output", str(tmp_path / "out")]) == 0
+    assert latest(tmp_path / "out") == before
+
+
 @pytest.mark.usefixtures("served")
 def test_artifacts_asked_for_later_join_those_that_are_there(tmp_path: Path) -> None:
     output = str(tmp_path / "out")
@@ -125,19 +136,22 @@ def test_artifacts_asked_for_later_join_those_that_are_there(tmp_path: Path) -> 
     assert published(tmp_path / "out").keys() == {"mu", "black_holes", "W", "report"}
 
 
-@pytest.mark.usefixtures("served")
 def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
-    s3_server: SeaweedServer, s3_bucket: str, checkpoint: Path, tmp_path: Path
+    served: LoopbackHub, s3_server: SeaweedServer, s3_bucket: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     client = s3_server.client()
     for file in checkpoint.iterdir():
         client.upload_file(str(file), s3_bucket, f"models/model/{file.name}")
+    served.mirrors["model"] = checkpoint
+    snapshot_download("org/model", cache_dir=tmp_path / "cache", endpoint=served.endpoint, token=False)
     runs = {
         "hub": ["org/model", "--connections", "1"],
         "hub-many": ["org/model", "--connections", "9"],
         "hub-torch": ["org/model", "--dedup", "torch-unique"],
+        "hub-cache": [str(tmp_path / "cache" / "models--org--model")],
         "folder": [str(checkpoint)],
         "s3": [f"s3://{s3_bucket}/models/model"],
+        "mirror": [f"{served.endpoint}/mirror/model"],
     }
     contents = {}
     for run, arguments in runs.items():
@@ -152,10 +166,11 @@ def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
         }
         if run.startswith("hub"):
             contents[run] |= {name: (tmp_path / run / entries[name]["key"]).read_bytes() for name in ARTIFACTS}
-    assert contents["hub"] == contents["hub-many"] == contents["hub-torch"]
+    assert contents["hub"] == contents["hub-many"] == contents["hub-torch"] == contents["hub-cache"]
     tensors_alone = {name: content for name, content in contents["hub"].items() if name in contents["folder"]}
     assert contents["folder"].keys() == contents["s3"].keys()
     assert {name: contents["folder"][name] for name in tensors_alone} == contents["folder"] == contents["s3"]
+    assert contents["mirror"] == contents["folder"]
 
 
 FAULTS = {

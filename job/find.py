@@ -123,7 +123,12 @@ def _pin(ref: ModelRef, settings: Settings, pauses: Pauses) -> Checkpoint:
         case "s3":
             return open_s3(ref.location, read_timeout=timeout)
         case "mirror":
-            return open_mirror(ref.location, read_timeout=timeout, pause=pauses.of(ref.location))
+            return open_mirror(
+                ref.location,
+                read_timeout=timeout,
+                also=(ref.file,) if ref.file else (),
+                pause=pauses.of(ref.location),
+            )
         case "hub":
             return open_hub(
                 ref.location,

@@ -95,7 +95,7 @@ def _followed(checkpoint: Checkpoint) -> list[str]:
     if not checkpoint.followed_from:
         return []
     asked = checkpoint.followed_from[0]
-    return [f"{asked} was asked for, an adapter: this is the model it adapts, and what it changes is not in it"]
+    return [f"surveyed as the model that the adapter {asked} adapts; what the adapter changes is not in it"]
 
 
 def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object], *, one_to_one: bool) -> list[str]:

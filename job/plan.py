@@ -1,10 +1,12 @@
 """What a run would do: pin → find W → published already? Headers only, many models at once, nothing written."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from job.checkpoints.safetensors_header import BITS
 from job.checkpoints.tie import Tie
 from job.errors import SurveyError
 from job.find import Found, Pauses, find, open_store
@@ -106,6 +108,10 @@ def _need(found: Found, settings: Settings) -> Need:
     checkpoint, unembedding = found.checkpoint, found.unembedding
     location, to_read = unembedding.location, bool(found.missing)
     is_local = location.file in checkpoint.local_paths
+    if location.strides is None:
+        copied = 0 if is_local else location.nbytes
+    else:  # what is stored, and the rows that are put together from it
+        copied = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
     tokenizer = sum(checkpoint.files[name].size for name in FILES if name in checkpoint.files)
     return Need(
         repo_id=checkpoint.repo_id,
@@ -122,7 +128,7 @@ def _need(found: Found, settings: Settings) -> Need:
         w_nbytes=location.nbytes,
         checkpoint_nbytes=checkpoint.nbytes,
         read_nbytes=location.nbytes if to_read else 0,
-        scratch_nbytes=(0 if is_local else location.nbytes) + tokenizer if to_read else 0,
+        scratch_nbytes=copied + tokenizer if to_read else 0,
         memory_nbytes=memory_needed(location.shape[0], location.nbytes, settings) if to_read else BASE_NBYTES,
     )
 

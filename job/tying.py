@@ -20,13 +20,15 @@ def settle_tie(subject: Subject, w_sha256: str, known: Manifest | None) -> Subje
     Reads the embedding once, unless ``known``, the manifest of a survey of the same W, tells of the same embedding.
     """
     found = subject.unembedding
-    if found.copy is None or found.location.strides is not None:
-        return subject  # by columns: the digest is of the rows that were put together, not of what is stored
+    if found.copy is None:
+        return subject
     embedding = found.copy.embedding
     if known and known["tensor"].get("embedding") == describe_embedding(subject.checkpoint, embedding):
         tie, evidence = known["tensor"]["tie"], known["tensor"]["tie_evidence"]
         return replace(subject, unembedding=replace(found, tie=tie, tie_evidence=evidence))
-    state = found.copy.settled(found.name, is_equal=_sha256(subject, embedding) == w_sha256)
+    # By columns, W's digest is of the rows that were put together, not of what is stored.
+    head = w_sha256 if found.location.strides is None else _sha256(subject, Stored(found.name, found.location))
+    state = found.copy.settled(found.name, is_equal=_sha256(subject, embedding) == head)
     subject.log("compare embedding", "%s: %s", state.tie, state.evidence)
     return replace(subject, unembedding=replace(found, tie=state.tie, tie_evidence=state.evidence))
 

@@ -44,11 +44,17 @@ AT_ONCE = 4
 
 
 def open_mirror(
-    url: str, *, read_timeout: float, retry_policy: RetryPolicy = PATIENT, pause: Pause | None = None
+    url: str,
+    *,
+    read_timeout: float,
+    also: tuple[str, ...] = (),
+    retry_policy: RetryPolicy = PATIENT,
+    pause: Pause | None = None,
 ) -> Checkpoint:
     """The checkpoint whose files lie below ``https://host/path``, pinned by their names, sizes and ETags (or dates).
 
-    No token is sent. ``pause`` is shared with whoever else asks this server.
+    A server has no listing: the files are those with the usual names, those that an index names, and ``also`` (GGUF
+    files have no usual names). No token is sent. ``pause`` is shared with whoever else asks this server.
 
     Raises:
         ModelUnavailable: neither a config nor weights can be found there.
@@ -84,11 +90,12 @@ def open_mirror(
             raise ModelUnavailable(f"{source}/{file}: it was there before and is gone; put the file back")
         return found[1]
 
-    look_for(*NAMES)
+    look_for(*NAMES, *also)
     remote = HttpFiles(resolve, read_timeout, addresses)
-    if not files.keys() & {"config.json", *WEIGHTS}:
+    if not files.keys() & {"config.json", *WEIGHTS, *also}:
         raise ModelUnavailable(
-            f"{source}: none of {', '.join(('config.json', *WEIGHTS))} is there or may be read; check the address"
+            f"{source}: none of {', '.join(('config.json', *WEIGHTS, *also))} is there or may be read; check the "
+            "address, and give the name of a weight file that is called otherwise, as GGUF files are, as `file`"
         )
     for index in files.keys() & set(INDEXES):
         stored = files[index]

@@ -61,6 +61,12 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
         UnsupportedCheckpoint: it is quantised, or its weights are in a format that cannot be read.
         CorruptCheckpoint: config.json, the index or a header is not sound.
     """
+    if file is not None and file not in checkpoint.files:
+        similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
+        raise NoUnembedding(
+            f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
+            f"{', such as ' + _listed(similar) if similar else ''}"
+        )
     if head := find_gguf_head(checkpoint, tensor, file):
         tie: Tie = "tied" if head.tied else "untied"
         return Unembedding(

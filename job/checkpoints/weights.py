@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 
 from job.checkpoints.adapters import read_adapter
@@ -12,7 +11,7 @@ from job.checkpoints.json_text import parse_unambiguous_object
 from job.checkpoints.pickled import read_bin
 from job.checkpoints.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
 from job.checkpoints.weight_sets import choose_weights
-from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 LONGEST_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
@@ -87,7 +86,8 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     if file.endswith(".bin"):
         return read_bin(checkpoint, file)
     raise UnsupportedCheckpoint(
-        f"{checkpoint.source}: holds {file}, safetensors was expected; give a checkpoint converted to safetensors"
+        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
+        " safetensors"
     )
 
 
@@ -104,18 +104,17 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
     """The weights that count where a repository holds several sets: those of ``file`` where it is given.
 
     Raises:
-        NoUnembedding: there is no file of the name given.
         UnsupportedCheckpoint: there are none, or several of which nothing says which one counts.
         CorruptCheckpoint: the index is not sound, or shards are missing.
     """
     if file is not None:
-        if file not in checkpoint.files:
-            similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
-            raise NoUnembedding(
-                f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
-                f"{', such as ' + ', '.join(similar) if similar else ''}"
-            )
-        return Weights(checkpoint, (file,), None, "it was asked for", file.rpartition("/")[0] + "/" * ("/" in file))
+        return Weights(
+            checkpoint,
+            (file,),
+            None,
+            f"{file} is read because it was asked for",
+            file.rpartition("/")[0] + "/" * ("/" in file),
+        )
     chosen = choose_weights(checkpoint.files, checkpoint.source)
     if chosen is None:
         raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
@@ -145,4 +144,4 @@ def _what_is_there_instead(checkpoint: Checkpoint) -> str:
         return adapter.refusal
     others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
     found = f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}" if others else "no weights"
-    return f"holds {found}, weights in safetensors were expected; give a checkpoint converted to safetensors"
+    return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

@@ -331,6 +331,25 @@ def test_a_summary_that_nobody_reads_does_not_change_the_status(checkpoint: Path
         assert subprocess.run(arguments, cwd=ROOT, stdout=full, check=False).returncode == 0
 
 
+def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_full(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "columns", planted(400, 8, GROUPS))
+    (checkpoint / "model.safetensors").unlink()
+    w = planted(400, 8, GROUPS)
+    by_columns, copy = w.T.contiguous(), w.T.contiguous()
+    copy[3, 399] += 1  # in no row that is sampled
+    names = {"lm_head.weight": by_columns.T, "model.embed_tokens.weight": copy.T}
+    torch.save(names, checkpoint / "pytorch_model.bin")
+    assert main(["plan", str(checkpoint), "--output", str(output), "--format", "json"]) == 0
+    need = json.loads(capsys.readouterr().out)["models"][0]["need"]
+    assert need["scratch_nbytes"] >= 2 * 400 * 8 * 2
+    manifest = survey(checkpoint, output)
+    assert torch.equal(load_file(output / manifest["artifacts"]["W"]["key"])["W"], w)
+    assert manifest["tensor"]["tie"] == "untied"
+    assert "differ" in manifest["tensor"]["tie_evidence"]
+
+
 def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path, tmp_path: Path) -> None:
     arguments = [str(checkpoint), str(tmp_path / "missing"), "--output", str(output), "--log-format", "json"]
     done = subprocess.run(

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from job import __version__
-from job.checkpoints.ranges import stream_range
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
 from job.geometry.rows import FLOATS, centred, row_blocks, row_norms
@@ -20,8 +18,6 @@ from job.store.artifacts import Artifact, publish_safetensors
 from job.store.safetensors_file import StoredTensor, header
 from job.subject import Subject
 
-CHUNK_NBYTES: Final = 8 << 20
-"""A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
 BLOCK_NUMBERS: Final = 1 << 19
 """A block's worth of rows: small enough that its float64 form, of 4 MiB, stays near the caches."""
 
@@ -64,14 +60,7 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
     measurement = Measurement(n_rows, hidden_size, subject.encoding)
     local = subject.checkpoint.local_paths.get(location.file) if location.strides is None else None
     rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
-    stored = stream_range(
-        partial(subject.checkpoint.fetch, location.file),
-        location.begin,
-        location.end,
-        chunk_nbytes=CHUNK_NBYTES,
-        connections=subject.settings.connections,
-    )
-    chunks = subject.follow(stored, location.nbytes, str(subject.ref), "W")
+    chunks = subject.stream(location, "W")
     if location.strides is not None:
         chunks = straightened(chunks, subject.scratch, location.shape, location.strides, row_nbytes // hidden_size)
 

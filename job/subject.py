@@ -1,13 +1,17 @@
 """A model while it is surveyed: what to read, where to publish, where to work."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.gguf import dequantised
+from job.checkpoints.ranges import stream_range
 from job.checkpoints.unembedding import Unembedding
 from job.clock import Clock
 from job.geometry.rows import FLOATS, Block, Encoding, with_one_nan
@@ -17,6 +21,9 @@ from job.settings import Settings
 from job.store.store import Store
 
 logger = logging.getLogger(__name__)
+
+CHUNK_NBYTES: Final = 8 << 20
+"""A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,17 @@ class Subject:
             return torch.from_numpy(with_one_nan(dequantised(block, dtype)))
 
         return FLOATS.get(dtype) or Encoding(dtype, numbers, one_to_one=False)
+
+    def stream(self, location: TensorLocation, stage: str) -> Iterator[bytes]:
+        """The bytes that a tensor is stored in, in order, several ranges of them in flight, shown as they pass."""
+        chunks = stream_range(
+            partial(self.checkpoint.fetch, location.file),
+            location.begin,
+            location.end,
+            chunk_nbytes=CHUNK_NBYTES,
+            connections=self.settings.connections,
+        )
+        return self.follow(chunks, location.nbytes, str(self.ref), stage)
 
     def key(self, name: str) -> str:
         """Where an artifact of this survey is filed."""

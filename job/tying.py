@@ -2,16 +2,11 @@
 
 import hashlib
 from dataclasses import replace
-from functools import partial
-from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.ranges import stream_range
 from job.checkpoints.tie import Stored
 from job.store.manifest import Manifest
 from job.subject import Subject
-
-CHUNK_NBYTES: Final = 8 << 20
 
 
 def settle_tie(subject: Subject, w_sha256: str, known: Manifest | None) -> Subject:
@@ -47,13 +42,6 @@ def describe_embedding(checkpoint: Checkpoint, embedding: Stored) -> dict[str, o
 
 def _sha256(subject: Subject, tensor: Stored) -> str:
     location, digest = tensor.location, hashlib.sha256()
-    chunks = stream_range(
-        partial(subject.checkpoint.fetch, location.file),
-        location.begin,
-        location.end,
-        chunk_nbytes=CHUNK_NBYTES,
-        connections=subject.settings.connections,
-    )
-    for chunk in subject.follow(chunks, location.nbytes, str(subject.ref), tensor.name):
+    for chunk in subject.stream(location, tensor.name):
         digest.update(chunk)
     return digest.hexdigest()

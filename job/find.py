@@ -130,14 +130,15 @@ def _pin(ref: ModelRef, settings: Settings, pauses: Pauses) -> Checkpoint:
                 pause=pauses.of(ref.location),
             )
         case "hub":
-            return open_hub(
+            pinned = open_hub(
                 ref.location,
-                ref.revision,
+                ref.commit or ref.revision,
                 endpoint=settings.hf_endpoint,
                 token=settings.hf_token,
                 read_timeout=timeout,
                 pause=pauses.of(settings.hf_endpoint or PUBLIC_HUB),
             )
+            return replace(pinned, revision=ref.revision)
 
 
 def _metered(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:

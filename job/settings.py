@@ -56,6 +56,17 @@ class Settings:
     """How a plan is printed."""
     hf_endpoint: str | None
     hf_token: str | None = field(repr=False)
+    run: str | None
+    """The name that all workers of a distributed run have in common; None: this process goes through the whole list."""
+    worker: int
+    """Which of the run's workers this is, from 0."""
+    workers: int
+    termination_message: Path | None
+    """Where the summary is written in short, for Kubernetes to keep with the container's status."""
+    metrics_file: Path | None
+    """Where the run's metrics are kept up to date, as OpenMetrics text."""
+    pushgateway: str | None
+    """The Pushgateway's address that the metrics are sent to as well."""
 
 
 _HELP: Final = f"""Survey the unembedding matrices of language models.
@@ -74,6 +85,8 @@ Every option can be given in the environment under the name shown. In the enviro
 \b
   MODELS    references separated by spaces, commas or new lines
   HF_TOKEN  for gated models
+  JOB_COMPLETION_INDEX, JOB_COMPLETIONS
+            which worker of how many this is, from 0; with RUN
   AWS_...   boto3's own: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
             AWS_REGION, AWS_ENDPOINT_URL, ...
 
@@ -138,6 +151,18 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
     default="table",
 )
 @_option("hf-endpoint", "Another Hub than https://huggingface.co.", default=None)
+@_option("run", "The name that all workers of a distributed run have in common.", default=None)
+@_option(
+    "termination-message",
+    "Where the summary is written in short, such as Kubernetes' /dev/termination-log.",
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+@_option(
+    "metrics-file",
+    "Where metrics are kept up to date, as OpenMetrics text.",
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+@_option("pushgateway", "A Prometheus Pushgateway, http(s)://host, that the metrics are sent to.", default=None)
 @click.version_option(__version__, message="black-hole survey %(version)s")
 def command(
     models: tuple[str, ...],
@@ -153,9 +178,14 @@ def command(
     plan_concurrency: int,
     format: PlanFormat,
     hf_endpoint: str | None,
+    run: str | None,
+    termination_message: Path | None,
+    metrics_file: Path | None,
+    pushgateway: str | None,
 ) -> Settings:
     # No reference is called "plan": models have a slash or a dot.
     verb: Verb = "plan" if models[:1] == ("plan",) else "survey"
+    worker, workers = _share(run)
     return Settings(
         verb=verb,
         models=_models(models[1:] if verb == "plan" else models, models_file),
@@ -169,9 +199,15 @@ def command(
         read_timeout=_finite(read_timeout),
         plan_concurrency=plan_concurrency,
         format=format,
-        hf_endpoint=_endpoint(hf_endpoint),
+        hf_endpoint=_endpoint("HF_ENDPOINT", hf_endpoint),
         # A secret has no option: a command line is visible to every process of the machine.
         hf_token=_token(os.environ.get("HF_TOKEN", "").strip()),
+        run=_run(run),
+        worker=worker,
+        workers=workers,
+        termination_message=termination_message,
+        metrics_file=metrics_file,
+        pushgateway=_endpoint("PUSHGATEWAY", pushgateway),
     )
 
 
@@ -218,7 +254,37 @@ def _tensors(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _endpoint(url: str | None) -> str | None:
+def _run(name: str | None) -> str | None:
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
+        raise ConfigError(
+            f"RUN: {name!r} was found, letters, digits, '-', '_' and '.' were expected, since it names a folder below "
+            "OUTPUT; choose another"
+        )
+    return name or None
+
+
+def _share(run: str | None) -> tuple[int, int]:
+    """Which worker this is, and of how many, as an Indexed Job tells its pods."""
+    index, completions = (os.environ.get(name, "").strip() for name in ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"))
+    if not index and completions in ("", "1"):
+        return 0, 1
+    if not (
+        re.fullmatch(r"\d{1,9}", index) and re.fullmatch(r"\d{1,9}", completions) and int(index) < int(completions)
+    ):
+        raise ConfigError(
+            f"JOB_COMPLETION_INDEX, JOB_COMPLETIONS: {index!r} and {completions!r} were found, an index from 0 and the "
+            "number of workers, larger than it, were expected; set JOB_COMPLETIONS to the Job's spec.completions "
+            "(Kubernetes sets the other one)"
+        )
+    if int(completions) > 1 and not run:
+        raise ConfigError(
+            f"RUN: nothing was found, a name that all {completions} workers have in common was expected, since they "
+            "share one pinned list; set it (k8s/base/job.yaml shows how), anew for every run"
+        )
+    return int(index), int(completions)
+
+
+def _endpoint(variable: str, url: str | None) -> str | None:
     if not url:
         return None
     try:
@@ -233,7 +299,7 @@ def _endpoint(url: str | None) -> str | None:
         sound = False
     if not sound:
         found = without_credentials(url)
-        raise ConfigError(f"HF_ENDPOINT: {found!r} was found, http(s)://host was expected; correct it")
+        raise ConfigError(f"{variable}: {found!r} was found, http(s)://host was expected; correct it")
     return url.rstrip("/")
 
 

@@ -41,6 +41,10 @@ class ModelRef:
     """Whether, where this is an adapter, the model that it adapts is surveyed instead. Not in the text."""
     file: str | None = None
     """The weight file to take W from, by its name in the checkpoint, where there are several. Not in the text."""
+    commit: str | None = None
+    """The commit that the revision was pinned to when a list was resolved; None until then. Not in the text."""
+    found_by: str | None = None
+    """The query that found it, as text, where nobody named the model. Not in the text."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location

@@ -1,0 +1,142 @@
+#!/bin/sh
+# Build the image:  build-image.sh [OPTION OF docker build…]
+#
+# Where docker or podman work and the base image is there or can be pulled, this is `docker build -t black-hole-survey .`
+# In a closed network, as root on Debian, it needs only what apt and pip are set to use: it installs podman, makes a base
+# image of Debian's packages, and lets the build see pip's settings and the certificates, mounted, never baked in.
+# Beside the repository's files it leaves .image/, which says how to call the engine (.image/engine).
+#   IMAGE                           the name to give it (default: black-hole-survey)
+#   BASE_IMAGE                      the image to start from (default: the Dockerfile's)
+#   PIP_INDEX_URL, TORCH_INDEX_URL  the indexes to install from (install.sh says more)
+set -eu
+cd "$(dirname "$0")/.."
+image=${IMAGE:-black-hole-survey}
+base=${BASE_IMAGE:-$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)}
+state=$PWD/.image
+certificates=/etc/ssl/certs/ca-certificates.crt # where Debian has them, in the image as well
+mkdir -p "$state"
+
+say() { printf '  %s\n' "$*" >&2; }
+fail() {
+    printf '\n%s\n' "$*" >&2
+    exit 1
+}
+
+# quietly WHAT COMMAND…: says what is done; the log's end only where the command fails.
+quietly() {
+    say "$1"
+    shift
+    "$@" >"$state/log" 2>&1 || {
+        tail -n 20 "$state/log" >&2
+        fail "$1: failed (above; all of it in $state/log)"
+    }
+}
+
+# Prints the first engine that answers and has the base image, or can pull it.
+working_engine() {
+    for engine in docker podman; do
+        "$engine" info >/dev/null 2>&1 || continue
+        "$engine" image inspect "$base" >/dev/null 2>&1 || timeout 300 "$engine" pull "$base" >"$state/log" 2>&1 || {
+            say "$engine works, but cannot pull $base ($(tail -n 1 "$state/log"))"
+            continue
+        }
+        echo "$engine"
+        return
+    done
+}
+
+install_podman() {
+    missing=
+    # runc: Debian's default, crun, refuses machines that have both generations of cgroups.
+    for package in podman runc catatonit mmdebstrap; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
+    [ -z "$missing" ] && return
+    quietly 'apt-get update' apt-get update -qq -o DPkg::Lock::Timeout=600
+    # shellcheck disable=SC2086 # words
+    DEBIAN_FRONTEND=noninteractive quietly "apt-get install$missing" \
+        apt-get install -y -qq -o DPkg::Lock::Timeout=600 --no-install-recommends $missing
+}
+
+# What podman needs where it runs in a container itself: no systemd, no right to raise limits, no network of its own.
+configure_podman() {
+    hard=$(ulimit -Hn)
+    case $hard in unlimited) files=16384 ;; *) files=$((hard < 16384 ? hard : 16384)) ;; esac
+    cat >"$state/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=$files:$files", "nproc=16384:16384"]
+netns = "host"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+END
+}
+
+# A base image of this Debian's own Python, from the mirror that apt uses.
+make_base_image() {
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    base=localhost/debian-python:$release
+    $engine image exists "$base" && return
+    # shellcheck disable=SC2016 # apt's own variables
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $release" 'Identifier: Packages' | head -n 1)
+    # shellcheck disable=SC2016 # $1 is the hook's
+    quietly "a base image of Debian $release, from ${mirror:-Debian}" mmdebstrap --format=tar --variant=minbase \
+        --components=main --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --include=ca-certificates,netbase,tzdata,python3,python3-venv \
+        --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
+        "$release" "$state/base.tar" ${mirror:+"$mirror"}
+    $engine import -q --change 'ENV LANG=C.UTF-8' "$state/base.tar" "$base" >/dev/null
+    rm "$state/base.tar"
+}
+
+# Where this machine's pip finds packages, as a pip.conf; what its environment says comes before what its files say.
+pip_settings() {
+    echo '[global]'
+    echo "cert = $certificates"
+    for python in .venv/bin/python python3; do
+        "$python" -m pip config list 2>/dev/null && break
+    done |
+        sed -nE "s/^(:env:|global|install)\.((extra-)?index-url|find-links|no-index|trusted-host|proxy|default-timeout)='(.*)'$/\1 \2 = \4/p" |
+        LC_ALL=C sort | awk '!seen[$2]++ { sub(/^[^ ]+ (default-)?/, ""); print }'
+}
+
+# Prints the folders of this machine that a pip.conf names. An index's files lie beside its pages, so not /simple alone.
+folders_in() {
+    grep -oE '[ /]/[^ ]+' "$1" | sed -E 's,^[ /],,; s,/simple/?$,,' | sort -u | while read -r path; do
+        [ -d "$path" ] && echo "$path"
+    done
+}
+
+engine=$(working_engine)
+if [ -z "$engine" ]; then
+    [ -z "${BASE_IMAGE:-}" ] || fail "$base: found no engine that has it or can pull it, expected docker or podman with access \
+to its registry; start one, or leave BASE_IMAGE out to make a base image of Debian's packages (as root, on Debian)"
+    [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] || fail "$base: found no engine that has it or can pull it, expected \
+docker or podman with access to its registry; start one, name another image (make image BASE_IMAGE=…), or run this as root \
+on Debian, where podman is set up and a base image made without a registry"
+    say "no engine has $base or can pull it: setting up podman, and a base image of Debian's packages"
+    install_podman
+    configure_podman
+    engine="env CONTAINERS_CONF=$state/containers.conf podman"
+    make_base_image
+    pip_settings >"$state/pip.conf"
+    host_certificates=${PIP_CERT:-${SSL_CERT_FILE:-$certificates}}
+    set -- --network host -v "$state/pip.conf:/etc/pip.conf:ro" -v "$host_certificates:$certificates:ro" "$@"
+    for path in $(folders_in "$state/pip.conf"); do
+        set -- -v "$path:$path:ro" "$@"
+    done
+fi
+echo "$engine" >"$state/engine"
+
+revision=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null) || revision=unknown
+set -- --build-arg "BASE_IMAGE=$base" --build-arg "REVISION=$revision" "$@"
+for name in PIP_INDEX_URL TORCH_INDEX_URL; do
+    eval "[ -z \"\${$name:-}\" ]" || set -- --build-arg "$name" "$@" # its value stays off the command line
+done
+say "$engine build -t $image, from $base"
+$engine build -t "$image" "$@" .
+$engine image inspect "$image" --format '{{.Size}} {{.Config.User}}' | while read -r size user; do
+    say "$image: $((size / 1000000)) MB, user $user, revision $revision"
+done

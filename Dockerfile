@@ -13,6 +13,7 @@ RUN --mount=type=cache,target=/root/.cache/pip sh /requirements/install.sh /venv
 # What a run does not need, 300 MB: torch's and other packages' tests, and what serves C++ extensions, installing, the Hub's
 # uploads and downloads of whole files (hf_xet), graphs of torch's compiler (networkx), and AWS's other services. Of torch's
 # programs, torch refuses to be imported without this one; boto3 gets credentials from the services that are kept.
+# hadolint ignore=DL3003 # WORKDIR knows no wildcards
 RUN cd /venv/lib/python3*/site-packages \
     && rm -rf /venv/install.log pip pip-* setuptools setuptools-* _distutils_hack distutils-precedence.pth \
         torch/include torch/test torch/lib/*test*.so hf_xet hf_xet-* networkx networkx-* \
@@ -43,9 +44,7 @@ ENV PYTHONUNBUFFERED=1 \
 USER 10001:10001
 WORKDIR /app
 ENTRYPOINT ["python", "/app/entrypoint.py"]
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="black-hole-survey" \
       org.opencontainers.image.description="Surveys the unembedding matrices of language models" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.version="0.1.0"

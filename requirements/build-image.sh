@@ -14,7 +14,7 @@ image=${IMAGE:-black-hole-survey}
 base=${BASE_IMAGE:-$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)}
 state=$PWD/.image
 certificates=/etc/ssl/certs/ca-certificates.crt # where Debian has them, in the image as well
-mkdir -p "$state"
+(umask 077 && mkdir -p "$state") # pip's settings may hold a password
 
 say() { printf '  %s\n' "$*" >&2; }
 fail() {
@@ -91,15 +91,12 @@ make_base_image() {
     rm "$state/base.tar"
 }
 
-# Where this machine's pip finds packages, as a pip.conf; what its environment says comes before what its files say.
-pip_settings() {
-    echo '[global]'
-    echo "cert = $certificates"
+# pip_config NAMES: what this machine's pip is set to, as NAME = VALUE; its environment comes before its files.
+pip_config() {
     for python in .venv/bin/python python3; do
         "$python" -m pip config list 2>/dev/null && break
-    done |
-        sed -nE "s/^(:env:|global|install)\.((extra-)?index-url|find-links|no-index|trusted-host|proxy|default-timeout)='(.*)'$/\1 \2 = \4/p" |
-        LC_ALL=C sort | awk '!seen[$2]++ { sub(/^[^ ]+ (default-)?/, ""); print }'
+    done | sed -nE "s/^(:env:|global|install)\.($1)='(.*)'$/\1 \2 = \3/p" | LC_ALL=C sort |
+        awk '!seen[$2]++ { sub(/^[^ ]+ (default-)?/, ""); print }'
 }
 
 # Prints the folders of this machine that a pip.conf names. An index's files lie beside its pages, so not /simple alone.
@@ -121,9 +118,14 @@ on Debian, where podman is set up and a base image made without a registry"
     configure_podman
     engine="env CONTAINERS_CONF=$state/containers.conf podman"
     make_base_image
-    pip_settings >"$state/pip.conf"
-    host_certificates=${PIP_CERT:-${SSL_CERT_FILE:-$certificates}}
-    set -- --network host -v "$state/pip.conf:/etc/pip.conf:ro" -v "$host_certificates:$certificates:ro" "$@"
+    {
+        echo '[global]'
+        echo "cert = $certificates"
+        pip_config 'index-url|extra-index-url|find-links|no-index|trusted-host|proxy|default-timeout'
+    } >"$state/pip.conf"
+    trusted=$(pip_config 'cert')
+    trusted=${trusted##* }
+    set -- --network host -v "$state/pip.conf:/etc/pip.conf:ro" -v "${trusted:-${SSL_CERT_FILE:-$certificates}}:$certificates:ro" "$@"
     for path in $(folders_in "$state/pip.conf"); do
         set -- -v "$path:$path:ro" "$@"
     done
@@ -131,7 +133,7 @@ fi
 echo "$engine" >"$state/engine"
 
 revision=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null) || revision=unknown
-set -- --build-arg "BASE_IMAGE=$base" --build-arg "REVISION=$revision" "$@"
+set -- --build-arg "BASE_IMAGE=$base" --label "org.opencontainers.image.revision=$revision" "$@"
 for name in PIP_INDEX_URL TORCH_INDEX_URL; do
     eval "[ -z \"\${$name:-}\" ]" || set -- --build-arg "$name" "$@" # its value stays off the command line
 done

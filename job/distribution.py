@@ -58,19 +58,16 @@ def share_of_run(
         return plan_as_bytes(plan)
 
     plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
-    if (plan.workers, plan.list_sha256) != (settings.workers, asked):
+    if plan.workers != settings.workers or plan.list_sha256 != asked:
+        found = f"{plan.workers} workers" if plan.workers != settings.workers else "another list of models"
         raise ConfigError(
-            f"{store.url(key)}: the run {run!r} was planned for {plan.workers} workers and a list of sha-256 "
-            f"{plan.list_sha256}, {settings.workers} and {asked} were expected; choose another RUN"
+            f"{store.url(key)}: the run {run!r} was planned for {found}, {settings.workers} workers and the same list "
+            "were expected; choose another RUN"
         )
     share = plan.share(settings.worker)
     logger.info(
-        "worker %d of %d: %d of the run's %d models, %s",
-        settings.worker,
-        plan.workers,
-        len(share),
-        len(plan.models),
-        key,
+        "worker %d of %d: %d of the %d models in %s",
+        *(settings.worker, plan.workers, len(share), len(plan.models), store.url(key)),
     )
     return share
 
@@ -130,8 +127,8 @@ def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes], pat
             content = _await(store, key, patience.longest - turn, patience.poll)
             if content is None:
                 raise TransientError(
-                    f"{store.url(key)}: nothing after {patience.longest:,.0f} s, worker 0 was expected to write it, and "
-                    "nobody else may, since this store lets a second writer replace what the first one wrote; see what "
+                    f"{store.url(key)}: nothing after {patience.longest:,.0f} s, worker 0 was expected to write it; "
+                    "nobody else may, as this store lets a second writer replace what the first one wrote: see what "
                     "holds worker 0 up, then run again"
                 )
     if content is None:

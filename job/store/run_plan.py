@@ -19,7 +19,7 @@ class Assignment:
 
     ref: ModelRef
     read_nbytes: int
-    """Of W, as far as headers told when the list was pinned; 0 where it was published already, or cannot be surveyed."""
+    """Of W, as far as headers told when the list was pinned; 0 where it is published, or cannot be surveyed."""
     worker: int
 
 

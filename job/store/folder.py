@@ -15,9 +15,11 @@ from job.store.store import asked, checked_key, exactly
 UNFINISHED = ".unfinished"
 """How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
 
+_NOT_MINE = "give this user write access to it, or run as its owner (a container: --user \"$(id -u)\")"
+
 REFUSALS = {
-    errno.EACCES: "give this user write access to it",
-    errno.EPERM: "give this user write access to it",
+    errno.EACCES: _NOT_MINE,
+    errno.EPERM: _NOT_MINE,
     errno.EROFS: "choose an OUTPUT on a file system that is mounted writable",
     errno.ENOTDIR: "choose an OUTPUT that is a folder and leads through folders only",
     errno.EEXIST: "choose an OUTPUT that is a folder and leads through folders only",

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -46,6 +46,8 @@ class Need:
 
     repo_id: str
     commit: str
+    asked_commit: str
+    """Of the model that was asked for, where that is an adapter whose base is surveyed; else the same."""
     source: str
     tensor: str
     reason: str
@@ -84,10 +86,20 @@ def plan_models(settings: Settings) -> Iterator[Planned]:
     # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
     store.sizes("plan/")
 
+    yield from _as_known(settings.models, settings, store, pauses)
+
+
+def plan_each(refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses) -> list[Planned]:
+    """What will come of each model, in the order given."""
+    known = {planned.ref: planned for planned in _as_known(refs, settings, store, pauses)}
+    return [known[ref] for ref in refs]
+
+
+def _as_known(refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses) -> Iterator[Planned]:
     def plan_one(ref: ModelRef) -> Planned:
         return plan_model(ref, settings, store, pauses)
 
-    for _, planned in side_by_side(plan_one, settings.models, settings.plan_concurrency):
+    for _, planned in side_by_side(plan_one, refs, settings.plan_concurrency):
         yield planned
 
 
@@ -116,6 +128,7 @@ def _need(found: Found, settings: Settings) -> Need:
     return Need(
         repo_id=checkpoint.repo_id,
         commit=checkpoint.commit,
+        asked_commit=checkpoint.followed_from[0].rpartition("@")[2] if checkpoint.followed_from else checkpoint.commit,
         source=checkpoint.source,
         tensor=unembedding.name,
         reason=unembedding.reason,

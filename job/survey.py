@@ -1,13 +1,14 @@
 """THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 import torch
 
 from job.clock import Clock
+from job.distribution import share_of_run
 from job.errors import CorruptCheckpoint, ModelError, SurveyError
 from job.find import Pauses, find, open_store
 from job.findings import describe, describe_statistics, list_black_holes
@@ -37,19 +38,23 @@ TOKENIZER_FILE_LIMIT: Final = 256 << 20
 
 
 def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
-    """Survey every model in turn; one that fails does not keep the others from being surveyed.
+    """Survey every model, or this worker's share, in turn; one that fails does not keep the others from being surveyed.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to; no model was touched.
+        ConfigError, TransientError: the store cannot be written to, or the run's workers cannot agree on a plan; no
+            model was surveyed.
     """
     # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
     # other cores have the network and the store to serve.
     torch.set_num_threads(1)
     store, pauses = open_store(settings), Pauses()
     store.check()
-    for number, ref in enumerate(settings.models, 1):
+    models: Sequence[ModelRef] = settings.models
+    if settings.run:
+        models = share_of_run(settings.run, settings, store, pauses, lambda: settings.models)
+    for number, ref in enumerate(models, 1):
         extra = {"model": str(ref)}
-        logger.info("%s: model %d of %d", ref, number, len(settings.models), extra=extra)
+        logger.info("%s: model %d of %d", ref, number, len(models), extra=extra)
         clock = Clock()
         try:
             outcome = survey_model(ref, settings, store, pauses, follow, clock)

@@ -15,9 +15,11 @@ from job.store.store import asked, checked_key, exactly
 UNFINISHED = ".unfinished"
 """How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
 
+_NOT_MINE = "give this user write access to it, or run as its owner (a container: --user \"$(id -u)\")"
+
 REFUSALS = {
-    errno.EACCES: "give this user write access to it",
-    errno.EPERM: "give this user write access to it",
+    errno.EACCES: _NOT_MINE,
+    errno.EPERM: _NOT_MINE,
     errno.EROFS: "choose an OUTPUT on a file system that is mounted writable",
     errno.ENOTDIR: "choose an OUTPUT that is a folder and leads through folders only",
     errno.EEXIST: "choose an OUTPUT that is a folder and leads through folders only",
@@ -28,6 +30,9 @@ REFUSALS = {
 }
 """What no retry helps against, and what to do. Anything else may pass: a full disk or quota (others free space, and a
 smaller model may still fit, so that ending the whole run for it would be wrong), a network file system's trouble."""
+
+WITHOUT_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""How a file system says that it gives a file no second name (link(2))."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,25 @@ class FolderStore:
     def write(self, key: str, content: bytes) -> None:
         with _published(self._path(key)) as file:
             file.write(content)
+
+    def create(self, key: str, content: bytes) -> bool:
+        path = self._path(key)
+        draft = _beside(path)
+        with _published(draft) as file:
+            file.write(content)
+        with _refusals(path):
+            try:
+                path.hardlink_to(draft)  # which, unlike a rename, fails where something is
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in WITHOUT_LINKS:
+                    raise
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        return True
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         with _published(self._path(key)) as file:

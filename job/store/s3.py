@@ -114,6 +114,23 @@ class S3Store:
         with self._refusals("write", self._key(key)):
             self.client.put_object(**self._object(key), Body=content)
 
+    def create(self, key: str, content: bytes) -> bool:
+        with self._refusals("create", self._key(key)):
+            try:
+                self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
+            except ClientError as error:
+                match error.response["Error"].get("Code"), error.response["ResponseMetadata"]["HTTPStatusCode"]:
+                    case _, 412:
+                        # Also the answer to a second attempt, whose first had succeeded without its answer arriving.
+                        return self.read(key) == content
+                    case "ConditionalRequestConflict", 409:  # somebody is creating it at this moment
+                        return False
+                    case _, 501:  # a store that knows no conditions
+                        self.write(key, content)
+                    case _:
+                        raise
+        return True
+
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this one waits for the end."""
         part_nbytes = part_nbytes_of(nbytes)

@@ -1,5 +1,6 @@
 """The writing contract: what a folder and an S3 bucket both do. A key is a path with forward slashes below OUTPUT."""
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -24,6 +25,13 @@ class Store(Protocol):
 
     def write(self, key: str, content: bytes) -> None:
         """Publish a small object, replacing what is there."""
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Publish a small object where there is none, and tell whether it was published.
+
+        Of several who try at once, one succeeds; the others may have to wait until they can read what that one wrote.
+        A store that cannot hold to this replaces what is there: ``creates_once`` finds that out.
+        """
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         """Publish ``nbytes`` bytes, pulled from ``chunks`` as fast as they are stored, holding a few of them at a time.
@@ -51,6 +59,15 @@ class Store(Protocol):
 
     def discard_unfinished(self, prefix: str) -> None:
         """Remove what killed runs left under ``prefix``: temporary files, multipart uploads."""
+
+
+def creates_once(store: Store, prefix: str) -> bool:
+    """Whether the store's ``create`` refuses a key that is there, tried on a key that nobody else has."""
+    key = f"{prefix}condition-check-{secrets.token_hex(8)}"
+    try:
+        return store.create(key, b"first") and not store.create(key, b"second")
+    finally:
+        store.delete(key)
 
 
 def checked_key(key: str) -> str:

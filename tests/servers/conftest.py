@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 
 from tests.servers.loopback_hub import LoopbackHub
+from tests.servers.rclone import weak_s3 as weak_s3
 from tests.servers.seaweed import s3_bucket as s3_bucket
 from tests.servers.seaweed import s3_server as s3_server
 

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from types import FrameType
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from job.errors import CorruptCheckpoint, Terminated, TransientError
 from job.store.folder import FolderStore
 from job.store.s3 import PART_NBYTES, open_s3_store
-from job.store.store import Store
+from job.store.store import Store, creates_once
 from tests.servers.seaweed import SeaweedServer
 
 MIB = 1 << 20
@@ -85,6 +87,35 @@ def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(store: Store) ->
     store.write("org/some.json", b"{}")
     store.delete("org/some.json")
     assert store.read("org/some.json") is None
+    assert list(store.sizes("")) == []
+
+
+def test_only_the_first_to_create_an_object_does(place: Place) -> None:
+    assert place.store.create("runs/a/plan.json", b"first")
+    assert not place.store.create("runs/a/plan.json", b"second")
+    assert place.store.read("runs/a/plan.json") == b"first"
+    assert creates_once(place.store, "runs/a/")
+    assert list(place.store.sizes("")) == ["runs/a/plan.json"]
+    assert place.leftovers() == []
+
+
+def test_of_many_who_create_at_once_one_does_and_all_read_what_it_wrote(place: Place) -> None:
+    together = Barrier(8)
+
+    def create(number: int) -> bool:
+        together.wait()
+        return place.store.create("runs/a/plan.json", str(number).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(create, range(8)))
+    assert sum(created) == 1
+    assert place.store.read("runs/a/plan.json") == str(created.index(True)).encode()
+    assert place.leftovers() == []
+
+
+def test_a_store_that_ignores_the_condition_is_found_out(weak_s3: str) -> None:
+    store = open_s3_store(weak_s3)
+    assert not creates_once(store, "runs/a/")
     assert list(store.sizes("")) == []
 
 
@@ -258,6 +289,7 @@ def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
 def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
     attempts: list[Callable[[], object]] = [
         lambda: store.write(key, b"x"),
+        lambda: store.create(key, b"x"),
         lambda: store.read(key),
         lambda: store.delete(key),
         lambda: store.url(key),

@@ -1,4 +1,4 @@
-# Two commands: `make run` surveys, `make test` tests. Each installs what it needs into .venv, once.
+# `make run` surveys, `make test` tests, `make image` builds the image. Each installs what it needs into .venv, once.
 
 PY := .venv/bin/python
 # .venv is installed without bytecode (requirements/install.sh), so what is imported has to leave its own there: importing
@@ -9,16 +9,23 @@ EMBEDDED := $(if $(MODELS)$(MODELS_FILE)$(ARGS),,yes)
 # The libraries' own progress bars and advice would tear the one line it prints for each model.
 PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 
-.PHONY: help run test lint lock clean
+# The image's name; `make image` says with it what it built, and `make test-image` what to run.
+export IMAGE ?= black-hole-survey
+
+.PHONY: help run test image test-image lint lock clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
 	@echo 'make run MODELS="org/name …" OUTPUT=s3://…      survey models of the Hugging Face Hub, into S3 (or a folder)'
 	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
 	@echo 'make test                                       install what the tests need and run all of them'
+	@echo 'make image                                      build the container image, also where no registry can be reached'
+	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
 	@echo 'make lint                                       formatting, linters, strict types'
 	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
 	@echo 'make clean                                      remove .venv, caches and the prepared examples'
+	@echo
+	@echo 'IMAGE, BASE_IMAGE, PIP_INDEX_URL and TORCH_INDEX_URL are heeded by make image.'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the interpreter. make ends with 2 where the job fails; the job'"'"'s own exit status'
 	@echo '(65 a model, 75 try again, 78 a setting) is that of .venv/bin/python entrypoint.py MODELS…'
@@ -32,6 +39,15 @@ test:
 	@sh requirements/install.sh .venv run examples dev
 	@$(PREPARE)
 	@$(PY) -m pytest -q -n logical --maxprocesses 8 $(ARGS)
+
+image:
+	@sh requirements/build-image.sh
+
+# Two at once: a container takes the memory and the core that a worker of the Job would.
+test-image: image
+	@sh requirements/install.sh .venv run examples dev
+	@$(PREPARE)
+	@$(PY) -m pytest -q -n 2 tests/container $(ARGS)
 
 lint:
 	@sh requirements/install.sh .venv run examples dev
@@ -51,4 +67,4 @@ lock:
 	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints
+	rm -rf .venv .image .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints

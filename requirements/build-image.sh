@@ -4,7 +4,7 @@
 # Where docker or podman work and the base image is there or can be pulled, this is `docker build -t black-hole-survey .`
 # In a closed network, as root on Debian, it needs only what apt and pip are set to use: it installs podman, makes a base
 # image of Debian's packages, and lets the build see pip's settings and the certificates, mounted, never baked in.
-# Beside the repository's files it leaves .image/, which says how to call the engine (.image/engine).
+# It leaves .image/, which says how to call the engine (.image/engine), and by which what was found out is known next time.
 #   IMAGE                           the name to give it (default: black-hole-survey)
 #   BASE_IMAGE                      the image to start from (default: the Dockerfile's)
 #   PIP_INDEX_URL, TORCH_INDEX_URL  the indexes to install from (install.sh says more)
@@ -36,10 +36,13 @@ quietly() {
 working_engine() {
     for engine in docker podman; do
         "$engine" info >/dev/null 2>&1 || continue
-        "$engine" image inspect "$base" >/dev/null 2>&1 || timeout 300 "$engine" pull "$base" >"$state/log" 2>&1 || {
-            say "$engine works, but cannot pull $base ($(tail -n 1 "$state/log"))"
-            continue
-        }
+        if ! "$engine" image inspect "$base" >/dev/null 2>&1; then
+            say "$engine pull $base"
+            timeout 300 "$engine" pull "$base" >"$state/log" 2>&1 || {
+                say "failed, or took five minutes: $(tail -n 1 "$state/log")"
+                continue
+            }
+        fi
         echo "$engine"
         return
     done
@@ -106,14 +109,15 @@ folders_in() {
     done
 }
 
-engine=$(working_engine)
+engine=
+[ -e "$state/containers.conf" ] && [ -z "${BASE_IMAGE:-}" ] || engine=$(working_engine)
 if [ -z "$engine" ]; then
     [ -z "${BASE_IMAGE:-}" ] || fail "$base: found no engine that has it or can pull it, expected docker or podman with access \
 to its registry; start one, or leave BASE_IMAGE out to make a base image of Debian's packages (as root, on Debian)"
     [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] || fail "$base: found no engine that has it or can pull it, expected \
 docker or podman with access to its registry; start one, name another image (make image BASE_IMAGE=…), or run this as root \
 on Debian, where podman is set up and a base image made without a registry"
-    say "no engine has $base or can pull it: setting up podman, and a base image of Debian's packages"
+    say "no engine has $base or can pull it: taking podman, and a base image of Debian's packages"
     install_podman
     configure_podman
     engine="env CONTAINERS_CONF=$state/containers.conf podman"

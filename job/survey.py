@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import torch
@@ -13,10 +14,11 @@ from job.find import Pauses, find, open_store
 from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
-from job.outcome import Outcome
+from job.outcome import Outcome, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
 from job.report.progress import Follow
+from job.resolve import resolve
 from job.scratch import scratch_folder, write_scratch
 from job.settings import Settings
 from job.store.artifacts import publish_bytes
@@ -40,22 +42,25 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     """Survey every model in turn; one that fails does not keep the others from being surveyed.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to; no model was touched.
+        ConfigError, TransientError: the store cannot be written to, or a query not be resolved; no model was touched.
     """
     # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
     # other cores have the network and the store to serve.
     torch.set_num_threads(1)
     store, pauses = open_store(settings), Pauses()
     store.check()
-    for number, ref in enumerate(settings.models, 1):
+    refs = resolve(settings.models, settings, pauses, datetime.now(UTC).date())
+    for number, ref in enumerate(refs, 1):
         extra = {"model": str(ref)}
-        logger.info("%s: model %d of %d", ref, number, len(settings.models), extra=extra)
+        logger.info("%s: model %d of %d", ref, number, len(refs), extra=extra)
         clock = Clock()
         try:
             outcome = survey_model(ref, settings, store, pauses, follow, clock)
         except SurveyError as error:
-            outcome = Outcome(ref, "failed", clock.total, error=error)
-            logger.error("%s: %s: %s", ref, type(error).__name__, error, extra=extra)
+            passed_over = is_passed_over(ref, error)
+            outcome = Outcome(ref, "passed over" if passed_over else "failed", clock.total, error=error)
+            level = logging.WARNING if passed_over else logging.ERROR
+            logger.log(level, "%s: %s: %s: %s", ref, outcome.status, type(error).__name__, error, extra=extra)
         else:
             logger.info("%s: %s in %.1f s", ref, outcome.status, outcome.seconds, extra=extra)
         yield outcome

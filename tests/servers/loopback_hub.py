@@ -49,7 +49,7 @@ class Repo:
 
     access: Access
     about: dict[str, Json]
-    """Overrides what the API says of it: downloads, tags, lastModified, …"""
+    """Overrides what the API says of it: createdAt, downloads, trendingScore, pipeline_tag, tags, …"""
     commits: dict[str, dict[str, ServedFile]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
@@ -66,6 +66,8 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.tokens: dict[str, set[str]] = {}
         """Valid tokens, each with the gated and private repositories that it opens."""
+        self.collections: dict[str, list[tuple[str, str]]] = {}
+        """By ``org/slug-id``, what is in each: its type, such as ``model``, and its name."""
         self.mirrors: dict[str, Path] = {}
         """Folders that are served as they are, below ``/mirror/NAME/``."""
         self.faults: list[Fault] = []
@@ -74,6 +76,8 @@ class LoopbackHub:
         """Seconds before each answer."""
         self.signature_seconds = 3600.0
         self.page_length = 100
+        self.next_page: str | None = None
+        """Where the addresses of next pages lead, if not here: a mirror may hand out those of what it mirrors."""
         self.closing = Event()
         self._lock = Lock()
         self._secret = secrets.token_bytes()

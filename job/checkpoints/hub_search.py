@@ -142,7 +142,10 @@ def _models_and_next(answer: httpx2.Response) -> tuple[list[ListedModel], str | 
     Nothing else of the next page's address counts. It is asked of this Hub: a mirror may hand out the addresses of the
     Hub that it mirrors, and the token goes nowhere else.
     """
-    models = [_listed(item) for item in answer.json()]
+    page = answer.json()
+    if not isinstance(page, list):
+        raise TypeError("page")
+    models = [_listed(item) for item in page]
     following = answer.links.get("next", {}).get("url")
     return models, (urlsplit(following).query or None) if following and models else None
 

@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault is not None and fault.status is not None:
-            answer = Answer(fault.status, body=b"a fault on demand")
+            answer = Answer(fault.status, body=fault.body)
         elif self.server.role == "cdn":
             answer = _cdn_answer(hub, request)
         else:

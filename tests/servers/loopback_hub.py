@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,12 +35,15 @@ class Fault:
     times: int | None = 1
     """Requests that meet it, from the next one on; None: all of them."""
     status: int | None = None
-    """Answered instead, with ``headers``."""
+    """Answered instead, with ``headers`` and ``body``."""
+    body: bytes = b"a fault on demand"
     headers: dict[str, str] = field(default_factory=dict)
     """Sent in place of those of the same name."""
     ending: Literal["whole", "cut", "reset", "stall", "silent"] = "whole"
     """How the body ends after ``nbytes`` bytes; silent: not even a status comes."""
     nbytes: int = 0
+    meanwhile: Callable[[], object] | None = None
+    """What happens on the Hub before it answers."""
     ranges: Literal["honoured", "ignored", "with status 200", "shifted", "of another size"] = "honoured"
 
 
@@ -130,6 +134,8 @@ class LoopbackHub:
                 matches = fault.host == request.host and fnmatchcase(request.path, fault.path)
                 if matches and fnmatchcase(request.method, fault.method) and fault.times != 0:
                     fault.times = None if fault.times is None else fault.times - 1
+                    if fault.meanwhile:
+                        fault.meanwhile()
                     return fault
         return None
 

@@ -1,4 +1,4 @@
-"""Queries asked of a Hub on this machine: what they find, page by page, whatever goes wrong; and what a run makes of it."""
+"""Queries asked of a Hub on this machine: what they find, whatever goes wrong, and what a run makes of it."""
 
 import json
 import logging
@@ -24,6 +24,7 @@ from job.models.references import ModelRef
 from job.resolve import resolve
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
+from tests.servers.hub_protocol import Json
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 TODAY = date(2026, 6, 30)
@@ -54,13 +55,13 @@ def stocked(hub: LoopbackHub, tiny: Path) -> LoopbackHub:
     hub.page_length = 7
     for n in range(1, N_MODELS + 1):
         author = "even" if n % 2 == 0 else "odd"
-        about = {
+        about: dict[str, Json] = {
             "createdAt": f"2026-{6 if n <= 30 else 7:02}-{n if n <= 30 else n - 30:02}T12:00:00.000Z",
             "downloads": 1000 - n,
             "trendingScore": n,
             "pipeline_tag": "text-generation" if n % 4 == 0 else "fill-mask",
         }
-        hub.add(f"{author}/model-{n}{'-GGUF' if n % 10 == 0 else ''}", tiny, about={**about})
+        hub.add(f"{author}/model-{n}{'-GGUF' if n % 10 == 0 else ''}", tiny, about=about)
     return hub
 
 
@@ -101,7 +102,7 @@ FOUND = {
     "trending-since": ("hub?author=odd&since=2026-06-20&sort=trending&limit=2", ["39", "37"]),
     "excluded-by-name": (
         "hub?author=even&exclude=*-gguf&exclude=model-3?",
-        ["38", "36", "34", "32"][:0] + ["28", "26", "24", "22", "18", "16", "14", "12", "8", "6", "4", "2"],
+        ["28", "26", "24", "22", "18", "16", "14", "12", "8", "6", "4", "2"],
     ),
     "excluded-by-owner": ("hub?limit=3&exclude=Even/*", ["39", "37", "35"]),
     "limit-after-exclusions": ("hub?limit=12&exclude=*-GGUF", [n for n in numbers(39, 27, -1) if n != "30"]),
@@ -160,15 +161,14 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_on_a_page_loses_and_doubles_nothing(stocked: LoopbackHub, find: Find, fault: Fault) -> None:
-    pages = 6
-    stocked.faults = [Fault("/api/models", host="hub", headers={"X-Page": str(n)}) for n in range(3)]
-    stocked.faults.append(Fault(**vars(fault)))  # the fourth page's
-    assert find("hub?since=1d&sort=created", "hub?author=odd") == find("hub?since=1d", "hub?author=odd")
-    stocked.log.clear()
-    stocked.faults = [Fault("/api/models", host="hub") for _ in range(3)] + [Fault(**vars(fault))]
+    n_pages = 6
+    stocked.faults = [
+        Fault("/api/models", host="hub", times=3),
+        Fault(**vars(fault)),
+    ]  # three pages come as they should
     assert find("hub?name=model") == numbers(N_MODELS, 1, -1)
     asked = [request.query.get("cursor") for request in stocked.log]
-    assert len(asked) == pages + 1
+    assert len(asked) == n_pages + 1
     assert asked[3] == asked[4], "only the page that failed is asked for again"
     if "Retry-After" in fault.headers:
         assert stocked.log[4].at - stocked.log[3].at >= 1
@@ -181,17 +181,11 @@ def test_a_hub_that_wants_to_be_left_alone_for_long_is_left_alone(stocked: Loopb
     assert len(stocked.log) == 1
 
 
-def test_a_release_between_two_pages_is_not_missed_in_the_rest(
-    stocked: LoopbackHub, find: Find, tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent = stocked.fault_for
+def test_a_release_between_two_pages_is_not_missed_in_the_rest(stocked: LoopbackHub, find: Find, tiny: Path) -> None:
+    def release() -> None:
+        stocked.add("odd/model-99", tiny, about={"createdAt": "2026-08-01T00:00:00.000Z"})
 
-    def release(request: Any) -> Fault | None:
-        if len(stocked.log) == 3:
-            stocked.add("odd/model-99", tiny, about={"createdAt": "2026-08-01T00:00:00.000Z"})
-        return sent(request)
-
-    monkeypatch.setattr(stocked, "fault_for", release)
+    stocked.faults = [Fault("/api/models", host="hub", times=3), Fault("/api/models", host="hub", meanwhile=release)]
     assert find("hub?name=model") == numbers(N_MODELS, 1, -1)
 
 
@@ -386,19 +380,10 @@ def test_the_next_run_reads_no_tensor_and_after_a_release_that_ones_alone(
 
 
 def test_what_was_pinned_is_surveyed_though_its_branch_moves_on(
-    family: LoopbackHub, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: LoopbackHub, tiny: Path, tmp_path: Path
 ) -> None:
     pinned = family.repos["org/good"].refs["main"]
-    sent = family.fault_for
-
-    def commit(request: Any) -> Fault | None:
-        if request.path == "/api/models" and (tiny / "README.md").exists() is False:
-            (tiny / "README.md").write_text("new")
-        elif request.path != "/api/models" and len(family.repos["org/good"].commits) == 1:
-            family.add("org/good", tiny)
-        return sent(request)
-
-    monkeypatch.setattr(family, "fault_for", commit)
+    family.faults.insert(0, Fault("/api/models/*", "hub", meanwhile=lambda: family.add("org/good", tiny)))
     assert main(["hub?author=org"]) == 0
     assert family.repos["org/good"].refs["main"] != pinned
     assert json.loads((tmp_path / "out/org/good/latest.json").read_text())["commit"] == pinned

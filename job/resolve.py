@@ -76,12 +76,12 @@ def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date) ->
 def _listed(query: ModelQuery, search: HubSearch, today: date) -> list[ListedModel]:
     """The models that the Hub lists and the query means.
 
-    The API cannot ask for dates. Of the newest first, those that are too old end the list; which of the others are the
-    most downloaded is then found out here.
+    The API cannot ask for dates: the newest come first, until one is too old, and which of them are the most downloaded
+    is found out here. So it is where all are wanted, since no other order stands still while its pages are asked for.
     """
     earliest = query.earliest(today)
     order = query.sort or "created"
-    order_at_hub: Sort = "created" if earliest else order
+    order_at_hub: Sort = "created" if earliest or query.limit is None else order
     asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order_at_hub]}
     filters = {name: value for name, value in asked.items() if value is not None}
     page_length = min(PAGE_LENGTH, max(100, query.limit or PAGE_LENGTH))

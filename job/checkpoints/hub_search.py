@@ -71,10 +71,14 @@ class HubSearch:
         listed: set[str] = set()
         while parameters is not None:
             page, parameters = self._ask(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
-            for model in page:
-                if model.repo_id not in listed:  # its downloads may have changed between two pages
-                    listed.add(model.repo_id)
-                    yield model
+            new = [model for model in page if model.repo_id not in listed]  # downloads change between two pages
+            if page and not new:
+                raise ConfigError(
+                    f"{self.query} at {public_url(self.hub)}: a page repeats the one before, the next was expected; "
+                    "check HF_ENDPOINT"
+                )
+            listed.update(model.repo_id for model in new)
+            yield from new
 
     def collection(self, slug: str) -> list[str]:
         """The names of the models in a collection, in its order. What else is in it is passed over.

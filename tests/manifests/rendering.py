@@ -15,6 +15,8 @@ Document = dict[str, Any]
 MANIFESTS = Path(__file__).parents[2] / "k8s"
 BASE = MANIFESTS / "base"
 OVERLAYS = sorted(file.parent for file in MANIFESTS.glob("overlays/*/kustomization.yaml"))
+OLDEST, NEWEST = "1.32", "1.37"
+"""Of the versions of Kubernetes that the manifests are for."""
 APPLIED = [BASE, *OVERLAYS]
 """What ``kubectl apply -k`` is given."""
 

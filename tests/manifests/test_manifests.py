@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -20,6 +21,8 @@ from tests.manifests.rendering import (
     APPLIED,
     BASE,
     MANIFESTS,
+    NEWEST,
+    OLDEST,
     Document,
     containers,
     environment,
@@ -51,7 +54,7 @@ def relative(target: Path, folder: Path) -> str:
 
 
 @applied
-@pytest.mark.parametrize("version", ["1.32", "1.37"])
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_every_document_is_what_the_schemas_of_the_oldest_and_the_newest_kubernetes_allow(
     folder: Path, version: str
 ) -> None:
@@ -209,6 +212,24 @@ def test_the_schedule_joins_any_overlay(tmp_path: Path) -> None:
     assert list(broken(documents)) == []
     assert without_list(job_spec(documents)) == without_list(job_spec(render(CLOUD)))
     assert "AWS_ACCESS_KEY_ID" not in rendered(folder)
+
+
+def test_a_patch_of_the_job_beside_its_schedule_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    patch = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "black-hole-survey"},
+        "spec": {"parallelism": 1},
+    }
+    overlay(
+        folder,
+        resources=[relative(CLOUD, folder)],
+        components=[relative(MANIFESTS / "components/scheduled", folder)],
+        patches=[{"patch": yaml.safe_dump(patch)}],
+    )
+    with pytest.raises(subprocess.CalledProcessError):
+        render(folder)
 
 
 @applied

@@ -8,7 +8,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from tests.manifests.pod_security import violations
-from tests.manifests.rendering import BASE, MANIFESTS, OVERLAYS, Document, of_kind, pod_templates, render
+from tests.manifests.rendering import BASE, MANIFESTS, NEWEST, OVERLAYS, Document, of_kind, pod_templates, render
 from tests.manifests.rules import broken, is_cron_line, quantity
 
 POD = "spec.template.spec"
@@ -140,7 +140,7 @@ def test_a_pod_that_is_not_restricted_is_found(path: str, value: object, expecte
 def test_the_schemas_know_every_field() -> None:
     (job,) = of_kind(changed(BASE, "Job", f"{SURVEY}.enviroment", []), "Job")
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(job, "1.37", strict=True)
+        kubernetes_validate.validate(job, NEWEST, strict=True)
 
 
 @pytest.mark.parametrize("line", ["17 4 * * *", "*/15 0-6,22 1 1-12/3 7", "0 0 31 12 0"])

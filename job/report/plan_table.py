@@ -1,6 +1,7 @@
 """A plan, as a table for people and as one JSON document for machines."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,39 +17,56 @@ from job.report.text import shown
 
 SCHEMA_VERSION: Final = 1
 
+_MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
+"""What Kubernetes' limits are rounded up to multiples of: 128Mi, so that a list may gain a model, and 1Gi."""
+
 _MOST_NAMED: Final = 4
 """Models named beside a reason that holds for many."""
 
 
 def print_plan(console: Console, plan: Sequence[Planned]) -> None:
-    """The table, and under it why each tensor was chosen, what to know of it, and why a model will fail."""
+    """The table, and under it why each tensor was chosen, what to know of it, and why a model will not be surveyed."""
     console.print(_table(plan))
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
             console.print(Text.assemble((label, style), f"  {shown(f'{text}: {_named(models)}')}"), soft_wrap=True)
     for planned in plan:
-        if planned.error:
+        if planned.error and planned.status == "passed over":
+            cause = shown(f"{planned.ref}: {type(planned.error).__name__}: {planned.error}")
+            console.print(Text.assemble(("Passed over", "yellow"), f"  {cause}"), soft_wrap=True)
+    for planned in plan:
+        if planned.error and planned.status == "fails":
             console.print(
                 Text.assemble((type(planned.error).__name__, "bold red"), f"  {shown(str(planned.error))}"),
                 soft_wrap=True,
             )
     totals = plan_totals(plan)
-    counts = ", ".join(f"{count} {status}" for status, count in Counter(planned.status for planned in plan).items())
+    statuses = Counter(planned.status for planned in plan)
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items()) or "no models"
     console.print(
         f"{counts}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
         f"memory {decimal(totals['memory_nbytes'])}",
         highlight=False,
         soft_wrap=True,
     )
+    if any(planned.need for planned in plan):
+        limits = kubernetes_limits(totals)
+        console.print(
+            f"Kubernetes: emptyDir sizeLimit {limits['scratch_size_limit']}, memory {limits['memory']} for the largest "
+            "of these models",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def plan_as_json(plan: Sequence[Planned]) -> str:
     """The plan as one JSON document, its models in the list's order."""
+    totals = plan_totals(plan)
     return json.dumps(
         {
             "schema_version": SCHEMA_VERSION,
             "models": [_as_object(planned) for planned in plan],
-            "totals": plan_totals(plan),
+            "totals": {**totals, "kubernetes": kubernetes_limits(totals)},
         },
         indent=1,
         ensure_ascii=False,
@@ -62,6 +80,14 @@ def plan_totals(plan: Sequence[Planned]) -> dict[str, int]:
         "read_nbytes": sum(need.read_nbytes for need in needs),
         "scratch_nbytes": max((need.scratch_nbytes for need in needs), default=0),
         "memory_nbytes": max((need.memory_nbytes for need in needs), default=0),
+    }
+
+
+def kubernetes_limits(totals: dict[str, int]) -> dict[str, str]:
+    """The totals of a plan as quantities for a manifest, rounded up."""
+    return {
+        "scratch_size_limit": f"{max(1, math.ceil(totals['scratch_nbytes'] / _SCRATCH_STEP))}Gi",
+        "memory": f"{math.ceil(totals['memory_nbytes'] / _MEMORY_STEP) * 128}Mi",
     }
 
 
@@ -85,11 +111,17 @@ def _table(plan: Sequence[Planned]) -> Table:
         table.add_column(title, justify="left" if title in ("dtype", "tie") else "right")
     table.add_column("status")
     for planned in plan:
-        status = (
-            Text(type(planned.error).__name__, "bold red") if planned.error else Text(shown(planned.status), "green")
-        )
-        table.add_row(shown(str(planned.ref)), *(_cells(planned.need) if planned.need else ["–"] * 8), status)
+        cells = _cells(planned.need) if planned.need else ["–"] * 8
+        table.add_row(shown(str(planned.ref)), *cells, _status(planned))
     return table
+
+
+def _status(planned: Planned) -> Text:
+    if planned.status == "passed over":
+        return Text(planned.status, "yellow")
+    if planned.error:
+        return Text(type(planned.error).__name__, "bold red")
+    return Text(planned.status, "green")
 
 
 def _cells(need: Need) -> list[str]:

@@ -1,8 +1,10 @@
 """An Indexed Job over six models: a container for each index, with the rendered manifest's environment and limits."""
 
+import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,30 +26,46 @@ MODELS = ["org/sound-1", "org/gated", "org/sound-2", "org/corrupt", "org/unlucky
 PUBLISHED = ["org/sound-1", "org/sound-2", "org/sound-3", "org/unlucky"]
 BUCKET, PREFIX = "black-hole-surveys", "v1/"
 """What k8s/base has for OUTPUT."""
-
-OVERLAY = {
-    "resources": [],
-    "configMapGenerator": [{"name": "survey-models", "behavior": "replace", "files": ["models.yaml"]}],
-    "patches": [{"path": "job.yaml"}],
-}
+CREDENTIALS = {"survey-credentials": {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key}}
 
 
-def rendered(folder: Path, environment: dict[str, str]) -> list[Json]:
-    """k8s/base for six models and six workers, three at once, with a few variables more, as kustomize renders it."""
+def overlay(folder: Path, models: list[Any], workers: int, environment: dict[str, str]) -> Path:
+    """k8s/base with another list, other numbers of workers and a few variables more."""
     folder.mkdir()
-    base = os.path.relpath(ROOT / "k8s" / "base", folder)
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump({**OVERLAY, "resources": [base]}))
-    (folder / "models.yaml").write_text(yaml.safe_dump({"models": MODELS}))
-    variables = {"JOB_COMPLETIONS": str(len(MODELS)), **environment}
+    (folder / "models.yaml").write_text(yaml.safe_dump({"models": models}))
+    variables = {"JOB_COMPLETIONS": str(workers), **environment}
     survey = {"name": "survey", "env": [{"name": name, "value": value} for name, value in variables.items()]}
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": "black-hole-survey"},
-        "spec": {"completions": len(MODELS), "parallelism": 3, "template": {"spec": {"containers": [survey]}}},
+        "spec": {
+            "completions": workers,
+            "parallelism": min(3, workers),
+            "template": {"spec": {"containers": [survey]}},
+        },
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    kubectl = ROOT / ".venv" / "bin" / "kubectl"
+    kustomization = {
+        "resources": [os.path.relpath(ROOT / "k8s" / "base", folder)],
+        "configMapGenerator": [{"name": "survey-models", "behavior": "replace", "files": ["models.yaml"]}],
+        "patches": [{"path": "job.yaml"}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
+def scheduled(folder: Path, below: Path) -> Path:
+    """The same as a CronJob."""
+    folder.mkdir()
+    component = os.path.relpath(ROOT / "k8s" / "components" / "scheduled", folder)
+    kustomization = {"resources": [os.path.relpath(below, folder)], "components": [component]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
+def rendered(folder: Path) -> list[Json]:
+    kubectl = Path(sys.executable).parent / "kubectl"
     output = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
     return list(yaml.safe_load_all(output))
 
@@ -85,16 +103,14 @@ def read(client: S3Client, key: str) -> bytes:
 def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fails_twice_costs_two_retries(
     six: LoopbackHub, s3_server: SeaweedServer, bucket: S3Client, tmp_path: Path
 ) -> None:
-    secrets = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key}
-
     def refuses(method: str, path: str) -> bool:
         failures = [attempt for attempt in job.attempts if attempt.status == 75]
         return method in ("PUT", "POST") and "/org/unlucky/" in path and len(failures) < 2
 
     with RefusingStore(s3_server.endpoint, refuses) as store:
         environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": store.endpoint, "AWS_DEFAULT_REGION": REGION}
-        objects = rendered(tmp_path / "overlay", environment)
-        job = IndexedJob(objects, tmp_path / "pods", {"survey-credentials": secrets})
+        objects = rendered(overlay(tmp_path / "overlay", MODELS, 6, environment))
+        job = IndexedJob(objects, tmp_path / "pods", CREDENTIALS)
         ended = job.run()
 
     logs = "\n".join(f"--- index {attempt.index}: {attempt.status}\n{attempt.log}" for attempt in ended.attempts)
@@ -138,10 +154,41 @@ def test_a_wrong_setting_ends_the_job_and_no_index_is_tried_again(
 ) -> None:
     environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_DEFAULT_REGION": REGION}
     wrong = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": "mistyped"}
-    objects = rendered(tmp_path / "overlay", environment)
+    objects = rendered(overlay(tmp_path / "overlay", MODELS, 6, environment))
     ended = IndexedJob(objects, tmp_path / "pods", {"survey-credentials": wrong}).run()
     assert ended.condition == "Failed: PodFailurePolicy"
     assert {attempt.status for attempt in ended.attempts} == {78}
     assert len(ended.attempts) <= 3
     assert "mistyped" not in "".join(attempt.log + attempt.message for attempt in ended.attempts)
     assert keys(bucket) == []
+
+
+def test_a_second_tick_reads_no_tensor_and_the_one_after_a_release_surveys_that_alone(
+    hub: LoopbackHub, s3_server: SeaweedServer, bucket: S3Client, tmp_path: Path
+) -> None:
+    environment = {"HF_ENDPOINT": hub.endpoint, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_DEFAULT_REGION": REGION}
+    below = overlay(tmp_path / "overlay", [{"query": {"author": "org"}}], 2, environment)
+    objects = rendered(scheduled(tmp_path / "scheduled", below))
+
+    released: dict[str, str] = {}
+
+    def release(name: str, n_rows: int) -> None:
+        folder = write_checkpoint(tmp_path / name, planted(n_rows, 2048, [[1, 2]]))
+        hub.add(name, folder)
+        sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        released[f"/blobs/{sha256}/model.safetensors"] = name
+
+    def tick() -> tuple[str, set[str]]:
+        """How the Job ended, and the models of whose weights more was read than a header."""
+        hub.log.clear()
+        ended = IndexedJob(objects, tmp_path / "pods", CREDENTIALS).run()
+        return ended.condition, {released[read.path] for read in hub.log if read.host == "cdn" and read.nbytes > 10**6}
+
+    release("org/first", 1000)
+    release("org/second", 1100)
+    assert tick() == ("Complete", {"org/first", "org/second"})
+    assert tick() == ("Complete", set())
+    release("org/third", 1200)
+    assert tick() == ("Complete", {"org/third"})
+    assert len([key for key in keys(bucket) if key.endswith("/plan.json")]) == 3
+    assert len([key for key in keys(bucket) if key.endswith("/latest.json")]) == 3

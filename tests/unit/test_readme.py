@@ -7,6 +7,8 @@ import click
 import pytest
 
 from job import errors, settings
+from job.now import Now
+from job.report.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -55,3 +57,11 @@ def test_every_exit_status_is_explained_with_its_kinds() -> None:
 def test_the_exception_tree_is_its_modules_docstring() -> None:
     for kind in errors.SurveyError.__subclasses__() + errors.ModelError.__subclasses__():
         assert kind.__name__ in str(errors.__doc__)
+
+
+def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
+    suffix = {"counter": "_total", "info": "_info"}
+    metrics = Metrics(settings.read_settings(["org/name"]), Now())
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
+    assert rows == present

@@ -138,6 +138,20 @@ def test_a_run_that_is_stopped_says_so_to_whoever_watches(
     assert pushed(gateway.pushes[-1].body)["exit_status"] == 128 + number
 
 
+@pytest.mark.usefixtures("served")
+def test_a_run_that_is_stopped_while_it_starts_says_so_too(tmp_path: Path) -> None:
+    file, message = tmp_path / "run.prom", tmp_path / "message"
+    with job("org/model1", METRICS_FILE=str(file), TERMINATION_MESSAGE=str(message)) as process:
+        while not file.exists():  # it is there before the libraries are, whose import takes a second
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate()
+    assert process.returncode == 143
+    assert message.read_text() == "exit status 143: no model was reached\n"
+    assert read_openmetrics(file.read_text())["exit_status"] == 143
+    assert "Traceback" not in log
+
+
 def test_every_line_of_a_json_log_is_an_object_that_says_where_it_belongs(served: LoopbackHub) -> None:
     served.faults.append(Fault("*", host="cdn", ending="cut", nbytes=3_000_000, times=None))  # in the midst of W
     worker = {"RUN": "night", "JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "1"}

@@ -12,7 +12,6 @@ from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from job.models.references import ModelRef
     from job.now import Now
     from job.outcome import Outcome
     from job.plan import Planned
@@ -83,7 +82,7 @@ def survey(settings: "Settings", console: "Console", now: "Now", received: Seque
         bars = console.is_terminal and settings.log_format == "text"
         for outcome in run(settings, Follow(console, bars, metrics)):
             outcomes.append(abridged(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
-        status = exit_status_of(outcome.error for outcome in outcomes if outcome.error)
+        status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
         status, ended_by = error.exit_status, error
         logger.error("%s: %s", type(error).__name__, error)
@@ -107,18 +106,18 @@ def plan(settings: "Settings") -> int:
 
     take_over_libraries_logs()
     logger = logging.getLogger("job")
-    known: dict[ModelRef, Planned] = {}
+    known: dict[int, Planned] = {}
     try:
-        for planned in plan_models(settings):
-            known[planned.ref] = planned
+        for place, planned in plan_models(settings):
+            known[place] = planned  # noqa: PERF403 - what comes before an interruption is counted
     except SurveyError as error:
         logger.error("%s: %s", type(error).__name__, error)
         return error.exit_status
     except KeyboardInterrupt:
-        logger.error("stopped after %d of %d models; nothing was written", len(known), len(settings.models))
+        logger.error("stopped after %d models; nothing was written", len(known))
         raise
-    tell_plan(settings, [known[ref] for ref in settings.models])
-    return exit_status_of(planned.error for planned in known.values() if planned.error)
+    tell_plan(settings, [known[place] for place in sorted(known)])
+    return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
 def tell_plan(settings: "Settings", plan: "Sequence[Planned]") -> None:

@@ -13,6 +13,7 @@ from job.find import Pauses
 from job.models.references import ModelRef
 from job.models.share import balance
 from job.plan import Planned, plan_each
+from job.resolve import resolve_today
 from job.settings import Settings
 from job.store.run_plan import Assignment, RunPlan, parse_plan, plan_as_bytes, plan_key
 from job.store.store import Store, creates_once
@@ -41,10 +42,9 @@ def share_of_run(
     settings: Settings,
     store: Store,
     pauses: Pauses,
-    resolve: Callable[[], Sequence[ModelRef]],
     patience: Patience = PATIENT,
 ) -> list[ModelRef]:
-    """The models that fall to this worker. ``resolve`` gives the run's list; only the worker that pins it calls it.
+    """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
 
     Raises:
         ConfigError: the run's name was used before, with another list or another number of workers.
@@ -54,7 +54,7 @@ def share_of_run(
     asked = _digest(settings)
 
     def propose() -> bytes:
-        plan = pin(run, settings.workers, asked, plan_each(resolve(), settings, store, pauses))
+        plan = pin(run, settings.workers, asked, plan_each(resolve_today(settings, pauses), settings, store, pauses))
         return plan_as_bytes(plan)
 
     plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))

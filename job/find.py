@@ -17,6 +17,7 @@ from job.checkpoints.s3 import open_s3
 from job.checkpoints.unembedding import Unembedding, find_unembedding
 from job.errors import ConfigError
 from job.following import follow_base
+from job.models.queries import Entry
 from job.models.references import ModelRef
 from job.outcome import Status
 from job.settings import Settings
@@ -101,14 +102,14 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def refuse_nested(models: Sequence[ModelRef], output: Path) -> None:
+def refuse_nested(entries: Sequence[Entry], output: Path) -> None:
     """Make sure that no survey is published into a checkpoint that it is of, which would be another one afterwards.
 
     Raises:
         ConfigError: one would be.
     """
-    for ref in models:
-        if ref.source == "folder" and output.resolve().is_relative_to(ref.path.resolve()):
+    for ref in entries:  # a query finds no folders
+        if isinstance(ref, ModelRef) and ref.source == "folder" and output.resolve().is_relative_to(ref.path.resolve()):
             raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {ref}; choose a folder outside of it")
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Literal
 
 from job.checkpoints.safetensors_header import BITS
@@ -11,7 +12,8 @@ from job.checkpoints.tie import Tie
 from job.errors import SurveyError
 from job.find import Found, Pauses, find, open_store
 from job.models.references import ModelRef
-from job.outcome import Status
+from job.outcome import Status, is_passed_over
+from job.resolve import resolve_today
 from job.settings import Settings
 from job.store.store import Store
 from job.tokens.tokenizer import FILES
@@ -19,8 +21,9 @@ from job.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 
-PlanStatus = Literal["to survey", "same content", "already published", "fails"]
-"""``same content``: a new commit whose W is published, so that only a manifest and a report will be written."""
+PlanStatus = Literal["to survey", "same content", "already published", "passed over", "fails"]
+"""``same content``: a new commit whose W is published, so that only a manifest and a report will be written.
+``passed over``: a query found it, and its survey would fail; the run will not."""
 
 _STATUS: Final[dict[Status, PlanStatus]] = {
     "surveyed": "to survey",
@@ -68,7 +71,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Planned:
-    """What will come of one model: what it takes, or the error that it will fail with."""
+    """What will come of one model: what it takes, or the error that it will fail with or be passed over for."""
 
     ref: ModelRef
     status: PlanStatus
@@ -76,31 +79,33 @@ class Planned:
     error: SurveyError | None = None
 
 
-def plan_models(settings: Settings) -> Iterator[Planned]:
-    """What a run with these settings would do, a model at a time, in the order in which that becomes known.
+def plan_models(settings: Settings) -> Iterator[tuple[int, Planned]]:
+    """What a run with these settings would do, a model at a time, in the order in which that becomes known, each with
+    its place in the run's list.
 
     Raises:
-        ConfigError, TransientError: the store cannot be read; no model was asked about.
+        ConfigError, TransientError: the store cannot be read, or a query not be resolved; no model was asked about.
     """
     store, pauses = open_store(settings), Pauses()
     # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
     store.sizes("plan/")
 
-    yield from _as_known(settings.models, settings, store, pauses)
+    yield from _as_known(resolve_today(settings, pauses), settings, store, pauses)
 
 
 def plan_each(refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses) -> list[Planned]:
     """What will come of each model, in the order given."""
-    known = {planned.ref: planned for planned in _as_known(refs, settings, store, pauses)}
-    return [known[ref] for ref in refs]
+    return [planned for _, planned in sorted(_as_known(refs, settings, store, pauses), key=itemgetter(0))]
 
 
-def _as_known(refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses) -> Iterator[Planned]:
-    def plan_one(ref: ModelRef) -> Planned:
-        return plan_model(ref, settings, store, pauses)
+def _as_known(
+    refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses
+) -> Iterator[tuple[int, Planned]]:
+    def plan_one(numbered: tuple[int, ModelRef]) -> Planned:
+        return plan_model(numbered[1], settings, store, pauses)
 
-    for _, planned in side_by_side(plan_one, refs, settings.plan_concurrency):
-        yield planned
+    for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
+        yield place, planned
 
 
 def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Planned:
@@ -109,8 +114,9 @@ def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) 
     try:
         found = find(ref, settings, store, pauses)
     except SurveyError as error:
-        logger.info("%s: will fail: %s: %s", ref, type(error).__name__, error, extra=extra)
-        return Planned(ref, "fails", error=error)
+        fate: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
+        logger.info("%s: %s: %s: %s", ref, fate, type(error).__name__, error, extra=extra)
+        return Planned(ref, fate, error=error)
     status = _STATUS[found.status]
     logger.info("%s: %s: %s, %s", ref, status, found.unembedding.name, found.unembedding.reason, extra=extra)
     return Planned(ref, status, _need(found, settings))

@@ -18,7 +18,8 @@ import click
 from job import __version__
 from job.errors import ConfigError, without_credentials
 from job.models.lists import parse_entry, parse_line, read_list, unique
-from job.models.references import EXPECTED, ModelRef
+from job.models.queries import KEYS, Entry
+from job.models.references import EXPECTED
 
 TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
 """What can be published, in the order in which it is."""
@@ -35,7 +36,8 @@ class Settings:
     """What a run was asked to do."""
 
     verb: Verb
-    models: tuple[ModelRef, ...]
+    models: tuple[Entry, ...]
+    """As listed: queries have not been resolved yet."""
     output: str
     """``s3://bucket/prefix`` or a folder."""
     tensors: frozenset[str]
@@ -76,6 +78,9 @@ gamma_centered and the black holes (rows that are bit-for-bit identical) with a 
 
 MODELS are references: {EXPECTED.removeprefix("expected ")}. Models already published are skipped.
 
+They may also be queries, which are asked of the Hub anew in every run: 'hub?author=Qwen&name=Qwen3&since=30d', with any
+of {", ".join(KEYS)}. What a query finds and cannot be surveyed is passed over.
+
 With "plan" before them, nothing is surveyed or written: from headers alone, it says of each model which tensor W is and
 why, what its survey would read and need, whether it is published already, or why it will fail. The exit status is the
 one that the run would have, as far as headers tell.
@@ -83,7 +88,7 @@ one that the run would have, as far as headers tell.
 Every option can be given in the environment under the name shown. In the environment alone:
 
 \b
-  MODELS    references separated by spaces, commas or new lines
+  MODELS    references and queries separated by spaces, commas or new lines
   HF_TOKEN  for gated models
   JOB_COMPLETION_INDEX, JOB_COMPLETIONS
             which worker of how many this is, from 0; with RUN
@@ -92,7 +97,7 @@ Every option can be given in the environment under the name shown. In the enviro
 
 \b
 Exit status:
-  0    every model is published, or would be
+  0    every model is published, or would be, or was passed over
   65   a model can never succeed
   75   something failed that a retry may mend
   78   a setting is wrong, or the store refuses it
@@ -116,7 +121,7 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
 @click.argument("models", nargs=-1, metavar="[plan] [MODELS]...")
 @_option(
     "models-file",
-    "A list of models: YAML (each a reference, or model with revision and tensor) or text, a reference a line.",
+    "A list of models: YAML (each a reference, or model with revision and tensor, or query) or text, one a line.",
     type=click.Path(path_type=Path),
 )
 @_option("output", "A folder, or s3://bucket/prefix.", default="./surveys")
@@ -223,7 +228,7 @@ def _token(text: str) -> str | None:
     return text or None
 
 
-def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[ModelRef, ...]:
+def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[Entry, ...]:
     """The models typed, or else those of MODELS and MODELS_FILE together."""
     if typed:
         models = [parse_entry(argument, f"argument {number}") for number, argument in enumerate(typed, 1)]

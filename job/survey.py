@@ -1,7 +1,7 @@
 """THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -14,11 +14,12 @@ from job.find import Pauses, find, open_store
 from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
-from job.outcome import Outcome
+from job.outcome import Outcome, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
 from job.report.news import news_of, since_previous
 from job.report.progress import Follow
+from job.resolve import resolve_today
 from job.scratch import scratch_folder, write_scratch
 from job.settings import Settings
 from job.store.artifacts import publish_bytes
@@ -42,28 +43,28 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     """Survey every model, or this worker's share, in turn; one that fails does not keep the others from being surveyed.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, or the run's workers cannot agree on a plan; no
-            model was surveyed.
+        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run's workers
+            cannot agree on a plan; no model was surveyed.
     """
     # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
     # other cores have the network and the store to serve.
     torch.set_num_threads(1)
     store, pauses = open_store(settings), Pauses()
     store.check()
-    models: Sequence[ModelRef] = settings.models
-    if settings.run:
-        models = share_of_run(settings.run, settings, store, pauses, lambda: settings.models)
-    follow.metrics.begin(len(models))
-    for number, ref in enumerate(models, 1):
+    refs = share_of_run(settings.run, settings, store, pauses) if settings.run else resolve_today(settings, pauses)
+    follow.metrics.begin(len(refs))
+    for number, ref in enumerate(refs, 1):
         follow.metrics.begin_model(str(ref))
         extra = {"model": str(ref)}
-        logger.info("%s: model %d of %d", ref, number, len(models), extra=extra)
+        logger.info("%s: model %d of %d", ref, number, len(refs), extra=extra)
         clock = Clock(follow.metrics)
         try:
             outcome = survey_model(ref, settings, store, pauses, follow, clock)
         except SurveyError as error:
-            outcome = Outcome(ref, "failed", clock.total, error=error)
-            logger.error("%s: %s: %s", ref, type(error).__name__, error, extra=extra)
+            passed_over = is_passed_over(ref, error)
+            outcome = Outcome(ref, "passed over" if passed_over else "failed", clock.total, error=error)
+            level = logging.WARNING if passed_over else logging.ERROR
+            logger.log(level, "%s: %s: %s: %s", ref, outcome.status, type(error).__name__, error, extra=extra)
         else:
             logger.info("%s: %s in %.1f s", ref, outcome.status, outcome.seconds, extra=extra)
         follow.metrics.end_model(outcome)

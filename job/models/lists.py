@@ -6,6 +6,7 @@ from typing import Final
 import yaml
 
 from job.errors import ConfigError, without_credentials
+from job.models.queries import KEYS, Entry, ModelQuery, is_query, parse_query, query_of
 from job.models.references import ModelRef, parse_reference, with_options
 
 _OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base")
@@ -15,11 +16,11 @@ _OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base")
 _NULL: Final = "tag:yaml.org,2002:null"
 
 
-def parse_line(text: str, where: str) -> list[ModelRef]:
-    """References separated by spaces, commas or new lines.
+def parse_line(text: str, where: str) -> list[Entry]:
+    """References and queries separated by spaces, commas or new lines.
 
     Raises:
-        ConfigError: an entry names no model.
+        ConfigError: an entry is neither.
     """
     return [
         parse_entry(entry, f"{where}, line {number}")
@@ -28,11 +29,11 @@ def parse_line(text: str, where: str) -> list[ModelRef]:
     ]
 
 
-def read_list(path: Path) -> list[ModelRef]:
-    """The models of a file: YAML if it ends in .yaml or .yml, else text, a reference a line, # comments.
+def read_list(path: Path) -> list[Entry]:
+    """The entries of a file: YAML if it ends in .yaml or .yml, else text, an entry a line, # comments.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry names no model.
+        ConfigError: the file cannot be read, or an entry is neither a reference nor a query.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -47,13 +48,13 @@ def read_list(path: Path) -> list[ModelRef]:
     ]
 
 
-def unique(references: list[ModelRef]) -> list[ModelRef]:
-    """Each model once, where it first stood."""
-    return list(dict.fromkeys(references))
+def unique(entries: list[Entry]) -> list[Entry]:
+    """Each entry once, where it first stood."""
+    return list(dict.fromkeys(entries))
 
 
-def _parse_yaml(text: str, where: str) -> list[ModelRef]:
-    """A YAML list, or a mapping with ``models:``; its entries are references or mappings with ``model``."""
+def _parse_yaml(text: str, where: str) -> list[Entry]:
+    """A YAML list, or a mapping with ``models:``; its entries are texts or mappings with ``model`` or ``query``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -68,11 +69,13 @@ def _parse_yaml(text: str, where: str) -> list[ModelRef]:
     return [_yaml_entry(node, f"{where}, line {node.start_mark.line + 1}") for node in root.value]
 
 
-def _yaml_entry(node: yaml.Node, where: str) -> ModelRef:
+def _yaml_entry(node: yaml.Node, where: str) -> Entry:
     if isinstance(node, yaml.ScalarNode):
         return parse_entry(node.value, where)
     fields = {}
     if isinstance(node, yaml.MappingNode):
+        if [key.value for key, _ in node.value] == ["query"]:
+            return _yaml_query(node.value[0][1], where)
         fields = {
             str(key.value): "" if value.tag == _NULL else value.value
             for key, value in node.value
@@ -80,18 +83,48 @@ def _yaml_entry(node: yaml.Node, where: str) -> ModelRef:
         }
     if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or len(fields) != len(node.value):
         raise ConfigError(
-            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, or 'model' with any of "
-            f"{', '.join(_OPTIONS)}, each a text; correct the entry"
+            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, 'query' alone, or 'model' "
+            f"with any of {', '.join(_OPTIONS)}, each a text; correct the entry"
         )
-    return parse_entry(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
+    return _parse_reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
 
 
-def parse_entry(text: str, where: str, **options: str) -> ModelRef:
-    """The reference that a whole text is, with what a list says of it beside its name.
+def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
+    """A mapping of a query's keys, each with a text, ``exclude`` also with several; what is null is not said."""
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(
+            f"{where}: 'query' holds no mapping, any of {', '.join(KEYS)} were expected; correct the entry"
+        )
+    fields: list[tuple[str, str]] = []
+    for key, value in node.value:
+        texts = value.value if key.value == "exclude" and isinstance(value, yaml.SequenceNode) else [value]
+        if not all(isinstance(text, yaml.ScalarNode) for text in (key, *texts)):
+            raise ConfigError(
+                f"{where}: {key.value!r:.80} of the query is no text, only 'exclude' may be a list of them; correct it"
+            )
+        fields += [(key.value, text.value) for text in texts if text.tag != _NULL]
+    try:
+        return query_of(fields)
+    except ValueError as error:
+        raise ConfigError(f"{where}: the query is none: {error}") from error
+
+
+def parse_entry(text: str, where: str) -> Entry:
+    """The reference or the query that a whole text is.
 
     Raises:
-        ConfigError: it names no model.
+        ConfigError: it is neither.
     """
+    if not is_query(text):
+        return _parse_reference(text, where)
+    try:
+        return parse_query(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {text!r} is not a query: {error}") from error
+
+
+def _parse_reference(text: str, where: str, **options: str) -> ModelRef:
+    """The reference that a text is, with what a list says of it beside its name."""
     try:
         return with_options(parse_reference(text), **options)
     except ValueError as error:

@@ -11,8 +11,9 @@ EXPECTED: Final = (
 )
 
 # The Hub's own rule for names: letters, digits, '-', '_' and '.', not starting or ending with '-' or '.', at most 96.
-_HUB_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_HUB: Final = re.compile(rf"(?P<repo_id>{_HUB_PART}/{_HUB_PART})(?:@(?P<revision>[^\s@]+))?")
+HUB_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+HUB_NAME: Final = re.compile(f"{HUB_PART}/{HUB_PART}")
+_HUB: Final = re.compile(rf"(?P<repo_id>{HUB_NAME.pattern})(?:@(?P<revision>[^\s@]+))?")
 _S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/.*)?")
 _FOLDER: Final = re.compile(r"(?:/|\./|\.\./|~/).*|\.|\.\.")
 _CACHED: Final = re.compile(r"(?P<folder>(?:/|\./|\.\./|~/)(?:.*/)?models--[^/@\s]+)@(?P<revision>[^\s@]+)")

@@ -104,7 +104,7 @@ class Metrics(Collector):
         self._now.model = None
         self._fetched, self._fetching = self._fetched + self._fetching(), int
         self._done[outcome.status] += 1
-        if outcome.error:
+        if outcome.error and outcome.status == "failed":
             self._failures[type(outcome.error).__name__] += 1
         if outcome.news:
             self._new[outcome.news.what] += 1

@@ -21,7 +21,7 @@ _MOST_NAMED: Final = 4
 
 
 def print_plan(console: Console, plan: Sequence[Planned]) -> None:
-    """The table, and under it why each tensor was chosen, what to know of it, and why a model will fail."""
+    """The table, and under it why each tensor was chosen, what to know of it, and why a model will not be surveyed."""
     console.print(_table(plan))
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
@@ -29,13 +29,18 @@ def print_plan(console: Console, plan: Sequence[Planned]) -> None:
                 Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MOST_NAMED)}')}"), soft_wrap=True
             )
     for planned in plan:
-        if planned.error:
+        if planned.error and planned.status == "passed over":
+            cause = shown(f"{planned.ref}: {type(planned.error).__name__}: {planned.error}")
+            console.print(Text.assemble(("Passed over", "yellow"), f"  {cause}"), soft_wrap=True)
+    for planned in plan:
+        if planned.error and planned.status == "fails":
             console.print(
                 Text.assemble((type(planned.error).__name__, "bold red"), f"  {shown(str(planned.error))}"),
                 soft_wrap=True,
             )
     totals = plan_totals(plan)
-    counts = ", ".join(f"{count} {status}" for status, count in Counter(planned.status for planned in plan).items())
+    statuses = Counter(planned.status for planned in plan)
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items()) or "no models"
     console.print(
         f"{counts}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
         f"memory {decimal(totals['memory_nbytes'])}",
@@ -87,11 +92,17 @@ def _table(plan: Sequence[Planned]) -> Table:
         table.add_column(title, justify="left" if title in ("dtype", "tie") else "right")
     table.add_column("status")
     for planned in plan:
-        status = (
-            Text(type(planned.error).__name__, "bold red") if planned.error else Text(shown(planned.status), "green")
-        )
-        table.add_row(shown(str(planned.ref)), *(_cells(planned.need) if planned.need else ["–"] * 8), status)
+        cells = _cells(planned.need) if planned.need else ["–"] * 8
+        table.add_row(shown(str(planned.ref)), *cells, _status(planned))
     return table
+
+
+def _status(planned: Planned) -> Text:
+    if planned.status == "passed over":
+        return Text(planned.status, "yellow")
+    if planned.error:
+        return Text(type(planned.error).__name__, "bold red")
+    return Text(planned.status, "green")
 
 
 def _cells(need: Need) -> list[str]:

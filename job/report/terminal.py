@@ -48,13 +48,18 @@ def print_news(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """The table, and under it what to know about its numbers, and every failure with its kind, cause and what to do."""
+    """The table, and under it what to know about its numbers, what was passed over and why, and every failure with its
+    kind, cause and what to do."""
     console.print(_table(outcomes, console.width))
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
             console.print(Text.assemble(("Note", "yellow"), f"  {shown(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
     for outcome in outcomes:
-        if outcome.error:
+        if outcome.error and outcome.status == "passed over":
+            cause = shown(f"{outcome.ref}: {type(outcome.error).__name__}: {outcome.error}")
+            console.print(Text.assemble(("Passed over", "yellow"), f"  {cause}"), soft_wrap=True)
+    for outcome in outcomes:
+        if outcome.error and outcome.status == "failed":
             cause = shown(str(outcome.error))
             console.print(Text.assemble((type(outcome.error).__name__, "bold red"), f"  {cause}"), soft_wrap=True)
     console.print(counts(outcomes))
@@ -95,6 +100,8 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
 
 
 def _status(outcome: Outcome) -> Text:
+    if outcome.status == "passed over":
+        return Text(outcome.status, "yellow")
     if outcome.error:
         return Text(type(outcome.error).__name__, "bold red")
     return Text(outcome.status, "green")

@@ -26,9 +26,14 @@ def termination_message(
     """
     not_reached = n_models - len(outcomes)
     parts = [counts(outcomes), f"{not_reached:,} not reached" if not_reached > 0 else ""]
-    first = f"exit status {exit_status}: {', '.join(filter(None, parts)) or 'no model was reached'}"
+    nothing = "no model was reached" if exit_status else "no models"
+    first = f"exit status {exit_status}: {', '.join(filter(None, parts)) or nothing}"
     failures = [] if error is None else [(error.exit_status, f"{type(error).__name__}  {error}")]
-    failures += [(outcome.error.exit_status, _failure(outcome, outcome.error)) for outcome in outcomes if outcome.error]
+    failures += [
+        (outcome.error.exit_status, _failure(outcome, outcome.error))
+        for outcome in outcomes
+        if outcome.error and outcome.status == "failed"
+    ]
     failures.sort(key=lambda failure: _MOST_SENSIBLE_RETRY.index(failure[0]))
     lines = [f"{first} ({worker})" if worker else first]
     if outcomes:

@@ -15,7 +15,7 @@ from job.store.store import asked, checked_key, exactly
 UNFINISHED = ".unfinished"
 """How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
 
-_NOT_MINE = "give this user write access to it, or run as its owner (a container: --user \"$(id -u)\")"
+_NOT_MINE = 'give this user write access to it, or run as its owner (a container: --user "$(id -u)")'
 
 REFUSALS = {
     errno.EACCES: _NOT_MINE,

@@ -61,6 +61,9 @@ class Request:
     host: Literal["hub", "cdn"]
     path: str
     query: dict[str, str] = field(repr=False)
+    """Of a key that was repeated, its last value."""
+    values: list[tuple[str, str]] = field(repr=False)
+    """The query, whole."""
     range: str | None
     accept_encoding: str | None = field(repr=False)
     token: str | None = field(repr=False)
@@ -131,6 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             host=self.server.role,
             path=unquote(url.path),
             query=dict(parse_qsl(url.query, keep_blank_values=True)),
+            values=parse_qsl(url.query, keep_blank_values=True),
             range=self.headers.get("Range"),
             accept_encoding=self.headers.get("Accept-Encoding"),
             token=authorization.removeprefix("Bearer ") if authorization is not None else None,
@@ -143,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault is not None and fault.status is not None:
-            answer = Answer(fault.status, body=b"a fault on demand")
+            answer = Answer(fault.status, body=fault.body)
         elif self.server.role == "cdn":
             answer = _cdn_answer(hub, request)
         else:
@@ -245,6 +249,8 @@ def _hub_answer(hub: LoopbackHub, request: Request, form: str) -> Answer:
         return _error(401, None, "Invalid credentials in Authorization header")
     if request.path == "/api/models":
         return _models(hub, request)
+    if match := re.fullmatch(r"/api/collections/(.+)", request.path):
+        return _collection(hub, match[1])
     if match := re.fullmatch(r"/mirror/([^/]+)/(.+)", request.path):
         return _mirrored(hub, *match.groups())
     name = r"([^/]+(?:/[^/]+)?)"
@@ -280,7 +286,7 @@ def _api(request: Request, form: str, repo_id: str, repo: Repo, what: str | None
                 [{"id": sha, "title": sha[:7], "message": "", "authors": [], "date": _DATE} for sha in repo.commits]
             )
         case _:
-            return _json(_about(repo_id, repo, commit, with_sizes="blobs" in request.query))
+            return _expanded(request, _about(repo_id, repo, commit, with_sizes="blobs" in request.query))
 
 
 def _repo(hub: LoopbackHub, request: Request, repo_id: str) -> Repo | Answer:
@@ -327,27 +333,74 @@ def _mirrored(hub: LoopbackHub, name: str, file: str) -> Answer:
     return Answer(200, dates | {"ETag": f'"{served.oid}"', "Accept-Ranges": "bytes"}, served)
 
 
+EXPANDABLE = {"author", "cardData", "config", "createdAt", "disabled", "downloads", "downloadsAllTime", "gated", "gguf"}
+EXPANDABLE |= {"inference", "lastModified", "library_name", "likes", "mask_token", "model-index", "pipeline_tag"}
+EXPANDABLE |= {"private", "safetensors", "sha", "siblings", "spaces", "tags", "transformersInfo", "trendingScore"}
+"""What a list of models can be asked for (https://huggingface.co/docs/hub/api, and of the client's names not those that
+it gives for single models alone: https://github.com/huggingface/huggingface_hub/pull/3182)."""
+
+LISTED = {"createdAt", "downloads", "likes", "modelId", "pipeline_tag", "private", "tags", "trendingScore"}
+"""What a list says of a model that is not asked for anything: not its commit."""
+
+SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
+
+
 def _models(hub: LoopbackHub, request: Request) -> Answer:
-    """The list of models: author, search, filter (tags), sort, and pages."""
+    """The list of models by author, search, task and tags; the highest first, whatever direction is asked for
+    (https://github.com/huggingface/huggingface_hub/pull/3882), and in pages, each beginning after the last of the one
+    before.
+    """
     query = request.query
+    key = query.get("sort", "trendingScore")
+    if key not in SORTS:
+        return _error(400, None, f"Invalid sort: {key}")
+    tags = {tag for name, value in request.values if name == "filter" for tag in value.split(",")}
     listed = [
-        _about(repo_id, repo, repo.refs["main"], with_sizes=False)
+        about
         for repo_id, repo in hub.repos.items()
         if repo.access != "private"
+        # "Filter based on substrings for repos and their usernames": https://huggingface.co/docs/hub/api
         and query.get("search", "").lower() in repo_id.lower()
-        and query.get("author", repo_id.split("/")[0]) == repo_id.split("/")[0]
+        and ("author" not in query or query["author"].lower() == repo_id.lower().split("/")[0])
+        for about in [_about(repo_id, repo, repo.refs["main"], with_sizes=False)]
+        if query.get("pipeline_tag") in (None, about.get("pipeline_tag"))
+        and (isinstance(about["tags"], list) and tags <= set(map(str, about["tags"])))
     ]
-    if tags := set(filter(None, query.get("filter", "").split(","))):
-        listed = [about for about in listed if isinstance(about["tags"], list) and tags <= set(map(str, about["tags"]))]
-    if key := query.get("sort"):
-        listed.sort(key=lambda about: (isinstance(about.get(key), int), about.get(key) or ""), reverse=True)
-    first = int(query.get("cursor", 0))
-    length = min(hub.page_length, int(query.get("limit", hub.page_length)))
-    after = {**query, "cursor": str(first + length)}
-    more = (
-        {"Link": f'<{hub.endpoint}/api/models?{urlencode(after)}>; rel="next"'} if first + length < len(listed) else {}
-    )
-    return _json([dict(about) for about in listed[first : first + length]], 200, more)
+    listed.sort(key=lambda about: (isinstance(about.get(key), int), about.get(key) or ""), reverse=True)
+    names = [about["id"] for about in listed]
+    first = names.index(query["cursor"]) + 1 if "cursor" in query else 0
+    page = listed[first : first + min(hub.page_length, int(query.get("limit", hub.page_length)))]
+    headers = {}
+    if first + len(page) < len(listed):
+        after = [pair for pair in request.values if pair[0] != "cursor"] + [("cursor", page[-1]["id"])]
+        headers["Link"] = f'<{hub.next_page or hub.endpoint}/api/models?{urlencode(after)}>; rel="next"'
+    answers = [_expanded(request, about, LISTED) for about in page]
+    if refused := [answer for answer in answers if answer.status != 200]:
+        return refused[0]
+    return _json([json.loads(answer.body) for answer in answers if isinstance(answer.body, bytes)], 200, headers)
+
+
+def _expanded(request: Request, about: dict[str, Json], otherwise: set[str] | None = None) -> Answer:
+    """What the API says of a model where it is asked for some of its properties: those, and no other."""
+    asked = {value for name, value in request.values if name == "expand"}
+    if not asked <= EXPANDABLE:
+        return _error(400, None, f"Invalid expand: {', '.join(sorted(asked - EXPANDABLE))}")
+    kept = asked or otherwise
+    return _json({name: value for name, value in about.items() if kept is None or name in {"_id", "id"} | kept})
+
+
+def _collection(hub: LoopbackHub, slug: str) -> Answer:
+    """A collection with all its items, in the shape that the client reads (``huggingface_hub.hf_api.Collection``); of
+    its models' commits it says nothing.
+    """
+    if slug not in hub.collections:
+        return _error(404, None, "Collection not found")
+    items: list[Json] = [
+        {"_id": f"{place:024x}", "position": place, "type": kind, "id": name, "repoType": kind, "gated": False}
+        for place, (kind, name) in enumerate(hub.collections[slug])
+    ]
+    about: dict[str, Json] = {"title": slug, "owner": {"name": slug.split("/")[0]}, "private": False, "upvotes": 0}
+    return _json({"slug": slug, "items": items, "lastUpdated": _DATE, "theme": "green", "position": 0, **about})
 
 
 _DATE = "2026-01-01T00:00:00.000Z"
@@ -370,6 +423,7 @@ def _about(repo_id: str, repo: Repo, commit: str, *, with_sizes: bool) -> dict[s
         "disabled": False,
         "downloads": 0,
         "likes": 0,
+        "trendingScore": 0,
         "tags": [],
         "siblings": siblings,
         **repo.about,

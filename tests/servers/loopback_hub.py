@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,12 +35,15 @@ class Fault:
     times: int | None = 1
     """Requests that meet it, from the next one on; None: all of them."""
     status: int | None = None
-    """Answered instead, with ``headers``."""
+    """Answered instead, with ``headers`` and ``body``."""
+    body: bytes = b"a fault on demand"
     headers: dict[str, str] = field(default_factory=dict)
     """Sent in place of those of the same name."""
     ending: Literal["whole", "cut", "reset", "stall", "silent"] = "whole"
     """How the body ends after ``nbytes`` bytes; silent: not even a status comes."""
     nbytes: int = 0
+    meanwhile: Callable[[], object] | None = None
+    """What happens on the Hub before it answers."""
     ranges: Literal["honoured", "ignored", "with status 200", "shifted", "of another size"] = "honoured"
 
 
@@ -49,7 +53,7 @@ class Repo:
 
     access: Access
     about: dict[str, Json]
-    """Overrides what the API says of it: downloads, tags, lastModified, …"""
+    """Overrides what the API says of it: createdAt, downloads, trendingScore, pipeline_tag, tags, …"""
     commits: dict[str, dict[str, ServedFile]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
@@ -66,6 +70,8 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.tokens: dict[str, set[str]] = {}
         """Valid tokens, each with the gated and private repositories that it opens."""
+        self.collections: dict[str, list[tuple[str, str]]] = {}
+        """By ``org/slug-id``, what is in each: its type, such as ``model``, and its name."""
         self.mirrors: dict[str, Path] = {}
         """Folders that are served as they are, below ``/mirror/NAME/``."""
         self.faults: list[Fault] = []
@@ -74,6 +80,8 @@ class LoopbackHub:
         """Seconds before each answer."""
         self.signature_seconds = 3600.0
         self.page_length = 100
+        self.next_page: str | None = None
+        """Where the addresses of next pages lead, if not here: a mirror may hand out those of what it mirrors."""
         self.closing = Event()
         self._lock = Lock()
         self._secret = secrets.token_bytes()
@@ -126,6 +134,8 @@ class LoopbackHub:
                 matches = fault.host == request.host and fnmatchcase(request.path, fault.path)
                 if matches and fnmatchcase(request.method, fault.method) and fault.times != 0:
                     fault.times = None if fault.times is None else fault.times - 1
+                    if fault.meanwhile:
+                        fault.meanwhile()
                     return fault
         return None
 

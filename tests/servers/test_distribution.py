@@ -127,6 +127,21 @@ def test_a_release_in_the_middle_of_a_run_changes_nobodys_share(
     assert {name: manifest["revision"] for name, manifest in published.items()} == dict.fromkeys(models)
 
 
+def test_what_a_query_finds_is_pinned_for_all_workers_and_a_later_release_is_left_to_the_next_run(
+    hub: LoopbackHub, models: dict[str, Path], worker: Callable[..., int], tmp_path: Path
+) -> None:
+    query = "hub?author=org&exclude=model-0"
+    assert worker(0, str(tmp_path / "out"), models=query) == 0
+    hub.add("org/released-meanwhile", models["org/model-0"])
+    assert worker(1, str(tmp_path / "out"), models=query) == 0
+    assert manifests(tmp_path / "out").keys() == models.keys() - {"org/model-0"}
+    hub.log.clear()
+    for index in range(2):
+        assert worker(index, str(tmp_path / "out"), models=query, run="next") == 0
+    assert manifests(tmp_path / "out").keys() - models.keys() == {"org/released-meanwhile"}
+    assert weight_bytes(hub) < N_ROWS["org/model-0"] * HIDDEN_SIZE * 2 + 2 * len(models) * 100_000
+
+
 def test_a_retried_worker_goes_on_where_it_stopped(
     hub: LoopbackHub, models: dict[str, Path], worker: Callable[..., int], tmp_path: Path
 ) -> None:

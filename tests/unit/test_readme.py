@@ -7,6 +7,8 @@ import click
 import pytest
 
 from job import errors, settings
+from job.models.lists import read_list
+from job.models.queries import KEYS, ModelQuery, parse_query
 from job.now import Now
 from job.report.metrics import Metrics
 
@@ -24,6 +26,14 @@ def test_the_map_names_every_module_and_no_other() -> None:
             named.add(folders[depth] + entry)
     present = {path.relative_to(ROOT).as_posix() for path in (ROOT / "job").rglob("*.py") if path.name != "__init__.py"}
     assert named == present | {"entrypoint.py"}
+
+
+def test_the_list_that_is_shown_is_one(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(models:\n.*?)```", README, re.DOTALL)
+    (tmp_path / "list.yaml").write_text(shown)
+    queries = [entry for entry in read_list(tmp_path / "list.yaml") if isinstance(entry, ModelQuery)]
+    assert {key for query in queries for key in KEYS if getattr(query, key)} == set(KEYS) - {"follow_base"}
+    assert all(parse_query(text) for text in re.findall(r"'(hub\?.*?)'", README))
 
 
 def options() -> list[click.Option]:

@@ -23,9 +23,10 @@ def test_the_message_says_the_end_then_what_is_new_then_the_failures_that_a_retr
         failed("org/slow", TransientError("org/slow: no answer; try again later")),
         failed("org/refused", ConfigError("store: refuses")),
         Outcome(parse_reference("org/new"), "surveyed", 1.0, news=News("model", None)),
+        Outcome(parse_reference("org/found"), "passed over", 1.0, error=CorruptCheckpoint("header: is cut short")),
     ]
-    assert termination_message(outcomes, 6, 78, None, "index 3 of 8, run night").splitlines() == [
-        "exit status 78: 3 failed, 1 surveyed, 2 not reached (index 3 of 8, run night)",
+    assert termination_message(outcomes, 7, 78, None, "index 3 of 8, run night").splitlines() == [
+        "exit status 78: 3 failed, 1 surveyed, 1 passed over, 2 not reached (index 3 of 8, run night)",
         "New: 1 model (org/new)",
         "ConfigError  org/refused: store: refuses",
         "TransientError  org/slow: no answer; try again later",

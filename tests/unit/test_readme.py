@@ -10,6 +10,8 @@ import pytest
 from job import errors, settings
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
+from job.now import Now
+from job.report.metrics import Metrics
 from tests.manifests.rendering import (
     APPLIED,
     BASE,
@@ -135,3 +137,11 @@ def test_an_overlay_like_the_one_shown_has_as_many_workers_as_it_tells_them(tmp_
     completions = job_spec(documents)["completions"]
     assert completions != job_spec(render(BASE))["completions"]
     assert environment(survey_container(documents))["JOB_COMPLETIONS"] == str(completions)
+
+
+def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
+    suffix = {"counter": "_total", "info": "_info"}
+    metrics = Metrics(settings.read_settings(["org/name"]), Now())
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
+    assert rows == present

@@ -16,7 +16,7 @@ help: ## this list
 	@echo 'make run MODELS="org/name …" OUTPUT=s3://…      survey models of the Hugging Face Hub, into S3 (or a folder)'
 	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
 	@echo 'make test                                       install what the tests need and run all of them'
-	@echo 'make lint                                       formatting, linters, strict types'
+	@echo 'make lint                                       formatting, linters, strict types; Dockerfile and manifests'
 	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
 	@echo 'make clean                                      remove .venv, caches and the prepared examples'
 	@echo
@@ -39,6 +39,14 @@ lint:
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/hadolint Dockerfile
+	@.venv/bin/yamllint --strict .
+	@$(CHECK_RENDERED)
+
+# trivy looks at what is applied, so at manifests as kustomize renders them.
+CHECK_RENDERED = set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; cp Dockerfile "$$folder"; \
+	for each in k8s/base k8s/overlays/*; do .venv/bin/kubectl kustomize "$$each" > "$$folder/$${each\#\#*/}.yaml"; done; \
+	.venv/bin/trivy config -q --exit-code 1 --table-mode detailed --ignorefile .trivyignore.yaml \
+	--skip-version-check --skip-check-update "$$folder"
 
 # Neither an index nor a folder of this machine may get into the lock files, so nothing but pins and hashes is written.
 COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -16,8 +16,18 @@ from job.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-MOST_LISTED: Final = 10_000
-"""Models that the Hub may have to list for one query: 20 of its pages."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one query may cost at most: more than that was hardly meant."""
+
+    matches: int = MOST_MATCHES
+    """Models that it finds."""
+    listed: int = 10_000
+    """Models that the Hub has to list for it: 20 of its pages."""
+
+
+USUAL: Final = Bounds()
 
 _SORTED_BY: Final[dict[Sort, str]] = {
     "created": "createdAt",
@@ -39,7 +49,9 @@ def resolve_today(settings: Settings, pauses: Pauses) -> list[ModelRef]:
     return resolve(settings.models, settings, pauses, datetime.now(UTC).date())
 
 
-def resolve(entries: Sequence[Entry], settings: Settings, pauses: Pauses, today: date) -> list[ModelRef]:
+def resolve(
+    entries: Sequence[Entry], settings: Settings, pauses: Pauses, today: date, bounds: Bounds = USUAL
+) -> list[ModelRef]:
     """The models that a list stands for, each once, where it is found first; those that it names are as it names them.
 
     What a query finds is pinned to the commit of its main branch, unless the Hub no longer says one.
@@ -54,7 +66,7 @@ def resolve(entries: Sequence[Entry], settings: Settings, pauses: Pauses, today:
         if isinstance(entry, ModelRef):
             refs.append(entry)
             continue
-        found = _find(entry, settings, pauses, today)
+        found = _find(entry, settings, pauses, today, bounds)
         if found:
             logger.info("%s: finds models: %d", entry, len(found))
         else:
@@ -68,47 +80,48 @@ def resolve(entries: Sequence[Entry], settings: Settings, pauses: Pauses, today:
     return refs
 
 
-def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date) -> list[ModelRef]:
+def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date, bounds: Bounds) -> list[ModelRef]:
     """The models that a query finds, in its order."""
     hub = settings.hf_endpoint or PUBLIC_HUB
     search = HubSearch(hub, settings.hf_token, str(query), settings.read_timeout, pause=pauses.of(hub))
     template = ModelRef("hub", "", follow_base=query.follow_base, found_by=str(query))
     if query.collection:
-        return _find_in_collection(query, query.collection, search, template, today)
-    return [replace(template, location=model.repo_id, commit=model.commit) for model in _listed(query, search, today)]
+        return _find_in_collection(query, query.collection, search, template, today, bounds)
+    listed = _listed(query, search, today, bounds)
+    return [replace(template, location=model.repo_id, commit=model.commit) for model in listed]
 
 
-def _listed(query: ModelQuery, search: HubSearch, today: date) -> list[ListedModel]:
+def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: Bounds) -> list[ListedModel]:
     """The models that the Hub lists and the query means.
 
-    The API cannot ask for dates: the newest come first, until one is too old, and which of them are the most downloaded
-    is found out here. So it is where all are wanted, since no other order stands still while its pages are asked for.
+    The API cannot ask for dates. Where all are wanted, the newest come first, until one is too old, and are put into
+    the query's order here: no other order stands still while its pages are asked for. Where only the first are wanted,
+    they come in the query's order, which leads to the most downloaded of a month's releases in a few pages.
     """
     earliest = query.earliest(today)
-    order = query.sort or "created"
-    order_at_hub: Sort = "created" if earliest or query.limit is None else order
-    asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order_at_hub]}
+    order: Sort = "created" if query.limit is None else query.sort or "created"
+    asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order]}
     filters = {name: value for name, value in asked.items() if value is not None}
     page_length = min(PAGE_LENGTH, max(100, query.limit or PAGE_LENGTH))
     found: list[ListedModel] = []
     for number, model in enumerate(search.models(filters, page_length), 1):
-        if earliest and model.created < earliest:
+        is_too_old = earliest is not None and model.created < earliest
+        if is_too_old and order == "created":
             break
-        if number > MOST_LISTED:
+        if number > bounds.listed:
             raise ConfigError(
-                f"{query}: the Hub lists more than {MOST_LISTED:,} models, fewer were expected; narrow the query"
+                f"{query}: the Hub lists more than {bounds.listed:,} models, fewer were expected; narrow the query"
             )
-        if _means(query, model):
+        if _means(query, model) and not is_too_old:
             found.append(model)
-        if query.limit is None:
-            _refuse_more_than_meant(query, len(found))
-        elif order == order_at_hub and len(found) == query.limit:
+        _refuse_more_than_meant(query, len(found), bounds)
+        if len(found) == query.limit:
             break
     return _first(query, found)
 
 
 def _find_in_collection(
-    query: ModelQuery, slug: str, search: HubSearch, template: ModelRef, today: date
+    query: ModelQuery, slug: str, search: HubSearch, template: ModelRef, today: date, bounds: Bounds
 ) -> list[ModelRef]:
     """The models of a collection that the query means. It says nothing of their commits, so the Hub is asked for each.
 
@@ -116,7 +129,7 @@ def _find_in_collection(
     """
     earliest = query.earliest(today)
     names = list(dict.fromkeys(name for name in search.collection(slug) if query.admits(name)))
-    _refuse_more_than_meant(query, len(names))
+    _refuse_more_than_meant(query, len(names), bounds)
     found: list[ListedModel] = []
     gone: list[ModelRef] = []
     for name in names:
@@ -144,8 +157,8 @@ def _first(query: ModelQuery, found: list[ListedModel]) -> list[ListedModel]:
     return ranked[: query.limit]
 
 
-def _refuse_more_than_meant(query: ModelQuery, n_found: int) -> None:
-    if n_found > MOST_MATCHES:
+def _refuse_more_than_meant(query: ModelQuery, n_found: int, bounds: Bounds) -> None:
+    if n_found > bounds.matches:
         raise ConfigError(
-            f"{query}: finds more than {MOST_MATCHES:,} models, fewer were expected; narrow the query or give a limit"
+            f"{query}: finds more than {bounds.matches:,} models, fewer were expected; narrow the query or give a limit"
         )

@@ -93,7 +93,7 @@ Every option can be given in the environment under the name shown. In the enviro
   JOB_COMPLETION_INDEX, JOB_COMPLETIONS
             which worker of how many this is, from 0; with RUN
   AWS_...   boto3's own: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-            AWS_REGION, AWS_ENDPOINT_URL, ...
+            AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, ...
 
 \b
 Exit status:

@@ -1,6 +1,7 @@
 """A plan, as a table for people and as one JSON document for machines."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,9 @@ from job.plan import Need, Planned
 from job.report.text import named, shown
 
 SCHEMA_VERSION: Final = 1
+
+_MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
+"""What Kubernetes' limits are rounded up to multiples of: 128Mi, so that a list may gain a model, and 1Gi."""
 
 _MOST_NAMED: Final = 4
 """Models named beside a reason that holds for many."""
@@ -47,15 +51,24 @@ def print_plan(console: Console, plan: Sequence[Planned]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if any(planned.need for planned in plan):
+        limits = kubernetes_limits(totals)
+        console.print(
+            f"Kubernetes: emptyDir sizeLimit {limits['scratch_size_limit']}, memory {limits['memory']} for the largest "
+            "of these models",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def plan_as_json(plan: Sequence[Planned]) -> str:
     """The plan as one JSON document, its models in the list's order."""
+    totals = plan_totals(plan)
     return json.dumps(
         {
             "schema_version": SCHEMA_VERSION,
             "models": [_as_object(planned) for planned in plan],
-            "totals": plan_totals(plan),
+            "totals": {**totals, "kubernetes": kubernetes_limits(totals)},
         },
         indent=1,
         ensure_ascii=False,
@@ -69,6 +82,14 @@ def plan_totals(plan: Sequence[Planned]) -> dict[str, int]:
         "read_nbytes": sum(need.read_nbytes for need in needs),
         "scratch_nbytes": max((need.scratch_nbytes for need in needs), default=0),
         "memory_nbytes": max((need.memory_nbytes for need in needs), default=0),
+    }
+
+
+def kubernetes_limits(totals: dict[str, int]) -> dict[str, str]:
+    """The totals of a plan as quantities for a manifest, rounded up."""
+    return {
+        "scratch_size_limit": f"{max(1, math.ceil(totals['scratch_nbytes'] / _SCRATCH_STEP))}Gi",
+        "memory": f"{math.ceil(totals['memory_nbytes'] / _MEMORY_STEP) * 128}Mi",
     }
 
 

@@ -15,13 +15,12 @@ from huggingface_hub import HfApi
 from safetensors.torch import save_file
 
 from entrypoint import main
-from job import resolve as resolving
 from job.errors import ConfigError, TransientError
 from job.find import Pauses
 from job.models.lists import parse_entry
 from job.models.queries import Entry
 from job.models.references import ModelRef
-from job.resolve import resolve
+from job.resolve import USUAL, Bounds, resolve
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.hub_protocol import Json
@@ -75,11 +74,11 @@ def find(stocked: LoopbackHub, tmp_path: Path) -> Find:
     return find
 
 
-def resolved(hub: LoopbackHub, tmp_path: Path, *entries: str, **changed: Any) -> list[ModelRef]:
+def resolved(hub: LoopbackHub, tmp_path: Path, *entries: str, bounds: Bounds = USUAL, **changed: Any) -> list[ModelRef]:
     arguments = ["a/b", "--hf-endpoint", hub.endpoint, "--scratch", str(tmp_path), "--read-timeout", "2"]
     settings = replace(read_settings(arguments), **changed)
     parsed: list[Entry] = [parse_entry(entry, "test") for entry in entries]
-    return resolve(parsed, settings, Pauses(), TODAY)
+    return resolve(parsed, settings, Pauses(), TODAY, bounds)
 
 
 def numbers(first: int, last: int, step: int = 1) -> list[str]:
@@ -127,6 +126,9 @@ def test_no_more_pages_are_asked_for_than_it_takes(stocked: LoopbackHub, find: F
     stocked.log.clear()
     find("hub?since=2026-06-29")
     assert len(stocked.log) == 2  # seven, then five and the first that is too old
+    stocked.log.clear()
+    find("hub?since=2026-06-02&sort=trending&limit=5")
+    assert len(stocked.log) == 1
 
 
 def test_the_hubs_own_client_lists_the_same(stocked: LoopbackHub, find: Find) -> None:
@@ -242,15 +244,13 @@ def test_an_answer_that_is_not_a_hubs_is_a_config_error(stocked: LoopbackHub, fi
         find("hub?limit=1")
 
 
-def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolving, "MOST_MATCHES", 19)
+def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find) -> None:
     with pytest.raises(ConfigError, match=r"hub\?author=odd: finds more than 19 models, .* give a limit"):
-        find("hub?author=odd")
-    assert len(find("hub?author=odd&limit=20")) == 20
-    monkeypatch.setattr(resolving, "MOST_LISTED", 25)
-    assert len(find("hub?limit=25")) == 25
+        find("hub?author=odd", bounds=Bounds(matches=19))
+    assert len(find("hub?author=odd", bounds=Bounds(matches=20))) == 20
+    assert len(find("hub?limit=25", bounds=Bounds(listed=25))) == 25
     with pytest.raises(ConfigError, match=r"the Hub lists more than 25 models, .* narrow the query"):
-        find("hub?since=2026-06-01&sort=downloads&limit=20")
+        find("hub?since=2026-06-28&sort=downloads&limit=20", bounds=Bounds(listed=25))
 
 
 def test_a_query_that_finds_nothing_is_a_warning(

@@ -15,6 +15,7 @@ from tokenizers.models import WordLevel
 from entrypoint import main
 from job.models.references import parse_reference
 from job.outcome import Outcome
+from job.report.plan_table import kubernetes_limits
 from job.report.terminal import print_summary
 from job.report.text import shown
 from tests.checkpoints import planted, write_checkpoint
@@ -111,3 +112,32 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> 
     done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert "\x1b" not in done.stderr + done.stdout
     assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("memory_nbytes", "scratch_nbytes", "limits"),
+    [
+        pytest.param(420_000_000, 0, ("512Mi", "1Gi"), id="a local checkpoint"),
+        pytest.param(5 * 2**27, 2**30, ("640Mi", "1Gi"), id="exactly"),
+        pytest.param(5 * 2**27 + 1, 2**30 + 1, ("768Mi", "2Gi"), id="a byte more"),
+    ],
+)
+def test_kubernetes_limits_are_rounded_up(memory_nbytes: int, scratch_nbytes: int, limits: tuple[str, str]) -> None:
+    found = kubernetes_limits({"memory_nbytes": memory_nbytes, "scratch_nbytes": scratch_nbytes})
+    assert (found["memory"], found["scratch_size_limit"]) == limits
+
+
+def test_a_plan_states_the_limits_of_a_pod(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(write_checkpoint(tmp_path / "model", planted(10, 8, [[1, 2]])))
+    assert main(["plan", checkpoint, "--output", str(tmp_path / "out")]) == 0
+    assert "Kubernetes: emptyDir sizeLimit 1Gi, memory 512Mi for the largest of these models" in capsys.readouterr().out
+    assert main(["plan", checkpoint, "--output", str(tmp_path / "out"), "--format", "json"]) == 0
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "memory": "512Mi"}
+
+
+def test_a_plan_without_a_model_that_can_be_surveyed_states_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]) == 65
+    assert "Kubernetes" not in capsys.readouterr().out

@@ -87,6 +87,14 @@ def test_the_exception_tree_is_its_modules_docstring() -> None:
         assert kind.__name__ in str(errors.__doc__)
 
 
+def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
+    suffix = {"counter": "_total", "info": "_info"}
+    metrics = Metrics(settings.read_settings(["org/name"]), Now())
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
+    assert rows == present
+
+
 def rows_of(section: str) -> dict[str, str]:
     """The rows of a section's tables, by what stands in backticks at their beginning."""
     (text,) = re.findall(rf"^#+ {section}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
@@ -137,11 +145,3 @@ def test_an_overlay_like_the_one_shown_has_as_many_workers_as_it_tells_them(tmp_
     completions = job_spec(documents)["completions"]
     assert completions != job_spec(render(BASE))["completions"]
     assert environment(survey_container(documents))["JOB_COMPLETIONS"] == str(completions)
-
-
-def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
-    suffix = {"counter": "_total", "info": "_info"}
-    metrics = Metrics(settings.read_settings(["org/name"]), Now())
-    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
-    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
-    assert rows == present

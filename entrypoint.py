@@ -12,9 +12,10 @@ from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from job.now import Now
     from job.outcome import Outcome
     from job.plan import Planned
-    from job.settings import LogFormat, Settings
+    from job.settings import Settings
 
 _GRACE_SECONDS: Final = 25
 """What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        status = _main(arguments)
+        status = _main(arguments, received)
     except BaseException:
         # Whatever it is: an import that is interrupted half way may end in any error, or in none.
         if not received:
@@ -42,44 +43,59 @@ def main(arguments: Sequence[str]) -> int:
     return 128 + received[0] if received else status
 
 
-def _main(arguments: Sequence[str]) -> int:
+def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
     # Imports wait for their turn, here and below: those of torch take seconds, in which a signal has to be heeded, and
     # whoever asks for help or mistypes a setting should not wait.
     from rich.console import Console
 
+    from job.now import Now
     from job.settings import read_settings
 
-    console = Console(stderr=True)
+    console, now = Console(stderr=True), Now()
     try:
         settings = read_settings(arguments)
     except ConfigError as error:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
-    set_up_logging(settings.log_format, console)
-    return plan(settings) if settings.verb == "plan" else survey(settings, console)
+    set_up_logging(settings, console, now)
+    return plan(settings) if settings.verb == "plan" else survey(settings, console, now, received)
 
 
-def survey(settings: "Settings", console: "Console") -> int:
-    """Survey every model, tell what came of it, and return the exit status."""
+def survey(settings: "Settings", console: "Console", now: "Now", received: Sequence[int]) -> int:
+    """Survey every model, tell what came of it, and return the exit status. ``received``: the signals so far."""
     import logging
 
-    from job.report.progress import Follow
-    from job.survey import run
+    from job.report.metrics import Metrics
+    from job.report.terminal import abridged
 
     logger = logging.getLogger("job")
+    metrics = Metrics(settings, now)
     outcomes: list[Outcome] = []
+    status, ended_by = 1, None  # a bug's, until the run has come to another end
     try:
-        for outcome in run(settings, Follow(console, bars=console.is_terminal and settings.log_format == "text")):
-            outcomes.append(outcome)  # noqa: PERF402 - what comes before an interruption is kept
+        metrics.check()
+
+        from job.report.progress import Follow
+        from job.survey import run
+
+        take_over_libraries_logs()
+        bars = console.is_terminal and settings.log_format == "text"
+        for outcome in run(settings, Follow(console, bars, metrics)):
+            outcomes.append(abridged(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
+        status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
+        status, ended_by = error.exit_status, error
         logger.error("%s: %s", type(error).__name__, error)
-        return error.exit_status
     except KeyboardInterrupt:
-        logger.error("stopped after %d models; what is finished stays", len(outcomes))
+        logger.error("stopped after %d of %d models; what is finished stays", len(outcomes), metrics.models)
         raise
     finally:
+        status = 128 + received[0] if received else status
+        # In this order, because a gateway that does not answer takes some of the seconds that a signal leaves.
         tell(settings, outcomes)
-    return exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
+        leave_message(settings, outcomes, metrics.models, status, ended_by)
+        metrics.end(status)
+    return status
 
 
 def plan(settings: "Settings") -> int:
@@ -88,6 +104,7 @@ def plan(settings: "Settings") -> int:
 
     from job.plan import plan_models
 
+    take_over_libraries_logs()
     logger = logging.getLogger("job")
     known: dict[int, Planned] = {}
     try:
@@ -122,10 +139,12 @@ def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary on standard output; the surveys are done, whether or not anybody reads it."""
     from rich.console import Console
 
-    from job.report.terminal import print_summary, print_tokens, print_whereabouts
+    from job.report.terminal import print_news, print_summary, print_tokens, print_whereabouts
 
     output = Console() if sys.stdout.isatty() else Console(width=180)
     try:
+        if outcomes:
+            print_news(output, outcomes)
         for outcome in outcomes:
             if settings.show_tokens and outcome.manifest:
                 print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
@@ -136,12 +155,29 @@ def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
         silence_output()
 
 
+def leave_message(
+    settings: "Settings", outcomes: "Sequence[Outcome]", n_models: int, status: int, error: SurveyError | None
+) -> None:
+    """Write the summary in short where Kubernetes looks for it; the run's result counts, whether or not that works."""
+    import logging
+
+    from job.report.termination import termination_message
+
+    if path := settings.termination_message:
+        worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
+        try:
+            # In place: it is a file that is mounted alone, so nothing can be moved there.
+            path.write_text(termination_message(outcomes, n_models, status, error, worker), "utf-8")
+        except OSError as failure:
+            logging.getLogger("job").warning("TERMINATION_MESSAGE: %s: %s; it is not written", path, failure.strerror)
+
+
 def silence_output() -> None:
     """Nobody reads: a pipe that was closed, a full disk. What is buffered must not fail again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def set_up_logging(log_format: "LogFormat", console: "Console") -> None:
+def set_up_logging(settings: "Settings", console: "Console", now: "Now") -> None:
     """One line an event on standard error, for people or for machines, warnings and libraries included."""
     import logging
 
@@ -158,10 +194,27 @@ def set_up_logging(log_format: "LogFormat", console: "Console") -> None:
             record.message = shown(record.message)
             return super().formatMessage(record)
 
+    def located(record: logging.LogRecord) -> bool:
+        """What an event does not say of the model and stage that it concerns, is what the process is at."""
+        for field, value in vars(now).items():
+            if value and not hasattr(record, field):
+                setattr(record, field, value)
+        return True
+
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if log_format == "json":
+    if settings.log_format == "json":
+        handler.addFilter(located)
         handler.setFormatter(
-            JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields={"levelname": "level"})
+            JsonFormatter(
+                "{levelname}{name}{message}",
+                style="{",
+                timestamp="time",
+                rename_fields={"levelname": "level", "name": "logger"},
+                static_fields={"run": settings.run, "index": settings.worker} if settings.run else {},
+            )
+        )
+        sys.excepthook = lambda kind, bug, frames: logging.getLogger("job").critical(
+            "a bug: %s", kind.__name__, exc_info=(kind, bug, frames)
         )
     elif console.is_terminal:
         handler = RichHandler(console=console, show_path=False, highlighter=NullHighlighter(), log_time_format="%X")
@@ -171,6 +224,18 @@ def set_up_logging(log_format: "LogFormat", console: "Console") -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     logging.getLogger("job").setLevel(logging.INFO)
+
+
+def take_over_libraries_logs() -> None:
+    """Leave what libraries have to say to the job's own handler: these two bring handlers that write lines as they are,
+    and transformers passes nothing on."""
+    import logging
+
+    from transformers.utils.logging import disable_default_handler, enable_propagation
+
+    disable_default_handler()
+    enable_propagation()
+    logging.getLogger("huggingface_hub").handlers.clear()
 
 
 if __name__ == "__main__":

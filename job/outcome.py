@@ -5,6 +5,7 @@ from typing import Literal
 
 from job.errors import ModelError, SurveyError
 from job.models.references import ModelRef
+from job.report.news import News
 from job.store.manifest import Manifest
 
 Status = Literal["surveyed", "same content", "already published", "passed over", "failed"]
@@ -27,3 +28,5 @@ class Outcome:
     bytes_fetched: int = 0
     manifest: Manifest | None = None
     error: SurveyError | None = None
+    news: News | None = None
+    """None where nothing of it is new."""

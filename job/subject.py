@@ -52,7 +52,7 @@ class Subject:
 
         return FLOATS.get(dtype) or Encoding(dtype, numbers, one_to_one=False)
 
-    def stream(self, location: TensorLocation, stage: str) -> Iterator[bytes]:
+    def stream(self, location: TensorLocation, name: str) -> Iterator[bytes]:
         """The bytes that a tensor is stored in, in order, several ranges of them in flight, shown as they pass."""
         chunks = stream_range(
             partial(self.checkpoint.fetch, location.file),
@@ -61,7 +61,7 @@ class Subject:
             chunk_nbytes=CHUNK_NBYTES,
             connections=self.settings.connections,
         )
-        return self.follow(chunks, location.nbytes, str(self.ref), stage)
+        return self.follow(chunks, location.nbytes, str(self.ref), name)
 
     def key(self, name: str) -> str:
         """Where an artifact of this survey is filed."""

@@ -17,6 +17,7 @@ from job.models.references import ModelRef
 from job.outcome import Outcome, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
+from job.report.news import news_of, since_previous
 from job.report.progress import Follow
 from job.resolve import resolve_today
 from job.scratch import scratch_folder, write_scratch
@@ -51,10 +52,12 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     store, pauses = open_store(settings), Pauses()
     store.check()
     refs = share_of_run(settings.run, settings, store, pauses) if settings.run else resolve_today(settings, pauses)
+    follow.metrics.begin(len(refs))
     for number, ref in enumerate(refs, 1):
+        follow.metrics.begin_model(str(ref))
         extra = {"model": str(ref)}
         logger.info("%s: model %d of %d", ref, number, len(refs), extra=extra)
-        clock = Clock()
+        clock = Clock(follow.metrics)
         try:
             outcome = survey_model(ref, settings, store, pauses, follow, clock)
         except SurveyError as error:
@@ -64,6 +67,7 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
             logger.log(level, "%s: %s: %s: %s", ref, outcome.status, type(error).__name__, error, extra=extra)
         else:
             logger.info("%s: %s in %.1f s", ref, outcome.status, outcome.seconds, extra=extra)
+        follow.metrics.end_model(outcome)
         yield outcome
 
 
@@ -78,6 +82,7 @@ def survey_model(
     with scratch_folder(settings.scratch) as scratch:
         with clock.stage("find"):
             found = find(ref, settings, store, pauses)
+        follow.metrics.fetch_from(found.bytes_fetched)
         unembedding, folder = found.unembedding, found.published.folder
         subject = Subject(ref, found.checkpoint, unembedding, settings, store, follow, clock, folder, scratch)
         subject.log("find", "W is %s in %s: %s", unembedding.name, unembedding.location.file, unembedding.reason)
@@ -97,10 +102,12 @@ def survey_model(
         with clock.stage("name tokens"):
             tokenizer = name_tokens(subject, measured["black_holes"])
         manifest = describe(subject, measured, tokenizer, found.bytes_fetched())
+        manifest["previous"] = since_previous(found.published, manifest)
         page = publish_bytes(store, subject.key("report.md"), model_page(manifest).encode())
         manifest["artifacts"] |= {"report": asdict(page)}
         publish_manifest(store, subject.folder, manifest)
-    return Outcome(ref, status, clock.total, found.bytes_fetched(), manifest)
+    news = news_of(found.published, manifest)
+    return Outcome(ref, status, clock.total, found.bytes_fetched(), manifest, news=news)
 
 
 def join(subject: Subject, measured: dict[str, Any], known: Manifest) -> None:

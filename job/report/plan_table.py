@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from job.plan import Need, Planned
-from job.report.text import shown
+from job.report.text import named, shown
 
 SCHEMA_VERSION: Final = 1
 
@@ -29,7 +29,9 @@ def print_plan(console: Console, plan: Sequence[Planned]) -> None:
     console.print(_table(plan))
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
-            console.print(Text.assemble((label, style), f"  {shown(f'{text}: {_named(models)}')}"), soft_wrap=True)
+            console.print(
+                Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MOST_NAMED)}')}"), soft_wrap=True
+            )
     for planned in plan:
         if planned.error and planned.status == "passed over":
             cause = shown(f"{planned.ref}: {type(planned.error).__name__}: {planned.error}")
@@ -153,8 +155,3 @@ def _notes(plan: Sequence[Planned]) -> dict[str, list[str]]:
         for note in planned.need.notes if planned.need else ():
             models[note].append(str(planned.ref))
     return models
-
-
-def _named(models: Sequence[str]) -> str:
-    left = len(models) - _MOST_NAMED
-    return ", ".join(models[:_MOST_NAMED]) + (f" and {left:,} more" if left > 0 else "")

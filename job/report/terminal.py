@@ -1,7 +1,7 @@
 """What a person sees at the end of a run: a table of the models, the tokens of their holes, and what to do next."""
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,14 +10,41 @@ from rich.table import Table
 from rich.text import Text
 
 from job.outcome import Outcome
+from job.report.headline import counts, headline
 from job.report.text import shown
 from job.store.manifest import Manifest
 
 _WIDE: Final = 110
 _LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")
 _TEXTS: Final = ("dtype", "largest", "status")
+_SHOWN: Final = ("tensor", "statistics", "checkpoint", "warnings", "artifacts")
+"""The fields of a manifest that are, and ``black_holes``."""
 _MOST_HOLES: Final = 50
 """So many are shown; the manifest has them all."""
+
+
+_MOST_CHANGES: Final = 20
+
+
+def abridged(outcome: Outcome, show_tokens: int) -> Outcome:
+    """The outcome with no more of its manifest than is shown, and without the frames that its error passed through,
+    which hold on to all that the survey held: a run keeps this of every model."""
+    manifest = outcome.manifest
+    if outcome.error:
+        outcome.error.__traceback__ = outcome.error.__cause__ = outcome.error.__context__ = None
+    if manifest is None:
+        return outcome
+    shown_part = {field: manifest[field] for field in _SHOWN}
+    shown_part["black_holes"] = [
+        {**hole, "tokens": hole["tokens"][:show_tokens]} for hole in manifest["black_holes"][:_MOST_HOLES]
+    ]
+    return replace(outcome, manifest=shown_part)
+
+
+def print_news(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """What is new, before anything else."""
+    for line in headline(outcomes, _MOST_CHANGES):
+        console.print(Text(line, "bold"), soft_wrap=True)
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -35,8 +62,7 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
         if outcome.error and outcome.status == "failed":
             cause = shown(str(outcome.error))
             console.print(Text.assemble((type(outcome.error).__name__, "bold red"), f"  {cause}"), soft_wrap=True)
-    counts = Counter(outcome.status for outcome in outcomes)
-    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    console.print(counts(outcomes))
 
 
 def _table(outcomes: Sequence[Outcome], width: int) -> Table:
@@ -101,8 +127,9 @@ def print_tokens(console: Console, model: str, manifest: Manifest, most: int) ->
             ),
             soft_wrap=True,
         )
-    if len(manifest["black_holes"]) > _MOST_HOLES:
-        console.print(f"  … {len(manifest['black_holes']) - _MOST_HOLES:,} more holes")
+    left = manifest["statistics"]["black_holes"] - _MOST_HOLES
+    if left > 0:
+        console.print(f"  … {left:,} more holes")
 
 
 def _token(token: dict[str, Any]) -> str:

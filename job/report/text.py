@@ -1,4 +1,6 @@
-"""Texts from a checkpoint, made safe to show to people."""
+"""Texts from a checkpoint, made safe to show to people; and many of them, in few words."""
+
+from collections.abc import Sequence
 
 
 def shown(text: str) -> str:
@@ -7,3 +9,9 @@ def shown(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
     )
+
+
+def named(items: Sequence[object], most: int) -> str:
+    """The first ``most`` of the items, and how many more there are."""
+    left = len(items) - most
+    return ", ".join(map(str, items[:most])) + (f" and {left:,} more" if left > 0 else "")

@@ -7,9 +7,9 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from job.store.store import Store
 
@@ -72,15 +72,23 @@ def latest_key(repo_id: str) -> str:
     return f"{repo_id}/latest.json"
 
 
+Novelty = Literal["model", "revision", "tensor"]
+"""What a survey is the first of: its model, a commit of a surveyed model, a tensor of a surveyed commit."""
+
+
 @dataclass(frozen=True)
 class Published:
-    """Where a survey is filed, and what is there already of the same W."""
+    """Where a survey is filed, and what is there already of the same W and of the same model."""
 
     folder: str
     own: Manifest | None
     """The manifest in that very folder."""
     known: Manifest | None
     """That one, or else one of another commit or tensor name whose W is the same bytes."""
+    previous: Manifest | None
+    """The newest of another commit, where the tensor was chosen in the same way."""
+    novelty: Novelty | None
+    """None where its own manifest is there."""
 
 
 def find_published(
@@ -95,7 +103,25 @@ def find_published(
         folder = survey_folder(repo_id, commit, found)
         own = manifests.get(manifest_key(folder))
     same = (manifest for manifest in manifests.values() if identity.is_of(manifest))
-    return Published(folder, own, own or next(same, None))
+    tail = folder.removeprefix(f"{repo_id}/{commit}")
+    others = [
+        manifest
+        for key, manifest in manifests.items()
+        if manifest["commit"] != commit and key == manifest_key(f"{repo_id}/{manifest['commit']}{tail}")
+    ]
+    return Published(
+        folder,
+        own,
+        known=own or next(same, None),
+        previous=max(others, key=lambda manifest: manifest["published_at"], default=None),
+        novelty=None if own else _novelty(manifests.values(), commit),
+    )
+
+
+def _novelty(manifests: Collection[Manifest], commit: str) -> Novelty:
+    if not manifests:
+        return "model"
+    return "tensor" if any(manifest["commit"] == commit for manifest in manifests) else "revision"
 
 
 def published_manifests(store: Store, repo_id: str) -> dict[str, Manifest]:
@@ -120,7 +146,12 @@ def _parse(content: bytes | None, url: str) -> Manifest | None:
         and manifest.get("schema_version") == SCHEMA_VERSION
         and all(isinstance(manifest.get(field), kind) for field, kind in _FIELDS.items())
         and all(isinstance(entry, dict) and {"key", "size"} <= entry.keys() for entry in manifest["artifacts"].values())
-        and all(isinstance(hole, dict) and "tokens" in hole for hole in manifest["black_holes"])
+        and all(isinstance(hole, dict) and isinstance(hole.get("tokens"), list) for hole in manifest["black_holes"])
+        and all(
+            isinstance(token, dict) and isinstance(token.get("id"), int)
+            for hole in manifest["black_holes"]
+            for token in hole["tokens"]
+        )
     )
     if not sound:
         logger.warning("%s: is no manifest of schema %d; it is left out of account", url, SCHEMA_VERSION)

@@ -94,10 +94,7 @@ def _fast(path: Path) -> Tokenizer:
 
 def _slow(folder: Path) -> Tokenizer:
     import transformers
-    from transformers.utils import logging
 
-    logging.disable_default_handler()  # what it has to say goes through the job's own log
-    logging.enable_propagation()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
     def piece(id: int) -> str | None:

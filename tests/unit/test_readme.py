@@ -10,6 +10,8 @@ import pytest
 from job import errors, settings
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
+from job.now import Now
+from job.report.metrics import Metrics
 from tests.manifests.rendering import (
     APPLIED,
     BASE,
@@ -83,6 +85,14 @@ def test_every_exit_status_is_explained_with_its_kinds() -> None:
 def test_the_exception_tree_is_its_modules_docstring() -> None:
     for kind in errors.SurveyError.__subclasses__() + errors.ModelError.__subclasses__():
         assert kind.__name__ in str(errors.__doc__)
+
+
+def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
+    suffix = {"counter": "_total", "info": "_info"}
+    metrics = Metrics(settings.read_settings(["org/name"]), Now())
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
+    assert rows == present
 
 
 def rows_of(section: str) -> dict[str, str]:

@@ -358,5 +358,5 @@ def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path,
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 65
     assert {event["model"] for event in events} == {str(checkpoint), str(tmp_path / "missing")}
-    assert {event.get("stage") for event in events} >= {"find", "W", "gamma_centered", "find black holes"}
+    assert {event.get("stage") for event in events} >= {"find", "stream W", "find black holes", "centre"}
     assert [event["level"] for event in events if "ModelUnavailable" in event["message"]] == ["ERROR"]

@@ -1,0 +1,38 @@
+"""What a summary leads with: what is new among a run's models, in a few lines."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, get_args
+
+from job.outcome import Outcome
+from job.report.text import named, shown
+from job.store.manifest import Novelty
+
+_MOST_NAMED: Final = 8
+"""Models named for each kind of news."""
+
+
+def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
+    """The models, revisions and tensors that were not published before, and a line for each model whose black holes
+    changed, as far as ``most_changes`` goes."""
+    new = [_new(outcomes, what) for what in get_args(Novelty)]
+    if not any(new):
+        return [f"Nothing new: {counts(outcomes)}"]
+    changes = [
+        f"Black holes changed in {shown(str(outcome.ref))}: {outcome.news.change}"
+        for outcome in outcomes
+        if outcome.news and outcome.news.change
+    ]
+    left = len(changes) - most_changes
+    more = [f"… and in {left:,} more"] if left > 0 else []
+    return [f"New: {', '.join(filter(None, new))}", *changes[:most_changes], *more]
+
+
+def counts(outcomes: Sequence[Outcome]) -> str:
+    """How many models fared how."""
+    return ", ".join(f"{n:,} {status}" for status, n in Counter(outcome.status for outcome in outcomes).items())
+
+
+def _new(outcomes: Sequence[Outcome], what: Novelty) -> str:
+    refs = [shown(str(outcome.ref)) for outcome in outcomes if outcome.news and outcome.news.what == what]
+    return f"{len(refs):,} {what}{'s' if len(refs) > 1 else ''} ({named(refs, _MOST_NAMED)})" if refs else ""

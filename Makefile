@@ -18,7 +18,7 @@ help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
 	@echo 'make run MODELS="org/name …" OUTPUT=s3://…      survey models of the Hugging Face Hub, into S3 (or a folder)'
 	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
-	@echo 'make test                                       install what the tests need and run all of them'
+	@echo 'make test                                       install what the tests need and run them'
 	@echo 'make image                                      build the container image, also where no registry can be reached'
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
 	@echo 'make lint                                       formatting, linters, strict types; Dockerfile and manifests'

@@ -131,9 +131,10 @@ def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fail
     }, logs
     assert ended.condition == "Failed: FailedIndexes"
     assert store.refused
-    messages = {attempt.index: attempt.message for attempt in ended.attempts if attempt.status == 65}
+    messages = {attempt.index: attempt.message for attempt in ended.attempts}
     assert "ModelUnavailable" in messages[index_of["org/gated"]]
     assert "CorruptCheckpoint" in messages[index_of["org/corrupt"]]
+    assert all(name in messages[index_of[name]] for name in PUBLISHED)
 
     latest = [key.removeprefix(PREFIX) for key in keys(bucket) if key.endswith("/latest.json")]
     assert sorted(key.removesuffix("/latest.json") for key in latest) == PUBLISHED

@@ -1,4 +1,4 @@
-"""What is installed: the lock files, and the scripts that install them and build the image, where they need no network."""
+"""What is installed: the lock files; the scripts that install them and build the image, where no network is needed."""
 
 import itertools
 import re

@@ -9,13 +9,13 @@ FROM ${BASE_IMAGE} AS dependencies
 ARG PIP_INDEX_URL
 ARG TORCH_INDEX_URL
 COPY requirements/install.sh requirements/run.txt requirements/torch.txt /requirements/
-RUN --mount=type=cache,target=/root/.cache/pip sh /requirements/install.sh /venv run
+RUN --mount=type=cache,target=/root/.cache/pip sh /requirements/install.sh /venv run \
+    && ln -s /venv/lib/python3*/site-packages /packages
+WORKDIR /packages
 # What a run does not need, 300 MB: torch's and other packages' tests, and what serves C++ extensions, installing, the Hub's
 # uploads and downloads of whole files (hf_xet), graphs of torch's compiler (networkx), and AWS's other services. Of torch's
 # programs, torch refuses to be imported without this one; boto3 gets credentials from the services that are kept.
-# hadolint ignore=DL3003 # WORKDIR knows no wildcards
-RUN cd /venv/lib/python3*/site-packages \
-    && rm -rf /venv/install.log pip pip-* setuptools setuptools-* _distutils_hack distutils-precedence.pth \
+RUN rm -rf /venv/install.log pip pip-* setuptools setuptools-* _distutils_hack distutils-precedence.pth \
         torch/include torch/test torch/lib/*test*.so hf_xet hf_xet-* networkx networkx-* \
     && find torch/bin -mindepth 1 -maxdepth 1 ! -name torch_shm_manager -exec rm -rf {} + \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d \

@@ -12,7 +12,7 @@ COPY requirements/install.sh requirements/run.txt requirements/torch.txt /requir
 RUN --mount=type=cache,target=/root/.cache/pip sh /requirements/install.sh /venv run \
     && ln -s /venv/lib/python3*/site-packages /packages
 WORKDIR /packages
-# What a run does not need, 300 MB: torch's and other packages' tests, and what serves C++ extensions, installing, the Hub's
+# What a run does not need, 270 MB: torch's and other packages' tests, and what serves C++ extensions, installing, the Hub's
 # uploads and downloads of whole files (hf_xet), graphs of torch's compiler (networkx), and AWS's other services. Of torch's
 # programs, torch refuses to be imported without this one; boto3 gets credentials from the services that are kept.
 RUN rm -rf /venv/install.log pip pip-* setuptools setuptools-* _distutils_hack distutils-precedence.pth \

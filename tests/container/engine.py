@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("IMAGE") or "black-hole-survey"
@@ -56,7 +57,8 @@ class Container:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         command = self.command(arguments)
-        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        # Not in the checkout: where a container outgrows its memory, podman leaves a file named oom in the caller's folder.
+        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=gettempdir(), check=False)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(self.command(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

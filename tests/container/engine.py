@@ -57,7 +57,7 @@ class Container:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         command = self.command(arguments)
-        # Not in the checkout: where a container outgrows its memory, podman leaves a file named oom in the folder it is in.
+        # Not in the checkout: where a container outgrows its memory, podman leaves a file named oom in the folder.
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=gettempdir(), check=False)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

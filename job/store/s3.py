@@ -119,13 +119,13 @@ class S3Store:
             try:
                 self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
             except ClientError as error:
-                match error.response["Error"].get("Code"), error.response["ResponseMetadata"]["HTTPStatusCode"]:
-                    case _, 412:
+                match error.response["ResponseMetadata"]["HTTPStatusCode"]:
+                    case 412:
                         # Also the answer to a second attempt, whose first had succeeded without its answer arriving.
                         return self.read(key) == content
-                    case "ConditionalRequestConflict", 409:  # somebody is creating it at this moment
+                    case 409:  # somebody is creating it at this moment
                         return False
-                    case _, 501:  # a store that knows no conditions
+                    case 501:  # a store that knows no conditions
                         self.write(key, content)
                     case _:
                         raise

@@ -17,8 +17,8 @@ from safetensors.torch import load
 from tests.checkpoints import planted, write_checkpoint
 from tests.container.indexed_job import IndexedJob
 from tests.container.pod import Json
-from tests.container.refusing_store import RefusingStore
 from tests.servers.loopback_hub import LoopbackHub
+from tests.servers.meddling_store import Asked, MeddlingStore
 from tests.servers.seaweed import ADMIN, REGION, SeaweedServer
 
 ROOT = Path(__file__).parents[2]
@@ -103,11 +103,12 @@ def read(client: S3Client, key: str) -> bytes:
 def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fails_twice_costs_two_retries(
     six: LoopbackHub, s3_server: SeaweedServer, bucket: S3Client, tmp_path: Path
 ) -> None:
-    def refuses(method: str, path: str) -> bool:
+    def fails_twice(asked: Asked) -> int | None:
         failures = [attempt for attempt in job.attempts if attempt.status == 75]
-        return method in ("PUT", "POST") and "/org/unlucky/" in path and len(failures) < 2
+        is_write = asked.method in ("PUT", "POST") and "/org/unlucky/" in asked.path
+        return 503 if is_write and len(failures) < 2 else None
 
-    with RefusingStore(s3_server.endpoint, refuses) as store:
+    with MeddlingStore(s3_server.endpoint, fails_twice) as store:
         environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": store.endpoint, "AWS_DEFAULT_REGION": REGION}
         objects = rendered(overlay(tmp_path / "overlay", MODELS, 6, environment))
         job = IndexedJob(objects, tmp_path / "pods", CREDENTIALS)
@@ -130,7 +131,7 @@ def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fail
         "org/unlucky": [75, 75, 0],
     }, logs
     assert ended.condition == "Failed: FailedIndexes"
-    assert store.refused
+    assert store.meddled
     messages = {attempt.index: attempt.message for attempt in ended.attempts}
     assert "ModelUnavailable" in messages[index_of["org/gated"]]
     assert "CorruptCheckpoint" in messages[index_of["org/corrupt"]]

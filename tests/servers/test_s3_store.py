@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 
 import pytest
 from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError
 from job.store.s3 import MAX_PARTS, PART_NBYTES, PATIENCE, S3Store, open_s3_store, part_nbytes_of
+from job.store.store import creates_once
+from tests.servers.meddling_store import Meddling, MeddlingStore
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
@@ -207,6 +210,37 @@ def test_an_answer_is_either_final_or_passing(status: int, code: str, kind: type
         store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
         with pytest.raises(kind, match=rf"s3://bucket/surveys/a\.json.*{status}.*{code}.*;"):
             store.write("a.json", b"{}")
+
+
+def conditional(answer: int | Literal["lost"], times: int) -> Meddling:
+    """What happens to so many writes that are to create something."""
+    left = iter(range(times))
+    return lambda asked: answer if "If-None-Match" in asked.headers and next(left, None) is not None else None
+
+
+CREATIONS = {
+    "its answer is lost, so that it is sent again and refused": (conditional("lost", 1), True, b"mine"),
+    "somebody else is creating it at the moment": (conditional(409, 1), False, None),
+    "the store knows no conditions": (conditional(501, 9), True, b"mine"),
+}
+
+
+@pytest.mark.parametrize(("meddling", "created", "content"), CREATIONS.values(), ids=CREATIONS)
+def test_a_write_that_is_to_create_tells_whether_it_did(
+    s3_server: SeaweedServer, s3_bucket: str, meddling: Meddling, created: bool, content: bytes | None
+) -> None:
+    with MeddlingStore(s3_server.endpoint, meddling) as proxy:
+        store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
+        assert store.create("runs/a/plan.json", b"mine") is created
+        assert store.read("runs/a/plan.json") == content
+        assert proxy.meddled
+
+
+def test_a_store_that_knows_no_conditions_is_found_out(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    with MeddlingStore(s3_server.endpoint, conditional(501, 9)) as proxy:
+        store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
+        assert not creates_once(store, "runs/a/")
+        assert list(store.sizes("")) == []
 
 
 def test_a_server_that_sends_every_request_elsewhere_is_refused() -> None:

@@ -1,18 +1,29 @@
-"""Stands before an S3 server and answers 503 to the requests it is told to refuse; passes on all others as they came.
+"""Stands before an S3 server: refuses what it is told to, loses answers, and passes on all else as it came.
 
 The ``Host`` header is passed on too, so that signatures stay valid.
 """
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-Refuses = Callable[[str, str], bool]
-"""Whether a request of this method for this path is refused."""
+
+@dataclass(frozen=True)
+class Asked:
+    """A request."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+Meddling: TypeAlias = Callable[[Asked], int | Literal["lost"] | None]
+"""The status that is answered in the server's place; or that its answer gets lost; None: nothing is done."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -21,9 +32,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.refuses(self.command, urlsplit(self.path).path):
-            self.server.refused.append(f"{self.command} {self.path}")
-            self.send_response(503)
+        meddling = self.server.meddles(Asked(self.command, urlsplit(self.path).path, dict(self.headers)))
+        if meddling is not None:
+            self.server.meddled.append(f"{self.command} {self.path}")
+        if isinstance(meddling, int):
+            self.send_response(meddling)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -35,6 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.endheaders(body)
         answer = upstream.getresponse()
         content = answer.read()
+        upstream.close()
+        if meddling == "lost":
+            self.close_connection = True
+            return
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -43,7 +60,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content)
-        upstream.close()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - the names http.server looks for
 
@@ -54,21 +70,21 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, upstream: str, refuses: Refuses) -> None:
+    def __init__(self, upstream: str, meddles: Meddling) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
-        self.refuses = refuses
-        self.refused: list[str] = []
+        self.meddles = meddles
+        self.meddled: list[str] = []
 
 
-class RefusingStore:
-    """A running one; ``refused`` lists what it answered 503 to."""
+class MeddlingStore:
+    """A running one; ``meddled`` lists the requests that did not go well."""
 
-    def __init__(self, upstream: str, refuses: Refuses) -> None:
-        self._server = _Server(upstream, refuses)
+    def __init__(self, upstream: str, meddles: Meddling) -> None:
+        self._server = _Server(upstream, meddles)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self.refused = self._server.refused
+        self.meddled = self._server.meddled
 
     def __enter__(self) -> Self:
         self._thread.start()

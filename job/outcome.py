@@ -5,7 +5,7 @@ from typing import Literal
 
 from job.errors import ModelError, SurveyError
 from job.models.references import ModelRef
-from job.report.news import News
+from job.news import News
 from job.store.manifest import Manifest
 
 Status = Literal["surveyed", "same content", "already published", "passed over", "failed"]

@@ -14,10 +14,10 @@ from job.find import Pauses, find, open_store
 from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
+from job.news import news_of, since_previous
 from job.outcome import Outcome, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
-from job.report.news import news_of, since_previous
 from job.report.progress import Follow
 from job.resolve import resolve_today
 from job.scratch import scratch_folder, write_scratch

@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, get_args
 
+from job.news import Change
 from job.outcome import Outcome
 from job.report.text import named, shown
 from job.store.manifest import Novelty
 
 _MOST_NAMED: Final = 8
 """Models named for each kind of news."""
+_MOST_IDS: Final = 8
+"""Token ids named; the manifest has them all."""
 
 
 def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
@@ -19,13 +22,22 @@ def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
     if not any(new):
         return [f"Nothing new: {counts(outcomes)}"]
     changes = [
-        f"Black holes changed in {shown(str(outcome.ref))}: {outcome.news.change}"
+        f"Black holes changed in {shown(str(outcome.ref))}: {told(outcome.news.change)}"
         for outcome in outcomes
         if outcome.news and outcome.news.change
     ]
     left = len(changes) - most_changes
     more = [f"… and in {left:,} more"] if left > 0 else []
     return [f"New: {', '.join(filter(None, new))}", *changes[:most_changes], *more]
+
+
+def told(change: Change) -> str:
+    """A change of black holes in words."""
+    moved = [
+        f"{word} {named(ids, _MOST_IDS)}" for word, ids in (("joined", change.joined), ("left", change.left)) if ids
+    ]
+    holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))
+    return f"{holes} holes, {tokens} tokens ({'; '.join(moved) or 'the same tokens, grouped otherwise'})"
 
 
 def counts(outcomes: Sequence[Outcome]) -> str:

@@ -12,9 +12,9 @@ import pytest
 from entrypoint import main
 from job.errors import CorruptCheckpoint, ModelError
 from job.models.references import parse_reference
+from job.news import Change, News, news_of, since_previous
 from job.outcome import Outcome, Status
-from job.report.headline import headline
-from job.report.news import News, news_of, since_previous
+from job.report.headline import headline, told
 from job.report.terminal import abridged
 from job.store.manifest import Novelty, Published
 from tests.checkpoints import planted, write_checkpoint
@@ -34,7 +34,7 @@ def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     now["previous"] = since_previous(published, now)
     news = news_of(published, now)
     assert news
-    return news.change
+    return told(news.change) if news.change else None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,10 @@ def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with
     assert news_of(published, own) is None
 
 
-def outcome(name: str, status: Status, what: Novelty | None = None, change: str | None = None) -> Outcome:
+CHANGE = Change(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
+
+
+def outcome(name: str, status: Status, what: Novelty | None = None, change: Change | None = None) -> Outcome:
     return Outcome(parse_reference(name), status, 1.0, news=News(what, change) if what else None)
 
 
@@ -70,14 +73,14 @@ def test_the_headline_counts_and_names_what_is_new() -> None:
     outcomes = [
         outcome("org/a", "surveyed", "model"),
         outcome("org/b", "surveyed", "model"),
-        outcome("org/c", "surveyed", "revision", "4 → 5 holes"),
+        outcome("org/c", "surveyed", "revision", CHANGE),
         outcome("org/d", "same content", "revision"),
         outcome("org/e", "surveyed", "tensor"),
         outcome("org/f", "already published"),
     ]
     assert headline(outcomes, 3) == [
         "New: 2 models (org/a, org/b), 2 revisions (org/c, org/d), 1 tensor (org/e)",
-        "Black holes changed in org/c: 4 → 5 holes",
+        "Black holes changed in org/c: 4 → 5 holes, 15 → 17 tokens (joined 8, 13)",
     ]
 
 
@@ -87,7 +90,7 @@ def test_a_headline_without_news_says_so() -> None:
 
 
 def test_a_headline_of_many_models_stays_short() -> None:
-    outcomes = [outcome(f"org/m{number}", "surveyed", "revision", "4 → 5 holes") for number in range(100)]
+    outcomes = [outcome(f"org/m{number}", "surveyed", "revision", CHANGE) for number in range(100)]
     lines = headline(outcomes, 3)
     assert lines[0].startswith("New: 100 revisions (org/m0, ")
     assert lines[0].endswith(" and 92 more)")

@@ -7,8 +7,8 @@ import pytest
 from entrypoint import main
 from job.errors import ConfigError, CorruptCheckpoint, SurveyError, TransientError
 from job.models.references import parse_reference
+from job.news import Change, News
 from job.outcome import Outcome
-from job.report.news import News
 from job.report.termination import LIMIT_NBYTES, termination_message
 from tests.checkpoints import planted, write_checkpoint
 
@@ -44,8 +44,10 @@ def test_what_ended_a_run_before_its_first_model_is_said() -> None:
 )
 def test_any_number_of_failures_fits_and_the_rest_is_counted(cause: str) -> None:
     outcomes = [failed(f"org/m{number}", TransientError(f"where: {cause}")) for number in range(300)]
+    ids = tuple(range(10**9, 10**9 + 50))
+    change = Change(holes=(1, 50), tokens=(2, 102), joined=ids, left=ids)
     outcomes += [
-        Outcome(parse_reference(f"org/{'n' * 90}{number}"), "surveyed", 1.0, news=News("revision", "ж" * 900))
+        Outcome(parse_reference(f"org/{'n' * 90}{number}"), "surveyed", 1.0, news=News("revision", change))
         for number in range(50)
     ]
     message = termination_message(outcomes, 350, 75, None, "index 0 of 1, run night")

@@ -1,13 +1,22 @@
 """What is new of a model since it was last surveyed: the model, its revision, its black holes. Pure."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from job.report.text import named
 from job.store.manifest import Manifest, Novelty, Published
 
-_MOST_IDS: Final = 8
-"""Token ids named; the manifest has them all."""
+
+@dataclass(frozen=True)
+class Change:
+    """How the black holes of a model differ from those of its newest earlier survey."""
+
+    holes: tuple[int, int]
+    """How many, before and now."""
+    tokens: tuple[int, int]
+    """How many rows are in one, before and now."""
+    joined: tuple[int, ...]
+    """The ids of the tokens that are in a hole now, and were in none."""
+    left: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -15,8 +24,8 @@ class News:
     """What is new of one model."""
 
     what: Novelty
-    change: str | None
-    """How its black holes differ from those of its newest earlier survey, in words; None where they do not."""
+    change: Change | None
+    """None where its black holes are what they were."""
 
 
 def since_previous(published: Published, manifest: Manifest) -> dict[str, Any] | None:
@@ -49,13 +58,13 @@ def _holes(manifest: Manifest) -> set[frozenset[int]]:
     return {frozenset(token["id"] for token in hole["tokens"]) for hole in manifest["black_holes"]}
 
 
-def _change(manifest: Manifest) -> str | None:
+def _change(manifest: Manifest) -> Change | None:
     previous, now = manifest["previous"], manifest["statistics"]
     if previous is None or previous["same_black_holes"]:
         return None
-    moved = [f"{word} {named(previous[word], _MOST_IDS)}" for word in ("joined", "left") if previous[word]]
-    return (
-        f"{previous['black_holes']:,} → {now['black_holes']:,} holes, "
-        f"{previous['black_hole_tokens']:,} → {now['black_hole_tokens']:,} tokens "
-        f"({'; '.join(moved) or 'the same tokens, grouped otherwise'})"
+    return Change(
+        holes=(previous["black_holes"], now["black_holes"]),
+        tokens=(previous["black_hole_tokens"], now["black_hole_tokens"]),
+        joined=tuple(previous["joined"]),
+        left=tuple(previous["left"]),
     )

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final
 
 from job.errors import ConfigError, TransientError
 from job.find import Pauses
@@ -34,16 +33,7 @@ class Patience:
     longest: float = 600.0
 
 
-PATIENT: Final = Patience()
-
-
-def share_of_run(
-    run: str,
-    settings: Settings,
-    store: Store,
-    pauses: Pauses,
-    patience: Patience = PATIENT,
-) -> list[ModelRef]:
+def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> list[ModelRef]:
     """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
 
     Raises:
@@ -57,12 +47,15 @@ def share_of_run(
         plan = pin(run, settings.workers, asked, plan_each(resolve_today(settings, pauses), settings, store, pauses))
         return plan_as_bytes(plan)
 
-    plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
-    if plan.workers != settings.workers or plan.list_sha256 != asked:
-        found = f"{plan.workers} workers" if plan.workers != settings.workers else "another list of models"
+    plan = parse_plan(agree(store, key, settings.worker, propose, Patience()), store.url(key))
+    if (plan.workers, plan.list_sha256) != (settings.workers, asked):
+        found, expected = (
+            (f"{plan.workers} workers", f"{settings.workers}")
+            if plan.workers != settings.workers
+            else ("another list of models", "this one")
+        )
         raise ConfigError(
-            f"{store.url(key)}: the run {run!r} was planned for {found}, {settings.workers} workers and the same list "
-            "were expected; choose another RUN"
+            f"{store.url(key)}: the run {run!r} was planned for {found}, {expected} expected; choose another RUN"
         )
     share = plan.share(settings.worker)
     logger.info(

@@ -156,7 +156,7 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[_Function
     default="table",
 )
 @_option("hf-endpoint", "Another Hub than https://huggingface.co.", default=None)
-@_option("run", "The name that all workers of a distributed run have in common.", default=None)
+@_option("run", "The name that all workers of one run have in common; another for every run.", default=None)
 @_option(
     "termination-message",
     "Where the summary is written in short, such as Kubernetes' /dev/termination-log.",

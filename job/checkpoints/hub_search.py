@@ -14,7 +14,7 @@ from huggingface_hub.utils import get_session, hf_raise_for_status  # type: igno
 
 from job.checkpoints.http_ranges import network_failure, public_url, request_headers
 from job.checkpoints.hub_errors import hub_failure, search_failure
-from job.checkpoints.retries import PATIENT, Interrupted, Pause, RetryPolicy, retry
+from job.checkpoints.retries import PATIENT, Interrupted, Pause, retry
 from job.errors import ConfigError, SurveyError
 
 Value = TypeVar("Value")
@@ -57,8 +57,7 @@ class HubSearch:
     query: str
     """What is asked, as errors name it."""
     read_timeout: float
-    retry_policy: RetryPolicy = PATIENT
-    pause: Pause | None = None
+    pause: Pause
 
     def models(self, filters: Mapping[str, str], page_length: int) -> Iterator[ListedModel]:
         """The models that the Hub lists for these parameters of its API, page by page, each as it is asked for.
@@ -124,7 +123,7 @@ class HubSearch:
                 raise network_failure(error, where) from error
             return answer
 
-        answer = retry(attempt, self.retry_policy, self.pause)
+        answer = retry(attempt, PATIENT, self.pause)
         try:
             return parse(answer)
         except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:

@@ -97,7 +97,11 @@ def parse_query(text: str) -> ModelQuery:
     Raises:
         ValueError: it is none; the message says what was expected.
     """
-    return query_of(parse_qsl(text.removeprefix(_PREFIX), keep_blank_values=True, strict_parsing=True, errors="strict"))
+    try:
+        fields = parse_qsl(text.removeprefix(_PREFIX), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError as error:
+        raise ValueError("hub?key=value&key=value was expected") from error
+    return query_of(fields)
 
 
 def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:

@@ -1,6 +1,5 @@
 """What a summary leads with: what is new among a run's models, in a few lines."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, get_args
 
@@ -20,7 +19,7 @@ def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
     changed, as far as ``most_changes`` goes."""
     new = [_new(outcomes, what) for what in get_args(Novelty)]
     if not any(new):
-        return [f"Nothing new: {counts(outcomes)}"]
+        return ["Nothing new"]
     changes = [
         f"Black holes changed in {shown(str(outcome.ref))}: {told(outcome.news.change)}"
         for outcome in outcomes
@@ -38,11 +37,6 @@ def told(change: Change) -> str:
     ]
     holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))
     return f"{holes} holes, {tokens} tokens ({'; '.join(moved) or 'the same tokens, grouped otherwise'})"
-
-
-def counts(outcomes: Sequence[Outcome]) -> str:
-    """How many models fared how."""
-    return ", ".join(f"{n:,} {status}" for status, n in Counter(outcome.status for outcome in outcomes).items())
 
 
 def _new(outcomes: Sequence[Outcome], what: Novelty) -> str:

@@ -26,21 +26,25 @@ from job.store.manifest import Novelty
 
 logger = logging.getLogger(__name__)
 
-PREFIX: Final = "black_hole_survey"
+_PREFIX: Final = "black_hole_survey"
 
 _KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientError, *ModelError.__subclasses__())
-_REFRESH_SECONDS: Final = 10.0
 _PUSH_TIMEOUT: Final = 5.0
-"""Seconds for the gateway to answer in: a run waits for it after every model, and has 25 in all to end in."""
+"""Seconds for the gateway to answer in: a run waits for it, and has 25 in all to end in."""
+_PUSH_AGAIN: Final = 60.0
+"""Seconds for which a gateway that failed is left alone, so that one that is down costs hundreds of models little."""
 
 
 class Metrics(Collector):
-    """What a run counts. The thread that goes through the models is the one that changes and publishes it."""
+    """What a run counts. One thread at a time changes and publishes it: where a thread of the store's pulls a stream
+    through, the one that goes through the models waits for it."""
 
-    def __init__(self, settings: Settings, now: Now) -> None:
+    def __init__(self, settings: Settings, now: Now, refresh_seconds: float = 10.0) -> None:
         self._settings, self._now = settings, now
         self._started = time.time()
-        self._models = 0
+        self.models = 0
+        """How many are to be surveyed; 0 until that is known."""
+        self._refresh_seconds = refresh_seconds
         self._done = Counter[str](dict.fromkeys(get_args(Status), 0))
         self._failures = Counter[str]({kind.__name__: 0 for kind in _KINDS})
         self._new = Counter[str](dict.fromkeys((*get_args(Novelty), "black_holes"), 0))
@@ -52,6 +56,8 @@ class Metrics(Collector):
         self._exit_status: int | None = None
         self._refreshed = time.monotonic()
         self._file_failed = False
+        self._gateway_failed: float | None = None
+        """When, by the monotonic clock; None where the last push went well."""
 
     def check(self) -> None:
         """Write the file for the first time.
@@ -70,7 +76,7 @@ class Metrics(Collector):
 
     def begin(self, n_models: int) -> None:
         """So many models are to be surveyed."""
-        self._models = n_models
+        self.models = n_models
         self._refresh()
         self._push()
 
@@ -92,7 +98,7 @@ class Metrics(Collector):
         for chunk in chunks:
             yield chunk
             self._stage_done += len(chunk)
-            if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            if time.monotonic() - self._refreshed >= self._refresh_seconds:
                 self._refresh()
 
     def end_stage(self, stage: str, seconds: float) -> None:
@@ -118,28 +124,24 @@ class Metrics(Collector):
         self._now.model = self._now.stage = None
         self._exit_status = exit_status
         self._refresh()
+        self._gateway_failed = None  # whatever it did before, this is worth an attempt
         self._push()
-
-    @property
-    def models(self) -> int:
-        """How many models are to be surveyed; 0 until that is known."""
-        return self._models
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its value, as prometheus_client asks for them."""
         settings, now = self._settings, self._now
         run = {"version": __version__, "run": settings.run or "", "index": str(settings.worker)}
-        yield InfoMetricFamily(f"{PREFIX}_run", "The tool's version, RUN, and which of its workers this is.", run)
+        yield InfoMetricFamily(f"{_PREFIX}_run", "The tool's version, RUN, and which of its workers this is.", run)
         yield _gauge("start_time_seconds", "When the run started, in Unix time.", self._started)
         yield _gauge("running", "1 while the run goes on, 0 once it has ended.", self._exit_status is None)
         yield _gauge("exit_status", "What the run ended with; absent until then.", self._exit_status)
-        yield _gauge("models", "Models that this worker surveys; 0 until that is known.", self._models)
+        yield _gauge("models", "Models that this worker surveys; 0 until that is known.", self.models)
         yield _counter("models_done", "Models that are through, by status.", "status", self._done)
         yield _counter("failures", "Models that failed, by kind of error.", "kind", self._failures)
         yield _counter("news", "Models, revisions and tensors new to OUTPUT; changed black holes.", "what", self._new)
         yield _gauge("last_model_time_seconds", "When the last model was through; absent before.", self._last_model)
         yield CounterMetricFamily(
-            f"{PREFIX}_fetched_bytes",
+            f"{_PREFIX}_fetched_bytes",
             "Bytes fetched from checkpoints whose W was found.",
             value=self._fetched + self._fetching(),
         )
@@ -147,7 +149,7 @@ class Metrics(Collector):
         yield _gauge("stage_bytes", "Bytes that pass in the current stage; 0 where none do.", self._stage_total)
         yield _gauge("stage_done_bytes", "Those of them that have passed.", self._stage_done)
         current = {"model": shown(now.model), "stage": now.stage or ""} if now.model else None
-        yield InfoMetricFamily(f"{PREFIX}_current", "The model and stage under way; absent between models.", current)
+        yield InfoMetricFamily(f"{_PREFIX}_current", "The model and stage under way; absent between models.", current)
 
     def _refresh(self) -> None:
         """Write the file anew. That it fails later on does not end a run that goes well."""
@@ -173,6 +175,8 @@ class Metrics(Collector):
         by run, the groups of all runs there ever were would stay."""
         if not self._settings.pushgateway:
             return
+        if self._gateway_failed is not None and time.monotonic() - self._gateway_failed < _PUSH_AGAIN:
+            return
         address = urlsplit(self._settings.pushgateway)
         handler = default_handler
         if address.username is not None:
@@ -190,14 +194,17 @@ class Metrics(Collector):
             )
         except (OSError, HTTPException, ValueError) as error:
             logger.warning("PUSHGATEWAY: %s did not take the metrics: %s; the run goes on", address.hostname, error)
+            self._gateway_failed = time.monotonic()
+        else:
+            self._gateway_failed = None
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 
 def _counter(name: str, text: str, label: str, values: dict[str, int] | dict[str, float]) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
+    family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
     for value, number in values.items():
         family.add_metric([value], number)
     return family

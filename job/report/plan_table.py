@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from job.plan import Need, Planned
-from job.report.text import named, shown
+from job.report.failures import print_failures, status_text
+from job.report.text import counts, named, shown
 
 SCHEMA_VERSION: Final = 1
 
@@ -24,29 +25,26 @@ _MOST_NAMED: Final = 4
 """Models named beside a reason that holds for many."""
 
 
+_TITLES: Final = ("W", "dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory")
+_TEXTS: Final = ("W", "dtype", "tie")
+_WIDE: Final = 140
+_LEFT_OUT: Final = ("W", "dtype", "tie", "of checkpoint")
+"""What a narrow terminal has no room for; the JSON has it, and what is said below the table names W."""
+
+
 def print_plan(console: Console, plan: Sequence[Planned]) -> None:
     """The table, and under it why each tensor was chosen, what to know of it, and why a model will not be surveyed."""
-    console.print(_table(plan))
+    console.print(_table(plan, console.width))
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
             console.print(
                 Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MOST_NAMED)}')}"), soft_wrap=True
             )
-    for planned in plan:
-        if planned.error and planned.status == "passed over":
-            cause = shown(f"{planned.ref}: {type(planned.error).__name__}: {planned.error}")
-            console.print(Text.assemble(("Passed over", "yellow"), f"  {cause}"), soft_wrap=True)
-    for planned in plan:
-        if planned.error and planned.status == "fails":
-            console.print(
-                Text.assemble((type(planned.error).__name__, "bold red"), f"  {shown(str(planned.error))}"),
-                soft_wrap=True,
-            )
+    print_failures(console, plan)
     totals = plan_totals(plan)
-    statuses = Counter(planned.status for planned in plan)
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.items()) or "no models"
+    statuses = counts(planned.status for planned in plan) or "no models"
     console.print(
-        f"{counts}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
+        f"{statuses}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
         f"memory {decimal(totals['memory_nbytes'])}",
         highlight=False,
         soft_wrap=True,
@@ -105,39 +103,33 @@ def _as_object(planned: Planned) -> dict[str, object]:
     }
 
 
-def _table(plan: Sequence[Planned]) -> Table:
+def _table(plan: Sequence[Planned], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold", min_width=16)
-    table.add_column("W", overflow="fold", min_width=14)
-    for title in ("dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory"):
-        table.add_column(title, justify="left" if title in ("dtype", "tie") else "right")
-    table.add_column("status")
+    left_out = _LEFT_OUT if width < _WIDE else ()
+    titles = [title for title in _TITLES if title not in left_out]
+    for title in titles:
+        table.add_column(title, justify="left" if title in _TEXTS else "right", no_wrap=title != "W", overflow="fold")
+    table.add_column("status", no_wrap=True)
     for planned in plan:
-        cells = _cells(planned.need) if planned.need else ["–"] * 8
-        table.add_row(shown(str(planned.ref)), *cells, _status(planned))
+        cells = _cells(planned.need) if planned.need else dict.fromkeys(_TITLES, "–")
+        table.add_row(shown(str(planned.ref)), *(cells[title] for title in titles), status_text(planned))
     return table
 
 
-def _status(planned: Planned) -> Text:
-    if planned.status == "passed over":
-        return Text(planned.status, "yellow")
-    if planned.error:
-        return Text(type(planned.error).__name__, "bold red")
-    return Text(planned.status, "green")
-
-
-def _cells(need: Need) -> list[str]:
+def _cells(need: Need) -> dict[str, str]:
+    """What the table says of a model, by the columns' titles."""
     share = need.read_nbytes / need.checkpoint_nbytes if need.checkpoint_nbytes else 0.0
-    return [
-        shown(need.tensor),
-        need.dtype,
-        need.tie,
-        " × ".join(f"{length:,}" for length in need.shape),
-        decimal(need.read_nbytes) if need.read_nbytes else "–",
-        f"{share:.2%} of {decimal(need.checkpoint_nbytes)}",
-        decimal(need.scratch_nbytes) if need.scratch_nbytes else "–",
-        decimal(need.memory_nbytes),
-    ]
+    return {
+        "W": shown(need.tensor),
+        "dtype": need.dtype,
+        "tie": need.tie,
+        "rows × columns": " × ".join(f"{length:,}" for length in need.shape),
+        "to read": decimal(need.read_nbytes) if need.read_nbytes else "–",
+        "of checkpoint": f"{share:.2%} of {decimal(need.checkpoint_nbytes)}",
+        "scratch": decimal(need.scratch_nbytes) if need.scratch_nbytes else "–",
+        "memory": decimal(need.memory_nbytes),
+    }
 
 
 def _reasons(plan: Sequence[Planned]) -> dict[str, list[str]]:

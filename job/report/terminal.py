@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from job.outcome import Outcome
-from job.report.headline import counts, headline
-from job.report.text import shown
+from job.report.failures import print_failures, status_text
+from job.report.headline import headline
+from job.report.text import counts, shown
 from job.store.manifest import Manifest
 
 _WIDE: Final = 110
@@ -21,9 +22,8 @@ _SHOWN: Final = ("tensor", "statistics", "checkpoint", "warnings", "artifacts")
 """The fields of a manifest that are, and ``black_holes``."""
 _MOST_HOLES: Final = 50
 """So many are shown; the manifest has them all."""
-
-
 _MOST_CHANGES: Final = 20
+"""Models whose changed black holes are told of."""
 
 
 def abridged(outcome: Outcome, show_tokens: int) -> Outcome:
@@ -54,15 +54,8 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
             console.print(Text.assemble(("Note", "yellow"), f"  {shown(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
-    for outcome in outcomes:
-        if outcome.error and outcome.status == "passed over":
-            cause = shown(f"{outcome.ref}: {type(outcome.error).__name__}: {outcome.error}")
-            console.print(Text.assemble(("Passed over", "yellow"), f"  {cause}"), soft_wrap=True)
-    for outcome in outcomes:
-        if outcome.error and outcome.status == "failed":
-            cause = shown(str(outcome.error))
-            console.print(Text.assemble((type(outcome.error).__name__, "bold red"), f"  {cause}"), soft_wrap=True)
-    console.print(counts(outcomes))
+    print_failures(console, outcomes)
+    console.print(counts(outcome.status for outcome in outcomes))
 
 
 def _table(outcomes: Sequence[Outcome], width: int) -> Table:
@@ -96,20 +89,13 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
             "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
             "read / checkpoint": f"{decimal(outcome.bytes_fetched)} / {decimal(manifest['checkpoint']['nbytes'])}",
         }
-    return cells | {"seconds": f"{outcome.seconds:.1f}", "status": _status(outcome)}
-
-
-def _status(outcome: Outcome) -> Text:
-    if outcome.status == "passed over":
-        return Text(outcome.status, "yellow")
-    if outcome.error:
-        return Text(type(outcome.error).__name__, "bold red")
-    return Text(outcome.status, "green")
+    return cells | {"seconds": f"{outcome.seconds:.1f}", "status": status_text(outcome)}
 
 
 def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
-    """Where the surveys are, and one page to begin with."""
-    pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in outcomes if outcome.manifest]
+    """Where the surveys are, and one page to begin with: one that is new, if any is."""
+    newest_first = sorted(outcomes, key=lambda outcome: outcome.news is None)
+    pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in newest_first if outcome.manifest]
     example = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
     console.print(shown(f"surveys are in {output}{example}"), markup=False, highlight=False, soft_wrap=True)
 

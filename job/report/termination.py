@@ -5,8 +5,9 @@ from typing import Final
 
 from job.errors import SurveyError
 from job.outcome import Outcome
-from job.report.headline import counts, headline
-from job.report.text import shown
+from job.report.failures import cause_of
+from job.report.headline import headline
+from job.report.text import counts, shown
 
 LIMIT_NBYTES: Final = 4096
 """What Kubernetes keeps of it (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)."""
@@ -25,12 +26,12 @@ def termination_message(
     one of a distributed run this was.
     """
     not_reached = n_models - len(outcomes)
-    parts = [counts(outcomes), f"{not_reached:,} not reached" if not_reached > 0 else ""]
+    parts = [counts(outcome.status for outcome in outcomes), f"{not_reached:,} not reached" if not_reached > 0 else ""]
     nothing = "no model was reached" if exit_status else "no models"
     first = f"exit status {exit_status}: {', '.join(filter(None, parts)) or nothing}"
     failures = [] if error is None else [(error.exit_status, f"{type(error).__name__}  {error}")]
     failures += [
-        (outcome.error.exit_status, _failure(outcome, outcome.error))
+        (outcome.error.exit_status, f"{type(outcome.error).__name__}  {cause_of(outcome.ref, outcome.error)}")
         for outcome in outcomes
         if outcome.error and outcome.status == "failed"
     ]
@@ -40,11 +41,6 @@ def termination_message(
         lines += headline(outcomes, _MOST_CHANGES)
     lines = [_cut(shown(line)) for line in lines]
     return _joined(lines, [_cut(shown(text)) for _, text in failures])
-
-
-def _failure(outcome: Outcome, error: SurveyError) -> str:
-    cause, model = str(error), str(outcome.ref)
-    return f"{type(error).__name__}  {cause if cause.startswith(model) else f'{model}: {cause}'}"
 
 
 def _cut(line: str) -> str:

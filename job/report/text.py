@@ -1,6 +1,7 @@
 """Texts from a checkpoint, made safe to show to people; and many of them, in few words."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 
 def shown(text: str) -> str:
@@ -15,3 +16,8 @@ def named(items: Sequence[object], most: int) -> str:
     """The first ``most`` of the items, and how many more there are."""
     left = len(items) - most
     return ", ".join(map(str, items[:most])) + (f" and {left:,} more" if left > 0 else "")
+
+
+def counts(statuses: Iterable[str]) -> str:
+    """How many models fared, or will fare, how."""
+    return ", ".join(f"{n:,} {status}" for status, n in Counter(statuses).items())

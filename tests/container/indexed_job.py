@@ -17,7 +17,8 @@ from threading import Event
 from typing import Literal
 
 from tests.container.engine import SECONDS
-from tests.container.pod import Json, Pod, Values
+from tests.container.pod import Pod, Values
+from tests.manifests.rendering import Document
 
 Action = Literal["Count", "FailIndex", "FailJob", "Ignore"]
 
@@ -52,8 +53,8 @@ class IndexedJob:
     ConfigMaps and Secrets are taken from the rendered objects; Secrets that are only referred to have to be given.
     """
 
-    def __init__(self, rendered: Iterable[Json], folder: Path, secrets: Mapping[str, Values]) -> None:
-        by_kind: dict[str, dict[str, Json]] = {}
+    def __init__(self, rendered: Iterable[Document], folder: Path, secrets: Mapping[str, Values]) -> None:
+        by_kind: dict[str, dict[str, Document]] = {}
         for thing in rendered:
             by_kind.setdefault(thing["kind"], {})[thing["metadata"]["name"]] = thing
         self.uid = str(uuid.uuid4())
@@ -123,7 +124,7 @@ def run_pod(pod: Pod) -> Attempt:
     return Attempt(pod.index, ended.returncode, message, ended.stdout)
 
 
-def _decoded(secret: Json) -> Values:
+def _decoded(secret: Document) -> Values:
     values: Values = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
     values |= secret.get("stringData", {})
     return values

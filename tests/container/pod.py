@@ -4,23 +4,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.container.engine import IMAGE, engine, is_podman, pairs
+from tests.manifests.rendering import Document
+from tests.manifests.rules import quantity
 
-Json = dict[str, Any]
 Values = dict[str, str]
 """What a ConfigMap or a Secret holds."""
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
-BYTES: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 @dataclass(frozen=True)
 class Pod:
     """One pod of an Indexed Job."""
 
-    template: Json
+    template: Document
     job_name: str
     job_uid: str
     index: int
@@ -34,9 +34,9 @@ class Pod:
         return f"{self.job_name}-{self.index}-{self.folder.name}"
 
     @property
-    def container(self) -> Json:
+    def container(self) -> Document:
         (container,) = self.template["spec"]["containers"]
-        only: Json = container
+        only: Document = container
         return only
 
     @property
@@ -82,7 +82,7 @@ class Pod:
         known.setdefault("JOB_COMPLETION_INDEX", str(self.index))
         return known
 
-    def _value(self, variable: Json) -> str | None:
+    def _value(self, variable: Document) -> str | None:
         """A variable's value before references in it are resolved; None where it is optional, and not there."""
         if "valueFrom" not in variable:
             return str(variable.get("value", ""))
@@ -106,7 +106,7 @@ class Pod:
             fields |= {f"metadata.{kind}['{key}']": value for key, value in {**values, INDEX: str(self.index)}.items()}
         return fields
 
-    def _volume(self, volume: Json) -> Path:
+    def _volume(self, volume: Document) -> Path:
         """A volume's folder, filled with what it holds."""
         folder = self.folder / str(volume["name"])
         folder.mkdir()
@@ -137,12 +137,8 @@ class Pod:
         return words
 
     def _limits(self) -> list[str]:
-        memory = self.container.get("resources", {}).get("limits", {}).get("memory")
-        if memory is None:
-            return []
-        ((number, unit),) = re.findall(r"^(\d+)([kMGi]*)$", str(memory))
-        nbytes = str(int(number) * BYTES[unit])
-        return ["--memory", nbytes, "--memory-swap", nbytes]  # a pod has no swap
+        memory = quantity(self.container.get("resources", {}).get("limits", {}).get("memory"))
+        return [] if memory is None else ["--memory", str(int(memory)), "--memory-swap", str(int(memory))]  # no swap
 
 
 def expanded(text: str, known: Values) -> str:

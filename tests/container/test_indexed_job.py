@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from safetensors.torch import load
 
 from tests.checkpoints import planted, write_checkpoint
 from tests.container.indexed_job import IndexedJob
-from tests.container.pod import Json
+from tests.manifests.rendering import BASE, MANIFESTS, render
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.meddling_store import Asked, MeddlingStore
 from tests.servers.seaweed import ADMIN, REGION, SeaweedServer
 
-ROOT = Path(__file__).parents[2]
 MODELS = ["org/sound-1", "org/gated", "org/sound-2", "org/corrupt", "org/unlucky", "org/sound-3"]
 PUBLISHED = ["org/sound-1", "org/sound-2", "org/sound-3", "org/unlucky"]
 BUCKET, PREFIX = "black-hole-surveys", "v1/"
@@ -47,7 +44,7 @@ def overlay(folder: Path, models: list[Any], workers: int, environment: dict[str
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     kustomization = {
-        "resources": [os.path.relpath(ROOT / "k8s" / "base", folder)],
+        "resources": [os.path.relpath(BASE, folder)],
         "configMapGenerator": [{"name": "survey-models", "behavior": "replace", "files": ["models.yaml"]}],
         "patches": [{"path": "job.yaml"}],
     }
@@ -58,16 +55,10 @@ def overlay(folder: Path, models: list[Any], workers: int, environment: dict[str
 def scheduled(folder: Path, below: Path) -> Path:
     """The same as a CronJob."""
     folder.mkdir()
-    component = os.path.relpath(ROOT / "k8s" / "components" / "scheduled", folder)
+    component = os.path.relpath(MANIFESTS / "components" / "scheduled", folder)
     kustomization = {"resources": [os.path.relpath(below, folder)], "components": [component]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return folder
-
-
-def rendered(folder: Path) -> list[Json]:
-    kubectl = Path(sys.executable).parent / "kubectl"
-    output = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
-    return list(yaml.safe_load_all(output))
 
 
 @pytest.fixture
@@ -110,7 +101,7 @@ def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fail
 
     with MeddlingStore(s3_server.endpoint, fails_twice) as store:
         environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": store.endpoint, "AWS_DEFAULT_REGION": REGION}
-        objects = rendered(overlay(tmp_path / "overlay", MODELS, 6, environment))
+        objects = render(overlay(tmp_path / "overlay", MODELS, 6, environment))
         job = IndexedJob(objects, tmp_path / "pods", CREDENTIALS)
         ended = job.run()
 
@@ -156,7 +147,7 @@ def test_a_wrong_setting_ends_the_job_and_no_index_is_tried_again(
 ) -> None:
     environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_DEFAULT_REGION": REGION}
     wrong = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": "mistyped"}
-    objects = rendered(overlay(tmp_path / "overlay", MODELS, 6, environment))
+    objects = render(overlay(tmp_path / "overlay", MODELS, 6, environment))
     ended = IndexedJob(objects, tmp_path / "pods", {"survey-credentials": wrong}).run()
     assert ended.condition == "Failed: PodFailurePolicy"
     assert {attempt.status for attempt in ended.attempts} == {78}
@@ -170,7 +161,7 @@ def test_a_second_tick_reads_no_tensor_and_the_one_after_a_release_surveys_that_
 ) -> None:
     environment = {"HF_ENDPOINT": hub.endpoint, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_DEFAULT_REGION": REGION}
     below = overlay(tmp_path / "overlay", [{"query": {"author": "org"}}], 2, environment)
-    objects = rendered(scheduled(tmp_path / "scheduled", below))
+    objects = render(scheduled(tmp_path / "scheduled", below))
 
     released: dict[str, str] = {}
 

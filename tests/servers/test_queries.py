@@ -336,7 +336,7 @@ def test_what_a_query_finds_and_cannot_be_surveyed_is_passed_over(
     assert main(["hub?author=org"]) == 0
     summary = capsys.readouterr().out
     for name, kind in UNUSABLE.items():
-        assert re.search(rf"^Passed over  org/{name}: {kind}: http://.*/org/{name}", summary, re.MULTILINE)
+        assert re.search(rf"^Passed over  {kind}  org/{name}: http://.*/org/{name}", summary, re.MULTILINE)
     assert "4 passed over" in summary
     assert "1 surveyed" in summary
     assert [path.parent.name for path in (tmp_path / "out").rglob("latest.json")] == ["good"]
@@ -365,7 +365,7 @@ def test_a_plan_passes_over_what_the_run_will(tmp_path: Path, capsys: pytest.Cap
     table = capsys.readouterr().out
     assert "3 passed over" in table
     assert "1 fails" in table
-    assert re.search(r"^Passed over  org/headless: NoUnembedding", table, re.MULTILINE)
+    assert re.search(r"^Passed over  NoUnembedding  org/headless: ", table, re.MULTILINE)
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,12 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pus
 
 from entrypoint import main
 from tests.checkpoints import planted, write_checkpoint
-from tests.openmetrics import read_openmetrics
+from tests.openmetrics import PREFIX, read_openmetrics
 from tests.servers.gateway import Gateway
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 ROOT = Path(__file__).parents[2]
-PREFIX = "black_hole_survey_"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def pushed(body: str) -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("served")
-def test_a_gateway_is_told_at_the_start_after_each_model_and_at_the_end(
+def test_a_gateway_is_told_before_the_first_model_after_each_model_and_at_the_end(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
@@ -86,11 +86,19 @@ def test_a_gateways_password_is_sent_to_it_and_logged_nowhere(
 
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://no-such-host.invalid", "https://{}"])
-def test_a_gateway_that_does_not_answer_changes_no_status(
+def test_a_gateway_that_does_not_answer_changes_no_status_and_is_left_alone_until_the_end(
     gateway: Gateway, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(["org/model1", "--pushgateway", address.format(gateway.host)]) == 0
-    assert caplog.text.count("did not take the metrics") == 3
+    assert main(["org/model1", "org/model2", "--pushgateway", address.format(gateway.host)]) == 0
+    assert caplog.text.count("did not take the metrics") == 2
+
+
+@pytest.mark.usefixtures("served")
+def test_a_gateway_that_hangs_is_waited_for_twice_in_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert main(["org/model1", "org/model2", "--pushgateway", address]) == 0
+    assert caplog.text.count("did not take the metrics: timed out") == 2
 
 
 def test_a_metrics_file_is_whole_at_any_moment_and_after_a_kill(served: LoopbackHub, tmp_path: Path) -> None:
@@ -142,7 +150,9 @@ def test_a_run_that_is_stopped_says_so_to_whoever_watches(
 def test_a_run_that_is_stopped_while_it_starts_says_so_too(tmp_path: Path) -> None:
     file, message = tmp_path / "run.prom", tmp_path / "message"
     with job("org/model1", METRICS_FILE=str(file), TERMINATION_MESSAGE=str(message)) as process:
+        deadline = time.monotonic() + 60
         while not file.exists():  # it is there before the libraries are, whose import takes a second
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate()

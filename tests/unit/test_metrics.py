@@ -71,9 +71,12 @@ def test_a_file_that_cannot_be_written_any_more_is_told_of_once(
     assert read(folder / "run.prom")["exit_status"] == 0
 
 
-def test_every_state_parses_and_tells_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("refresh_seconds", "seen"), [(0.0, (5, 6)), (3600.0, (0, 0))], ids=["at once", "rarely"])
+def test_every_state_parses_and_tells_what_is_under_way(
+    tmp_path: Path, refresh_seconds: float, seen: tuple[int, int]
+) -> None:
     file, now = tmp_path / "run.prom", Now()
-    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(file)]), now)
+    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(file)]), now, refresh_seconds)
     metrics.check()
     assert read(file)["running"] == 1
     assert "exit_status" not in read(file)
@@ -82,10 +85,6 @@ def test_every_state_parses_and_tells_what_is_under_way(tmp_path: Path, monkeypa
     metrics.begin_stage("stream W")
     assert any(name.startswith("current_info ") and name.endswith(" stream W") for name in read(file))
     passing = metrics.passing([b"12", b"345", b"6"], 6)
-    assert next(passing) == b"12"
-    assert next(passing) == b"345"
-    assert read(file)["stage_bytes"] == 0, "the file is not written at every chunk"
-    monkeypatch.setattr("job.report.metrics._REFRESH_SECONDS", 0.0)
-    assert next(passing) == b"6"
-    assert (read(file)["stage_done_bytes"], read(file)["stage_bytes"]) == (5, 6)
+    assert [next(passing) for _ in range(3)] == [b"12", b"345", b"6"]
+    assert (read(file)["stage_done_bytes"], read(file)["stage_bytes"]) == seen
     assert (now.model, now.stage) == ('odd "name"\\\udc80\n', "stream W")

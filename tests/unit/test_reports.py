@@ -15,9 +15,11 @@ from tokenizers.models import WordLevel
 from entrypoint import main
 from job.models.references import parse_reference
 from job.outcome import Outcome
-from job.report.plan_table import kubernetes_limits
+from job.plan import plan_models
+from job.report.plan_table import kubernetes_limits, print_plan
 from job.report.terminal import print_summary
 from job.report.text import shown
+from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 
 HOSTILE = {
@@ -103,6 +105,18 @@ def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) ->
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "1,000 × 16" in text
     assert "surveyed" in text
+
+
+def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
+    settings = read_settings(
+        [str(write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2]]))), str(tmp_path / "no")]
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_plan(console, [planned for _, planned in plan_models(settings)])
+    table = console.export_text().splitlines()[:8]
+    assert all(len(line) <= 80 for line in table)
+    for whole in ("1,000 × 16", "32.0 kB", "to survey", "ModelUnavailable"):
+        assert any(whole in line for line in table)
 
 
 def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> None:

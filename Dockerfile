@@ -32,8 +32,9 @@ pythonjsonlogger.json, rich.logging, rich.progress, torch, transformers.models.l
 transformers.conversion_mapping, transformers.models.auto.modeling_auto, transformers.tokenization_utils_tokenizers'
 COPY entrypoint.py LICENSE /app/
 COPY job /app/job
-# World-writable, so that any --user can fill a volume that takes its permissions from here.
-RUN python -m compileall -q /app && mkdir -m 1777 /surveys
+# Readable by any --user, however strict the umask of the checkout was; and world-writable is what a volume takes its
+# permissions from.
+RUN chmod -R a+rX /app && python -m compileall -q /app && mkdir -m 1777 /surveys
 # HOME: libraries look there for caches and settings of their own; the scratch volume is the one place always writable.
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

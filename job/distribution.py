@@ -71,15 +71,13 @@ def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) ->
     One that could not be found is shared out too, for its owner to try again and to report.
 
     Raises:
-        ConfigError: a setting is wrong, for every worker.
-        TransientError: nothing could be found for now, so that nothing would be pinned or balanced.
+        ConfigError, TransientError: nothing could be found, with this setting or for now, so that nothing would be
+            pinned or balanced.
     """
-    errors = [one.error for one in planned]
-    wrong = next((error for error in errors if isinstance(error, ConfigError)), None)
-    passing = next((error for error in errors if isinstance(error, TransientError)), None)
     found = [one.need.read_nbytes for one in planned if one.need]
-    if failure := wrong or (passing if not found else None):
-        raise failure
+    curable = [one.error for one in planned if isinstance(one.error, ConfigError | TransientError)]
+    if curable and not found:
+        raise min(curable, key=lambda error: isinstance(error, TransientError))
     mean = sum(found) // max(1, len(found))
     loads = [
         (one.need.repo_id, one.need.read_nbytes)

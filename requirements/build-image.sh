@@ -14,13 +14,19 @@ image=${IMAGE:-black-hole-survey}
 base=${BASE_IMAGE:-$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)}
 state=$PWD/.image
 certificates=/etc/ssl/certs/ca-certificates.crt # where Debian has them, in the image as well
-(umask 077 && mkdir -p "$state") # pip's settings may hold a password
 
 say() { printf '  %s\n' "$*" >&2; }
 fail() {
     printf '\n%s\n' "$*" >&2
     exit 1
 }
+
+# macOS has no timeout(1).
+command -v timeout >/dev/null || timeout() { shift && "$@"; }
+
+# pip's settings may hold a password, so that what is left is for its owner alone.
+(umask 077 && mkdir -p "$state") && [ -w "$state" ] ||
+    fail "$state: found a folder that this user cannot write to, expected one to keep what was found out in; remove it"
 
 # quietly WHAT COMMAND…: says what is done; the log's end only where the command fails.
 quietly() {
@@ -35,11 +41,11 @@ quietly() {
 # Prints the first engine that answers and has the base image, or can pull it.
 working_engine() {
     for engine in docker podman; do
-        "$engine" info >/dev/null 2>&1 || continue
+        timeout 20 "$engine" info >/dev/null 2>&1 || continue
         if ! "$engine" image inspect "$base" >/dev/null 2>&1; then
             say "$engine pull $base"
-            timeout 300 "$engine" pull "$base" >"$state/log" 2>&1 || {
-                say "failed, or took five minutes: $(tail -n 1 "$state/log")"
+            timeout 120 "$engine" pull "$base" >"$state/log" 2>&1 || {
+                say "failed, or took two minutes: $(tail -n 1 "$state/log")"
                 continue
             }
         fi
@@ -56,7 +62,6 @@ install_podman() {
     done
     [ -z "$missing" ] && return
     quietly 'apt-get update' apt-get update -qq -o DPkg::Lock::Timeout=600
-    # shellcheck disable=SC2086 # words
     DEBIAN_FRONTEND=noninteractive quietly "apt-get install$missing" \
         apt-get install -y -qq -o DPkg::Lock::Timeout=600 --no-install-recommends $missing
 }
@@ -80,17 +85,15 @@ END
 make_base_image() {
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
     base=localhost/debian-python:$release
-    $engine image exists "$base" && return
-    # shellcheck disable=SC2016 # apt's own variables
+    call image exists "$base" && return
     mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $release" 'Identifier: Packages' | head -n 1)
-    # shellcheck disable=SC2016 # $1 is the hook's
     quietly "a base image of Debian $release, from ${mirror:-Debian}" mmdebstrap --format=tar --variant=minbase \
         --components=main --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --include=ca-certificates,netbase,tzdata,python3,python3-venv \
         --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
         "$release" "$state/base.tar" ${mirror:+"$mirror"}
-    $engine import -q --change 'ENV LANG=C.UTF-8' "$state/base.tar" "$base" >/dev/null
+    call import -q --change 'ENV LANG=C.UTF-8' "$state/base.tar" "$base" >/dev/null
     rm "$state/base.tar"
 }
 
@@ -98,8 +101,8 @@ make_base_image() {
 pip_config() {
     for python in .venv/bin/python python3; do
         "$python" -m pip config list 2>/dev/null && break
-    done | sed -nE "s/^(:env:|global|install)\.($1)='(.*)'$/\1 \2 = \3/p" | LC_ALL=C sort |
-        awk '!seen[$2]++ { sub(/^[^ ]+ (default-)?/, ""); print }'
+    done | sed -nE "s/^(:env:|global|install)\.(default-)?($1)='(.*)'$/\1 \3 = \4/p" | sed 's/\\n/ /g' | LC_ALL=C sort |
+        awk '!seen[$2]++ { sub(/^[^ ]+ /, ""); print }'
 }
 
 # Prints the folders of this machine that a pip.conf names. An index's files lie beside its pages, so not /simple alone.
@@ -109,7 +112,31 @@ folders_in() {
     done
 }
 
+# install_in_closed_network OPTION…: builds the stage that installs packages, with what this machine's pip is set to use
+# mounted. The build that follows finds that stage done, and its own stage never sees those mounts, nor keeps their names.
+install_in_closed_network() {
+    {
+        echo '[global]'
+        echo "cert = $certificates"
+        pip_config 'index-url|extra-index-url|find-links|no-index|trusted-host|proxy|timeout'
+    } >"$state/pip.conf"
+    trusted=$(pip_config 'cert')
+    trusted=${trusted##* }
+    set -- --network host -v "$state/pip.conf:/etc/pip.conf:ro" -v "${trusted:-${SSL_CERT_FILE:-$certificates}}:$certificates:ro" "$@"
+    for path in $(folders_in "$state/pip.conf"); do
+        set -- -v "$path:$path:ro" "$@"
+    done
+    say "$engine build --target dependencies, with the settings of this machine's pip"
+    call build --target dependencies -t "$image-dependencies" "$@" .
+}
+
+# Calls the engine, with the settings that were made for it if there are any.
+call() {
+    if [ -n "$settings" ]; then CONTAINERS_CONF=$settings "$engine" "$@"; else "$engine" "$@"; fi
+}
+
 engine=
+settings=
 [ -e "$state/containers.conf" ] && [ -z "${BASE_IMAGE:-}" ] || engine=$(working_engine)
 if [ -z "$engine" ]; then
     [ -z "${BASE_IMAGE:-}" ] || fail "$base: found no engine that has it or can pull it, expected docker or podman with access \
@@ -120,29 +147,20 @@ on Debian, where podman is set up and a base image made without a registry"
     say "no engine has $base or can pull it: taking podman, and a base image of Debian's packages"
     install_podman
     configure_podman
-    engine="env CONTAINERS_CONF=$state/containers.conf podman"
+    engine=podman
+    settings=$state/containers.conf
     make_base_image
-    {
-        echo '[global]'
-        echo "cert = $certificates"
-        pip_config 'index-url|extra-index-url|find-links|no-index|trusted-host|proxy|default-timeout'
-    } >"$state/pip.conf"
-    trusted=$(pip_config 'cert')
-    trusted=${trusted##* }
-    set -- --network host -v "$state/pip.conf:/etc/pip.conf:ro" -v "${trusted:-${SSL_CERT_FILE:-$certificates}}:$certificates:ro" "$@"
-    for path in $(folders_in "$state/pip.conf"); do
-        set -- -v "$path:$path:ro" "$@"
-    done
 fi
-echo "$engine" >"$state/engine"
+echo "${settings:+env 'CONTAINERS_CONF=$settings' }$engine" >"$state/engine"
 
 revision=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null) || revision=unknown
 set -- --build-arg "BASE_IMAGE=$base" --label "org.opencontainers.image.revision=$revision" "$@"
 for name in PIP_INDEX_URL TORCH_INDEX_URL; do
     eval "[ -z \"\${$name:-}\" ]" || set -- --build-arg "$name" "$@" # its value stays off the command line
 done
+[ -z "$settings" ] || install_in_closed_network "$@"
 say "$engine build -t $image, from $base"
-$engine build -t "$image" "$@" .
-$engine image inspect "$image" --format '{{.Size}} {{.Config.User}}' | while read -r size user; do
+call build -t "$image" "$@" .
+call image inspect "$image" --format '{{.Size}} {{.Config.User}}' | while read -r size user; do
     say "$image: $((size / 1000000)) MB, user $user, revision $revision"
 done

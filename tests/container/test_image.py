@@ -84,6 +84,20 @@ def test_the_image_says_what_it_is_and_runs_as_a_number_without_a_shell() -> Non
     assert not config.get("Cmd")
 
 
+LEFT = """
+import json, os, sys
+from pathlib import Path
+modes = [path.stat().st_mode for path in Path("/app").rglob("*")]
+json.dump([os.path.exists("/etc/pip.conf"), all(mode & 0o004 for mode in modes), len(modes)], sys.stdout)
+"""
+
+
+def test_the_image_keeps_nothing_of_where_it_was_built_and_any_user_can_read_the_job() -> None:
+    result = Container(user="4321", options=("--entrypoint", "python")).run("-c", LEFT)
+    has_pip_settings, is_readable, n_files = json.loads(result.stdout)
+    assert (has_pip_settings, is_readable, n_files > 50) == (False, True, True)
+
+
 def test_help_and_version_need_neither_a_writable_place_nor_a_network() -> None:
     nowhere = Container(network="none")
     assert nowhere.run("--version").stdout == f"black-hole survey {__version__}\n"

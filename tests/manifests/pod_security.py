@@ -18,6 +18,7 @@ VOLUMES = {
     "secret",
 }
 SELINUX_TYPES = {None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+SECCOMP_TYPES = ("RuntimeDefault", "Localhost")
 SYSCTLS = {
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -44,6 +45,10 @@ def violations(pod: Document) -> Iterator[str]:
     for sysctl in of_pod.get("sysctls", []):
         if sysctl["name"] not in SYSCTLS:
             yield f"sysctl {sysctl['name']} is set"
+    if of_pod.get("runAsNonRoot") is False:
+        yield "pod: runAsNonRoot is false"
+    if of_pod.get("seccompProfile", {}).get("type", "RuntimeDefault") not in SECCOMP_TYPES:
+        yield "pod: seccompProfile is neither RuntimeDefault nor Localhost"
     yield from _of_any_context(of_pod, "pod")
     for container in containers(pod):
         yield from _of_container(container, of_pod)
@@ -76,7 +81,7 @@ def _of_container(container: Document, of_pod: Document) -> Iterator[str]:
     if context.get("runAsNonRoot", of_pod.get("runAsNonRoot")) is not True:
         yield f"{where}: runAsNonRoot is not true"
     seccomp = context.get("seccompProfile", of_pod.get("seccompProfile", {}))
-    if seccomp.get("type") not in ("RuntimeDefault", "Localhost"):
+    if seccomp.get("type") not in SECCOMP_TYPES:
         yield f"{where}: seccompProfile is neither RuntimeDefault nor Localhost"
     capabilities = context.get("capabilities", {})
     if "ALL" not in capabilities.get("drop", []):

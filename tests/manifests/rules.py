@@ -15,6 +15,8 @@ LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 CRONJOB_NAME_MAX = 52
 """A Job of a CronJob has its name, and 11 more characters for the time."""
 UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
+FIELDS = ("metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels", "metadata.annotations")
+"""Those of a pod's fields that a variable may have, as far as a Job has use for them."""
 CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
 
@@ -22,6 +24,7 @@ def broken(documents: Sequence[Document]) -> Iterator[str]:
     """What is wrong with a rendering."""
     yield from _names(documents)
     yield from _references(documents)
+    yield from _services(documents)
     for template in pod_templates(documents):
         yield from _pod(template["spec"])
     for job in of_kind(documents, "Job"):
@@ -48,9 +51,18 @@ def _references(documents: Sequence[Document]) -> Iterator[str]:
         pod = template["spec"]
         meant = [("ServiceAccount", pod["serviceAccountName"])] if "serviceAccountName" in pod else []
         meant += [("ConfigMap", volume["configMap"]["name"]) for volume in pod["volumes"] if "configMap" in volume]
+        if of_kind(documents, "Secret"):  # where there is none, somebody makes it by hand
+            meant += [("Secret", name) for container in containers(pod) for name in _secrets(container)]
         for kind, name in meant:
             if (kind, name) not in present:
                 yield f"{kind} {name}: is meant, and not there"
+    for document in documents:
+        namespace = document["metadata"].get("namespace")
+        if namespace and ("Namespace", namespace) not in present:
+            yield f"Namespace {namespace}: is meant, and not there"
+
+
+def _services(documents: Sequence[Document]) -> Iterator[str]:
     ports = {
         port["name"] for pod in pod_templates(documents) for c in containers(pod["spec"]) for port in c.get("ports", [])
     }
@@ -63,6 +75,15 @@ def _references(documents: Sequence[Document]) -> Iterator[str]:
                 yield f"Service {service['metadata']['name']}: no container has a port {port['targetPort']}"
 
 
+def _secrets(container: Document) -> Iterator[str]:
+    """The names of the Secrets that a container has to have."""
+    sources = [*container.get("envFrom", []), *(variable.get("valueFrom", {}) for variable in container.get("env", []))]
+    for source in sources:
+        for reference in (source.get("secretRef"), source.get("secretKeyRef")):
+            if reference and not reference.get("optional"):
+                yield reference["name"]
+
+
 def _pod(pod: Document) -> Iterator[str]:
     volumes = [volume["name"] for volume in pod.get("volumes", [])]
     mounts = [mount["name"] for container in containers(pod) for mount in container.get("volumeMounts", [])]
@@ -73,6 +94,10 @@ def _pod(pod: Document) -> Iterator[str]:
         paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
         if len(set(paths)) < len(paths):
             yield f"{where}: two volumes at one path"
+        if any(":" in path for path in paths):
+            yield f"{where}: a mountPath has a colon"
+        if container.get("terminationMessagePolicy", "File") not in ("File", "FallbackToLogsOnError"):
+            yield f"{where}: there is no terminationMessagePolicy {container['terminationMessagePolicy']}"
         yield from _environment(container)
         yield from _resources(container["resources"], where)
     yield from _scratch(pod)
@@ -87,6 +112,9 @@ def _environment(container: Document) -> Iterator[str]:
         for other in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
             if other not in seen:
                 yield f"{container['name']}: {name} means {other}, which is not set before it"
+        field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", FIELDS[0])
+        if field.partition("[")[0] not in FIELDS:
+            yield f"{container['name']}: {name} means {field}, which no pod has"
         seen.add(name)
 
 
@@ -147,6 +175,15 @@ def _job(spec: Document, name: str) -> Iterator[str]:
     names = {container["name"] for container in containers(pod)}
     for rule in spec["podFailurePolicy"]["rules"]:
         yield from _failure_rule(rule, names)
+    yield from _numbers(spec)
+
+
+def _numbers(spec: Document) -> Iterator[str]:
+    for field in ("backoffLimitPerIndex", "ttlSecondsAfterFinished", "activeDeadlineSeconds", "parallelism"):
+        if spec.get(field, 0) < 0:
+            yield f"{field} is less than 0"
+    if len(spec["podFailurePolicy"]["rules"]) > 20:
+        yield "podFailurePolicy: more than 20 rules"
 
 
 def _failure_rule(rule: Document, names: set[str]) -> Iterator[str]:

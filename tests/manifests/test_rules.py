@@ -69,6 +69,13 @@ def changed(folder: Path, kind: str, path: str, value: object) -> list[Document]
         pytest.param(f"{RULES}.1.onExitCodes.values", [78, 78], "unique", id="a status twice"),
         pytest.param(f"{RULES}.1.onExitCodes.values", [0, 78], "0 is no failure", id="success as a failure"),
         pytest.param(f"{RULES}.1.action", "Fail", "no action", id="an unknown action"),
+        pytest.param(RULES, [{"action": "Count", "onPodConditions": []}] * 21, "than 20 rules", id="too many rules"),
+        pytest.param("spec.backoffLimitPerIndex", -1, "less than 0", id="fewer attempts than none"),
+        pytest.param("spec.ttlSecondsAfterFinished", -1, "less than 0", id="removed before its end"),
+        pytest.param(f"{SURVEY}.volumeMounts.0.mountPath", "/etc/a:b", "colon", id="a colon in a path"),
+        pytest.param(f"{SURVEY}.terminationMessagePolicy", "Logs", "no terminationMessagePolicy", id="no such policy"),
+        pytest.param(f"{SURVEY}.env.6.valueFrom.fieldRef.fieldPath", "metadata.nope", "no pod has", id="no such field"),
+        pytest.param("metadata.namespace", "other", "Namespace other", id="a namespace that is not there"),
     ],
 )
 def test_a_job_that_breaks_a_rule_is_found(path: str, value: object, expected: str) -> None:
@@ -87,6 +94,11 @@ def test_a_job_that_breaks_a_rule_is_found(path: str, value: object, expected: s
 )
 def test_a_cronjob_that_breaks_a_rule_is_found(path: str, value: object, expected: str) -> None:
     assert any(expected in found for found in broken(changed(SCHEDULED, "CronJob", path, value)))
+
+
+def test_a_secret_that_is_made_under_another_name_is_found() -> None:
+    documents = changed(LOCAL, "Secret", "metadata.name", "other")
+    assert any(found.startswith("Secret survey-credentials") for found in broken(documents))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +123,8 @@ def test_a_service_that_leads_nowhere_is_found(path: str, value: object, expecte
         pytest.param("securityContext.sysctls", [{"name": "kernel.msgmax", "value": "1"}], "sysctl", id="a sysctl"),
         pytest.param("securityContext.runAsUser", 0, "runAsUser", id="root for all"),
         pytest.param("securityContext.runAsNonRoot", None, "runAsNonRoot", id="perhaps root"),
+        pytest.param("securityContext.runAsNonRoot", False, "pod: runAsNonRoot", id="root, as the pod says"),
+        pytest.param("securityContext.seccompProfile.type", "Unconfined", "pod: seccomp", id="a pod without seccomp"),
         pytest.param("securityContext.seccompProfile", None, "seccompProfile", id="no seccomp"),
         pytest.param("securityContext.seLinuxOptions", {"type": "spc_t"}, "seLinuxOptions", id="a SELinux type"),
         pytest.param("securityContext.seLinuxOptions", {"user": "u"}, "seLinuxOptions", id="a SELinux user"),

@@ -167,6 +167,18 @@ def test_a_model_that_fails_is_reported_by_its_own_worker_alone(
 
 
 @pytest.mark.usefixtures("models")
+def test_a_setting_that_is_wrong_for_one_model_keeps_no_other_from_being_surveyed(
+    worker: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    listed = "org/model-1 s3://bucket/without-credentials org/model-2"
+    assert [worker(index, str(tmp_path / "out"), workers=3, models=listed) for index in range(3)] == [0, 0, 78]
+    assert manifests(tmp_path / "out").keys() == {"org/model-1", "org/model-2"}
+
+
+@pytest.mark.usefixtures("models")
 def test_more_workers_than_models_leave_some_with_nothing_to_do(
     worker: Callable[..., int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

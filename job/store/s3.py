@@ -37,8 +37,8 @@ PARTS_IN_FLIGHT = 4
 
 PATIENCE = Config(
     # botocore's own retries, with pauses of at most 1, 2, 4, 8 and 16 s, half of that on average: up to half a minute
-    # of 5xx, SlowDown or refused connections is sat out, because failing costs reading the whole of W again. A server that
-    # accepts and never answers is given up after six minutes. A long read time-out, since some stores assemble a
+    # of 5xx, SlowDown or refused connections is sat out, because failing costs reading the whole of W again. A server
+    # that accepts and never answers is given up after six minutes. A long read time-out, since some stores assemble a
     # multipart upload without a sign of life.
     retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,

@@ -185,6 +185,7 @@ def set_up_logging(settings: "Settings", console: "Console", now: "Now") -> None
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
+    from job.now import ASKED_ABOUT
     from job.report.text import shown
 
     class OneLine(logging.Formatter):
@@ -195,8 +196,9 @@ def set_up_logging(settings: "Settings", console: "Console", now: "Now") -> None
             return super().formatMessage(record)
 
     def located(record: logging.LogRecord) -> bool:
-        """What an event does not say of the model and stage that it concerns, is what the process is at."""
-        for field, value in vars(now).items():
+        """What an event does not say of the model and stage it concerns, is what its thread or the process is at."""
+        asked_about = ASKED_ABOUT.get()
+        for field, value in ({"model": asked_about, "stage": "plan"} if asked_about else vars(now)).items():
             if value and not hasattr(record, field):
                 setattr(record, field, value)
         return True

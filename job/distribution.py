@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 
 from job.errors import ConfigError, TransientError
 from job.find import Pauses
@@ -25,12 +26,18 @@ class Patience:
     """How long a worker waits for another one to write the plan, in seconds.
 
     Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
-    others ask the Hub about every model at once; 200 models take half a minute (benchmarks/plan.py).
+    others ask the Hub about every model at once.
     """
 
     poll: float = 2.0
     turn: float = 60.0
     longest: float = 600.0
+
+
+def patience_for(n_entries: int) -> Patience:
+    """The patience for a list of so many entries; 200 models take half a minute to ask about (benchmarks/plan.py)."""
+    turn = 60.0 + n_entries / 2
+    return Patience(turn=turn, longest=max(600.0, 2 * turn))
 
 
 def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> list[ModelRef]:
@@ -43,11 +50,20 @@ def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> 
     key = plan_key(run)
     asked = _digest(settings)
 
-    def propose() -> bytes:
-        plan = pin(run, settings.workers, asked, plan_each(resolve_today(settings, pauses), settings, store, pauses))
-        return plan_as_bytes(plan)
+    def propose() -> bytes | None:
+        planned: dict[int, Planned] = {}
+        looked = time.monotonic()
+        for place, one in plan_each(resolve_today(settings, pauses), settings, store, pauses):
+            planned[place] = one
+            if time.monotonic() - looked > patience.poll:
+                looked = time.monotonic()
+                if store.read(key) is not None:
+                    return None
+        in_order = [planned[place] for place in sorted(planned)]
+        return plan_as_bytes(pin(run, settings.workers, asked, in_order))
 
-    plan = parse_plan(agree(store, key, settings.worker, propose, Patience()), store.url(key))
+    patience = patience_for(len(settings.models))
+    plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
     if (plan.workers, plan.list_sha256) != (settings.workers, asked):
         found, expected = (
             (f"{plan.workers} workers", f"{settings.workers}")
@@ -59,8 +75,8 @@ def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> 
         )
     share = plan.share(settings.worker)
     logger.info(
-        "worker %d of %d: %d of the %d models in %s",
-        *(settings.worker, plan.workers, len(share), len(plan.models), store.url(key)),
+        "worker %d of %d: %d of the %d models in %s, pinned at %s",
+        *(settings.worker, plan.workers, len(share), len(plan.models), store.url(key), plan.pinned_at),
     )
     return share
 
@@ -89,7 +105,8 @@ def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) ->
         Assignment(pinned(one), nbytes, worker)
         for one, (_, nbytes), worker in zip(planned, loads, balance(loads, workers), strict=True)
     ]
-    return RunPlan(run, workers, list_sha256, tuple(models))
+    pinned_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return RunPlan(run, workers, list_sha256, pinned_at, tuple(models))
 
 
 def pinned(planned: Planned) -> ModelRef:
@@ -99,8 +116,9 @@ def pinned(planned: Planned) -> ModelRef:
     return replace(planned.ref, commit=planned.need.asked_commit)
 
 
-def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes], patience: Patience) -> bytes:
-    """The content of ``key``, which one of the workers proposes and all of them get to see.
+def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: Patience) -> bytes:
+    """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
+    may see in between that another one has, and give None.
 
     On a store that creates a key only once, any worker may propose, and the first to write decides. On another store
     nothing could decide between two who write, so there worker 0 alone does, and the others wait for it. (That worker 0
@@ -123,11 +141,13 @@ def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes], pat
                     "holds worker 0 up, then run again"
                 )
     if content is None:
-        store.create(key, propose())
+        proposal = propose()
+        created = proposal is not None and store.create(key, proposal)
         # What counts is what is there: somebody else may have been first.
         content = _await(store, key, patience.turn, patience.poll)
-    if content is None:
-        raise TransientError(f"{store.url(key)}: nothing, although it was written; check the store, or run again")
+        if content is None:
+            found = "nothing, although it was written" if created else "neither there nor to be created"
+            raise TransientError(f"{store.url(key)}: {found}; check the store, then run again")
     return content
 
 

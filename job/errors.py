@@ -16,7 +16,7 @@ A bug is none of these and stays a traceback.
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 def without_credentials(text: str) -> str:
@@ -28,6 +28,12 @@ class SurveyError(Exception):
     """A failure with a cause outside this program."""
 
     exit_status: ClassVar[int]
+
+    def without_frames(self) -> Self:
+        """The error without the frames that it passed through, which hold on to all that was held there: of hundreds
+        of models that fail, a run keeps the errors until its end."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class ConfigError(SurveyError):

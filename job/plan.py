@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Final, Literal
 
 from job.checkpoints.safetensors_header import BITS
@@ -12,6 +11,7 @@ from job.checkpoints.tie import Tie
 from job.errors import SurveyError
 from job.find import Found, Pauses, find, open_store
 from job.models.references import ModelRef
+from job.now import ASKED_ABOUT
 from job.outcome import Status, is_passed_over
 from job.resolve import resolve_today
 from job.settings import Settings
@@ -90,17 +90,14 @@ def plan_models(settings: Settings) -> Iterator[tuple[int, Planned]]:
     # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
     store.sizes("plan/")
 
-    yield from _as_known(resolve_today(settings, pauses), settings, store, pauses)
+    yield from plan_each(resolve_today(settings, pauses), settings, store, pauses)
 
 
-def plan_each(refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses) -> list[Planned]:
-    """What will come of each model, in the order given."""
-    return [planned for _, planned in sorted(_as_known(refs, settings, store, pauses), key=itemgetter(0))]
-
-
-def _as_known(
+def plan_each(
     refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses
 ) -> Iterator[tuple[int, Planned]]:
+    """What will come of each model, as it becomes known, with the model's place among those given."""
+
     def plan_one(numbered: tuple[int, ModelRef]) -> Planned:
         return plan_model(numbered[1], settings, store, pauses)
 
@@ -109,16 +106,16 @@ def _as_known(
 
 
 def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Planned:
-    """What will come of one model."""
-    extra = {"model": str(ref), "stage": "plan"}
+    """What will come of one model. Called by a thread of its own."""
+    ASKED_ABOUT.set(str(ref))
     try:
         found = find(ref, settings, store, pauses)
     except SurveyError as error:
         fate: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
-        logger.info("%s: %s: %s: %s", ref, fate, type(error).__name__, error, extra=extra)
-        return Planned(ref, fate, error=error)
+        logger.info("%s: %s: %s: %s", ref, fate, type(error).__name__, error)
+        return Planned(ref, fate, error=error.without_frames())
     status = _STATUS[found.status]
-    logger.info("%s: %s: %s, %s", ref, status, found.unembedding.name, found.unembedding.reason, extra=extra)
+    logger.info("%s: %s: %s, %s", ref, status, found.unembedding.name, found.unembedding.reason)
     return Planned(ref, status, _need(found, settings))
 
 

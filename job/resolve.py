@@ -94,12 +94,28 @@ def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date, bo
 def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: Bounds) -> list[ListedModel]:
     """The models that the Hub lists and the query means.
 
-    The API cannot ask for dates. Where all are wanted, the newest come first, until one is too old, and are put into
-    the query's order here: no other order stands still while its pages are asked for. Where only the first are wanted,
-    they come in the query's order, which leads to the most downloaded of a month's releases in a few pages.
+    The API cannot ask for dates, and only the order of their creation stands still while pages are asked for. So the
+    newest come first, until one is too old, and are put into the query's order here. Where that takes too many, as for
+    a month's releases of all authors, or without a date, and only the first are wanted, they come in the query's order.
     """
+    order = query.sort or "created"
+    orders: list[Sort] = [] if query.limit is not None and query.since is None else ["created"]
+    if query.limit is not None and order not in orders:
+        orders.append(order)
+    for order_at_hub in orders:
+        found = _listed_in(order_at_hub, query, search, today, bounds)
+        if found is not None:
+            return _first(query, found)
+    raise ConfigError(
+        f"{query}: the Hub lists more than {bounds.listed:,} models, fewer were expected; narrow the query"
+    )
+
+
+def _listed_in(
+    order: Sort, query: ModelQuery, search: HubSearch, today: date, bounds: Bounds
+) -> list[ListedModel] | None:
+    """Those that the query means, as far as an order has to be followed for it; None where that is too far."""
     earliest = query.earliest(today)
-    order: Sort = "created" if query.limit is None else query.sort or "created"
     asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order]}
     filters = {name: value for name, value in asked.items() if value is not None}
     page_length = min(PAGE_LENGTH, max(100, query.limit or PAGE_LENGTH))
@@ -109,15 +125,14 @@ def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: Bounds) -
         if is_too_old and order == "created":
             break
         if number > bounds.listed:
-            raise ConfigError(
-                f"{query}: the Hub lists more than {bounds.listed:,} models, fewer were expected; narrow the query"
-            )
+            return None
         if _means(query, model) and not is_too_old:
             found.append(model)
-        _refuse_more_than_meant(query, len(found), bounds)
-        if len(found) == query.limit:
+        if query.limit is None:
+            _refuse_more_than_meant(query, len(found), bounds)
+        elif len(found) == query.limit and order == (query.sort or "created"):
             break
-    return _first(query, found)
+    return found
 
 
 def _find_in_collection(
@@ -141,7 +156,7 @@ def _find_in_collection(
         if _means(query, model) and (earliest is None or model.created >= earliest):
             found.append(model)
     pinned = [replace(template, location=model.repo_id, commit=model.commit) for model in _first(query, found)]
-    return pinned + gone
+    return (pinned + gone)[: query.limit]
 
 
 def _means(query: ModelQuery, model: ListedModel) -> bool:

@@ -303,7 +303,7 @@ def _endpoint(variable: str, url: str | None) -> str | None:
     except ValueError:
         sound = False
     if not sound:
-        found = without_credentials(url)
+        found = url.rpartition("@")[2]  # what stands before it may be a password, however it is written
         raise ConfigError(f"{variable}: {found!r} was found, http(s)://host was expected; correct it")
     return url.rstrip("/")
 

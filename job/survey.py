@@ -15,7 +15,7 @@ from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
 from job.models.references import ModelRef
 from job.news import news_of, since_previous
-from job.outcome import Outcome, is_passed_over
+from job.outcome import Outcome, Status, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
 from job.report.progress import Follow
@@ -62,7 +62,8 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
             outcome = survey_model(ref, settings, store, pauses, follow, clock)
         except SurveyError as error:
             passed_over = is_passed_over(ref, error)
-            outcome = Outcome(ref, "passed over" if passed_over else "failed", clock.total, error=error)
+            status: Status = "passed over" if passed_over else "failed"
+            outcome = Outcome(ref, status, clock.total, error=error.without_frames())
             level = logging.WARNING if passed_over else logging.ERROR
             logger.log(level, "%s: %s: %s: %s", ref, outcome.status, type(error).__name__, error, extra=extra)
         else:

@@ -1,5 +1,6 @@
 """A checkpoint in a folder of this machine's disk. It knows the file system, and nothing of what the files mean."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -41,12 +42,12 @@ def open_folder(path: Path) -> Checkpoint:
         TransientError: the disk failed.
     """
     root = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would replace a linked folder's name by its target's
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing there"
-        raise ModelUnavailable(
-            f"{root}: {found}, a folder with config.json and weights was expected; check the reference"
-        )
     with refusals(root):
+        if not root.is_dir():
+            found = "a file" if root.exists() else "nothing there"
+            raise ModelUnavailable(
+                f"{root}: {found}, a folder with config.json and weights was expected; check the reference"
+            )
         on_disk = disk_files(root, [root.resolve()])
         files = {name: StoredFile(file.size, content_id(name, file)) for name, file in on_disk.items()}
     return Checkpoint(
@@ -75,6 +76,8 @@ def refusals(root: Path) -> Iterator[None]:
             f"{error.filename}: permission denied, a readable file was expected; check its owner and mode"
         ) from error
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ModelUnavailable(f"{root}: {error.strerror}, a folder was expected; check the reference") from error
         raise TransientError(f"{root}: {error.strerror}, a readable folder was expected; check the disk") from error
 
 

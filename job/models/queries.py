@@ -120,6 +120,8 @@ def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:
         if not value.strip():
             raise ValueError(f"{key} is empty; give it a value or remove it")
         if key == "exclude":
+            if not re.fullmatch(r"[A-Za-z0-9._/*?\[\]!-]+", value):
+                raise ValueError(f"exclude is {value!r}, one pattern such as *-GGUF was expected; give others apart")
             exclude.append(value)
         else:
             said[key] = value

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 from typing import Final, get_args
 from urllib.parse import unquote, urlsplit
 
@@ -183,20 +184,31 @@ class Metrics(Collector):
             user, password = unquote(address.username), unquote(address.password or "")
             handler = partial(basic_auth_handler, username=user, password=password)
         gateway = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-        try:
-            push_to_gateway(
-                gateway,
-                job="black-hole-survey",
-                registry=self,
-                grouping_key={"index": str(self._settings.worker)},
-                timeout=_PUSH_TIMEOUT,
-                handler=handler,
-            )
-        except (OSError, HTTPException, ValueError) as error:
-            logger.warning("PUSHGATEWAY: %s did not take the metrics: %s; the run goes on", address.hostname, error)
-            self._gateway_failed = time.monotonic()
-        else:
-            self._gateway_failed = None
+        failure: list[str] = []
+
+        def push() -> None:
+            try:
+                push_to_gateway(
+                    gateway,
+                    job="black-hole-survey",
+                    registry=self,
+                    grouping_key={"index": str(self._settings.worker)},
+                    timeout=2 * _PUSH_TIMEOUT,  # so that the thread ends, too
+                    handler=handler,
+                )
+            except (OSError, HTTPException, ValueError) as error:
+                failure.append(str(error))
+
+        # Its time-out holds for every piece of an answer; this one for all of it, and for looking up the name.
+        thread = Thread(target=push, daemon=True)
+        thread.start()
+        thread.join(_PUSH_TIMEOUT)
+        if thread.is_alive():
+            failure.append(f"nothing within {_PUSH_TIMEOUT:.0f} s")
+        self._gateway_failed = time.monotonic() if failure else None
+        if failure:
+            host = address.hostname
+            logger.warning("PUSHGATEWAY: %s did not take the metrics: %s; the run goes on", host, failure[0])
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

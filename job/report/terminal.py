@@ -27,11 +27,8 @@ _MOST_CHANGES: Final = 20
 
 
 def abridged(outcome: Outcome, show_tokens: int) -> Outcome:
-    """The outcome with no more of its manifest than is shown, and without the frames that its error passed through,
-    which hold on to all that the survey held: a run keeps this of every model."""
+    """The outcome with no more of its manifest than is shown: a run keeps this of every model."""
     manifest = outcome.manifest
-    if outcome.error:
-        outcome.error.__traceback__ = outcome.error.__cause__ = outcome.error.__context__ = None
     if manifest is None:
         return outcome
     shown_part = {field: manifest[field] for field in _SHOWN}

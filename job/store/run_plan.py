@@ -31,6 +31,8 @@ class RunPlan:
     workers: int
     list_sha256: str
     """Of the list as it was given, so that a run's name is not used for another list."""
+    pinned_at: str
+    """The time, as ISO 8601 has it."""
     models: tuple[Assignment, ...]
 
     def share(self, worker: int) -> list[ModelRef]:
@@ -51,6 +53,7 @@ def plan_as_bytes(plan: RunPlan) -> bytes:
             "run": plan.run,
             "workers": plan.workers,
             "list_sha256": plan.list_sha256,
+            "pinned_at": plan.pinned_at,
             "models": [
                 {
                     "model": str(model.ref),
@@ -81,8 +84,8 @@ def parse_plan(content: bytes, url: str) -> RunPlan:
         )
         if any(model.worker >= workers for model in models):
             raise ValueError(f"a model's worker is not one of {workers}")
-        return RunPlan(str(plan["run"]), workers, str(plan["list_sha256"]), models)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return RunPlan(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{url}: {type(error).__name__} {error}, a plan of schema {SCHEMA_VERSION} was expected; choose another RUN"
         ) from error

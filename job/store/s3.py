@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -45,6 +46,10 @@ PATIENCE = Config(
     read_timeout=60,
     max_pool_connections=PARTS_IN_FLIGHT + 1,
 )
+
+
+CONFLICTS = 3
+"""How often a write that meets another one of the same key is tried: Amazon S3 wants it sent again."""
 
 
 class _Object(TypedDict):
@@ -116,20 +121,23 @@ class S3Store:
 
     def create(self, key: str, content: bytes) -> bool:
         with self._refusals("create", self._key(key)):
-            try:
-                self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
-            except ClientError as error:
-                match error.response["ResponseMetadata"]["HTTPStatusCode"]:
-                    case 412:
-                        # Also the answer to a second attempt, whose first had succeeded without its answer arriving.
+            for _ in range(CONFLICTS):
+                try:
+                    self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
+                except ClientError as error:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status == 412:
+                        # Also what a second attempt is told, whose first succeeded without its answer arriving.
                         return self.read(key) == content
-                    case 409:  # somebody is creating it at this moment
-                        return False
-                    case 501:  # a store that knows no conditions
+                    if status in (400, 405, 501):  # it knows no conditions; if that is not the cause, this fails too
                         self.write(key, content)
-                    case _:
+                        return True
+                    if status != 409:
                         raise
-        return True
+                    time.sleep(1)  # somebody is creating or deleting it at this moment
+                else:
+                    return True
+        return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this one waits for the end."""

@@ -126,9 +126,6 @@ def test_no_more_pages_are_asked_for_than_it_takes(stocked: LoopbackHub, find: F
     stocked.log.clear()
     find("hub?since=2026-06-29")
     assert len(stocked.log) == 2  # seven, then five and the first that is too old
-    stocked.log.clear()
-    find("hub?since=2026-06-02&sort=trending&limit=5")
-    assert len(stocked.log) == 1
 
 
 def test_the_hubs_own_client_lists_the_same(stocked: LoopbackHub, find: Find) -> None:
@@ -206,8 +203,18 @@ def test_a_model_whose_downloads_rise_between_two_pages_is_not_missed(stocked: L
 def test_a_list_that_leads_back_to_its_beginning_ends(stocked: LoopbackHub, find: Find) -> None:
     again = {"Link": f'<{stocked.endpoint}/api/models?limit=7>; rel="next"'}
     stocked.faults = [Fault("/api/models", host="hub", headers=again, times=None)]
-    with pytest.raises(ConfigError, match="a page repeats the one before"):
+    with pytest.raises(ConfigError, match="leads back to a page that was there already"):
         find("hub?name=model")
+
+
+def test_a_last_page_whose_models_have_been_listed_is_no_fault(stocked: LoopbackHub, find: Find) -> None:
+    def change_places() -> None:
+        stocked.repos["even/model-40-GGUF"].about.update(downloads=5000)
+        stocked.repos["even/model-38"].about.update(downloads=1)
+
+    stocked.page_length = 39
+    stocked.faults = [Fault("/api/models", "hub"), Fault("/api/models", "hub", meanwhile=change_places)]
+    assert find("hub?sort=downloads&limit=40") == [*numbers(1, 37), "39", "38"]
 
 
 def test_the_token_reaches_the_hub_alone_wherever_pages_lead(stocked: LoopbackHub, find: Find) -> None:
@@ -250,7 +257,14 @@ def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find) -> N
     assert len(find("hub?author=odd", bounds=Bounds(matches=20))) == 20
     assert len(find("hub?limit=25", bounds=Bounds(listed=25))) == 25
     with pytest.raises(ConfigError, match=r"the Hub lists more than 25 models, .* narrow the query"):
-        find("hub?since=2026-06-28&sort=downloads&limit=20", bounds=Bounds(listed=25))
+        find("hub?since=2026-06-02&sort=downloads&limit=30", bounds=Bounds(listed=25))
+
+
+def test_where_the_newest_are_too_many_the_first_of_them_are_found_in_the_querys_own_order(find: Find) -> None:
+    query = "hub?since=2026-06-02&sort=downloads&limit=5"
+    assert find(query, bounds=Bounds(listed=25)) == find(query) == numbers(2, 6)
+    few = "hub?since=2026-06-28&sort=downloads&limit=5"
+    assert find(few, bounds=Bounds(listed=25)) == ["28", "29", "30", "31", "32"]
 
 
 def test_a_query_that_finds_nothing_is_a_warning(

@@ -220,8 +220,11 @@ def conditional(answer: int | Literal["lost"], times: int) -> Meddling:
 
 CREATIONS = {
     "its answer is lost, so that it is sent again and refused": (conditional("lost", 1), True, b"mine"),
-    "somebody else is creating it at the moment": (conditional(409, 1), False, None),
+    "somebody else was deleting it": (conditional(409, 1), True, b"mine"),
+    "somebody else is creating it all the time": (conditional(409, 9), False, None),
     "the store knows no conditions": (conditional(501, 9), True, b"mine"),
+    "the store takes conditions for a mistake": (conditional(400, 9), True, b"mine"),
+    "the store forbids conditions": (conditional(405, 9), True, b"mine"),
 }
 
 

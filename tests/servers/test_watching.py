@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_pushed
@@ -93,12 +94,29 @@ def test_a_gateway_that_does_not_answer_changes_no_status_and_is_left_alone_unti
     assert caplog.text.count("did not take the metrics") == 2
 
 
+def hang(listening: socket.socket, answer: bytes) -> None:
+    """Answer whoever comes with so much of an answer, a byte every half second."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        with connection:
+            for number in range(len(answer)):
+                time.sleep(0.5)
+                connection.sendall(answer[number : number + 1])
+
+
 @pytest.mark.usefixtures("served")
-def test_a_gateway_that_hangs_is_waited_for_twice_in_a_run(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert main(["org/model1", "org/model2", "--pushgateway", address]) == 0
-    assert caplog.text.count("did not take the metrics: timed out") == 2
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-"], ids=["silent", "dripping"])
+def test_a_gateway_that_hangs_is_waited_for_twice_in_a_run(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        if answer:
+            Thread(target=hang, args=(listening, answer), daemon=True).start()
+        assert (
+            main(["org/model1", "org/model2", "--pushgateway", f"http://127.0.0.1:{listening.getsockname()[1]}"]) == 0
+        )
+    assert caplog.text.count("did not take the metrics: nothing within 5 s") == 2
 
 
 def test_a_metrics_file_is_whole_at_any_moment_and_after_a_kill(served: LoopbackHub, tmp_path: Path) -> None:
@@ -176,6 +194,16 @@ def test_every_line_of_a_json_log_is_an_object_that_says_where_it_belongs(served
         ("org/model1", "stream W"),
         ("org/model2", "stream W"),
     }
+
+
+def test_in_a_plan_every_line_says_which_of_the_models_asked_about_at_once_it_concerns(served: LoopbackHub) -> None:
+    served.faults.append(Fault("/api/models/org/model2*", host="hub", status=503))
+    with job("plan", "org/model1", "org/model2", LOG_FORMAT="json") as process:
+        _, log = process.communicate()
+    events = [json.loads(line) for line in log.splitlines()]
+    assert {event["stage"] for event in events} == {"plan"}
+    assert {event["model"] for event in events} == {"org/model1", "org/model2"}
+    assert [event["model"] for event in events if "trying again" in event["message"]] == ["org/model2"]
 
 
 LIBRARIES = """

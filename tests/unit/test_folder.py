@@ -41,6 +41,13 @@ def test_a_folder_is_a_checkpoint_of_its_visible_files(folder: Path) -> None:
     assert checkpoint.local_paths["sub/notes.txt"].read_bytes() == b"notes"
 
 
+@pytest.mark.parametrize("name", ["漢" * 100, "loop"], ids=["too long", "a loop"])
+def test_a_path_that_no_folder_can_have_is_a_model_that_is_not_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ModelUnavailable, match=r"a folder .*expected; check the reference"):
+        open_folder(tmp_path / name)
+
+
 def test_a_path_relative_to_the_working_directory_names_the_same_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,10 +94,18 @@ def test_a_token_that_can_be_none_is_refused_without_being_shown(monkeypatch: py
     assert "cret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("option", ["--output", "--hf-endpoint"])
+@pytest.mark.parametrize("option", ["--output", "--hf-endpoint", "--pushgateway"])
 def test_a_password_in_an_address_is_not_shown(option: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         read_settings(["a/b", option, "ftp://user:secret@host"])
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("option", ["--hf-endpoint", "--pushgateway"])
+@pytest.mark.parametrize("address", ["http://me:pa/secret@host:1", "http://me:my secret@host", "me:secret@host:9091"])
+def test_a_password_that_is_written_wrongly_is_not_shown_either(option: str, address: str) -> None:
+    with pytest.raises(ConfigError, match="'host") as refusal:
+        read_settings(["a/b", option, address])
     assert "secret" not in str(refusal.value)
 
 

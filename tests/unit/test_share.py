@@ -56,6 +56,7 @@ PLAN = RunPlan(
     "nightly-1",
     2,
     "0" * 64,
+    "2026-11-25T04:17:00+00:00",
     (
         Assignment(ModelRef("hub", "org/a", revision="v1", commit="c" * 40, follow_base=True), 10, 1),
         Assignment(ModelRef("folder", "./b", tensor="lm_head.weight", note="a note", file="b.gguf"), 0, 0),
@@ -78,6 +79,7 @@ DAMAGED = {
     "a-negative-size": plan_as_bytes(PLAN).replace(b'"read_nbytes": 10', b'"read_nbytes": -10'),
     "an-unknown-option": plan_as_bytes(PLAN).replace(b'"tensor"', b'"tensors"'),
     "an-unknown-source": plan_as_bytes(PLAN).replace(b'"source": "hub"', b'"source": "ftp"'),
+    "a-reference-as-text": plan_as_bytes(PLAN).replace(b'"ref": {', b'"ref": "org/a", "was": {'),
     "no-models": json.dumps({"schema_version": 1, "run": "x", "workers": 1, "list_sha256": ""}).encode(),
 }
 

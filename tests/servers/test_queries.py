@@ -214,7 +214,7 @@ def test_a_last_page_whose_models_have_been_listed_is_no_fault(stocked: Loopback
 
     stocked.page_length = 39
     stocked.faults = [Fault("/api/models", "hub"), Fault("/api/models", "hub", meanwhile=change_places)]
-    assert find("hub?sort=downloads&limit=40") == [*numbers(1, 37), "39", "38"]
+    assert find("hub?sort=downloads&limit=40") == numbers(1, 39)
 
 
 def test_the_token_reaches_the_hub_alone_wherever_pages_lead(stocked: LoopbackHub, find: Find) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from job.errors import ConfigError, TransientError
 from job.find import Pauses
+from job.models.queries import MOST_MATCHES, Entry
 from job.models.references import ModelRef
 from job.models.share import balance
 from job.plan import Planned, plan_each
@@ -34,9 +35,10 @@ class Patience:
     longest: float = 600.0
 
 
-def patience_for(n_entries: int) -> Patience:
-    """The patience for a list of so many entries; 200 models take half a minute to ask about (benchmarks/plan.py)."""
-    turn = 60.0 + n_entries / 2
+def patience_for(entries: Sequence[Entry]) -> Patience:
+    """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
+    most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MOST_MATCHES for entry in entries)
+    turn = 60.0 + most / 2
     return Patience(turn=turn, longest=max(600.0, 2 * turn))
 
 
@@ -62,7 +64,7 @@ def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> 
         in_order = [planned[place] for place in sorted(planned)]
         return plan_as_bytes(pin(run, settings.workers, asked, in_order))
 
-    patience = patience_for(len(settings.models))
+    patience = patience_for(settings.models)
     plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
     if (plan.workers, plan.list_sha256) != (settings.workers, asked):
         found, expected = (

@@ -118,7 +118,8 @@ def _listed_in(
     earliest = query.earliest(today)
     asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order]}
     filters = {name: value for name, value in asked.items() if value is not None}
-    page_length = min(PAGE_LENGTH, max(100, query.limit or PAGE_LENGTH))
+    ends_at = query.limit if order == (query.sort or "created") else None
+    page_length = min(PAGE_LENGTH, max(100, ends_at or PAGE_LENGTH))
     found: list[ListedModel] = []
     for number, model in enumerate(search.models(filters, page_length), 1):
         is_too_old = earliest is not None and model.created < earliest
@@ -130,7 +131,7 @@ def _listed_in(
             found.append(model)
         if query.limit is None:
             _refuse_more_than_meant(query, len(found), bounds)
-        elif len(found) == query.limit and order == (query.sort or "created"):
+        elif len(found) == ends_at:
             break
     return found
 

@@ -303,7 +303,8 @@ def _endpoint(variable: str, url: str | None) -> str | None:
     except ValueError:
         sound = False
     if not sound:
-        found = url.rpartition("@")[2]  # what stands before it may be a password, however it is written
+        # What stands before an @, or where a port is expected, may be a password, however it is written.
+        found = re.sub(r"(//[^:/]*):(?!\d+(/|$)).*", r"\1:…", url.rpartition("@")[2])
         raise ConfigError(f"{variable}: {found!r} was found, http(s)://host was expected; correct it")
     return url.rstrip("/")
 

@@ -158,7 +158,13 @@ set -- --build-arg "BASE_IMAGE=$base" --label "org.opencontainers.image.revision
 for name in PIP_INDEX_URL TORCH_INDEX_URL; do
     eval "[ -z \"\${$name:-}\" ]" || set -- --build-arg "$name" "$@" # its value stays off the command line
 done
-[ -z "$settings" ] || install_in_closed_network "$@"
+if [ -n "$settings" ]; then
+    install_in_closed_network "$@"
+    for option; do # without a cache, the other build would install anew, and has no way to
+        shift
+        [ "$option" = --no-cache ] || set -- "$@" "$option"
+    done
+fi
 say "$engine build -t $image, from $base"
 call build -t "$image" "$@" .
 call image inspect "$image" --format '{{.Size}} {{.Config.User}}' | while read -r size user; do

@@ -67,17 +67,17 @@ class HubSearch:
             TransientError: it cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
         """
         parameters: str | None = urlencode([*filters.items(), ("limit", page_length), *_expand()])
-        asked: set[str] = set()
         listed: set[str] = set()
+        n_without_news = 0
         while parameters is not None:
-            if parameters in asked:
-                raise ConfigError(
-                    f"{self.query} at {public_url(self.hub)}: the list leads back to a page that was there already, "
-                    "the next was expected; check HF_ENDPOINT"
-                )
-            asked.add(parameters)
             page, parameters = self._ask(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
             new = [model for model in page if model.repo_id not in listed]  # downloads change between two pages
+            n_without_news = 0 if new else n_without_news + 1
+            if n_without_news > 1:
+                raise ConfigError(
+                    f"{self.query} at {public_url(self.hub)}: two pages with nothing that was not listed before, "
+                    "others were expected; check HF_ENDPOINT"
+                )
             listed.update(model.repo_id for model in new)
             yield from new
 

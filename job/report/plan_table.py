@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -27,9 +27,8 @@ _MOST_NAMED: Final = 4
 
 _TITLES: Final = ("W", "dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory")
 _TEXTS: Final = ("W", "dtype", "tie")
-_WIDE: Final = 140
-_LEFT_OUT: Final = ("W", "dtype", "tie", "of checkpoint")
-"""What a narrow terminal has no room for; the JSON has it, and what is said below the table names W."""
+_LEFT_OUT: Final = ((140, ("W", "dtype", "tie", "of checkpoint")), (90, ("scratch", "memory")))
+"""What a terminal narrower than that has no room for; the JSON has it, and most of it is said below the table."""
 
 
 def print_plan(console: Console, plan: Sequence[Planned]) -> None:
@@ -106,10 +105,12 @@ def _as_object(planned: Planned) -> dict[str, object]:
 def _table(plan: Sequence[Planned], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold", min_width=16)
-    left_out = _LEFT_OUT if width < _WIDE else ()
+    left_out = {title for wide, titles in _LEFT_OUT if width < wide for title in titles}
     titles = [title for title in _TITLES if title not in left_out]
     for title in titles:
-        table.add_column(title, justify="left" if title in _TEXTS else "right", no_wrap=title != "W", overflow="fold")
+        name = title == "W"
+        justify: JustifyMethod = "left" if title in _TEXTS else "right"
+        table.add_column(title, justify=justify, no_wrap=not name, overflow="fold" if name else "ellipsis")
     table.add_column("status", no_wrap=True)
     for planned in plan:
         cells = _cells(planned.need) if planned.need else dict.fromkeys(_TITLES, "–")

@@ -19,8 +19,8 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from job.errors import ConfigError, without_credentials
-from job.store.s3_errors import survey_error
+from job.errors import ConfigError
+from job.store.s3_errors import survey_error, without_endpoint_password
 from job.store.store import asked, checked_key, exactly
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ PATIENCE = Config(
 CONFLICTS = 3
 """How often a write that meets another one of the same key is tried: Amazon S3 wants it sent again."""
 
+WITHOUT_CONDITIONS = ("InvalidArgument", "InvalidRequest", "NotImplemented")
+"""What stores that know no If-None-Match call a write with it, where they do not say 501. Any other 400 may be damage
+on the way, after which a write without the condition could replace what is there."""
+
 
 class _Object(TypedDict):
     Bucket: str
@@ -76,7 +80,7 @@ def open_s3_store(url: str) -> S3Store:
         client = boto3.Session().client("s3", config=PATIENCE)
     except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
         raise ConfigError(
-            f"{url}: {without_credentials(str(error))}; correct the AWS_… settings, or the profile they name"
+            f"{url}: {without_endpoint_password(str(error))}; correct the AWS_… settings, or the profile they name"
         ) from error
     return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
@@ -125,11 +129,11 @@ class S3Store:
                 try:
                     self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
                 except ClientError as error:
-                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
                     if status == 412:
                         # Also what a second attempt is told, whose first succeeded without its answer arriving.
                         return self.read(key) == content
-                    if status in (400, 405, 501):  # it knows no conditions; if that is not the cause, this fails too
+                    if status in (405, 501) or code in WITHOUT_CONDITIONS:
                         self.write(key, content)
                         return True
                     if status != 409:

@@ -1,5 +1,7 @@
 """What boto3's exceptions mean to a survey: whether a setting is wrong or a retry may help. Makes no requests."""
 
+import re
+
 from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
@@ -12,7 +14,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from job.errors import ConfigError, SurveyError, TransientError, without_credentials
+from job.errors import ConfigError, SurveyError, TransientError
 
 REFUSALS = {
     "NoSuchBucket": "a bucket that exists was expected; create it or correct OUTPUT",
@@ -67,11 +69,15 @@ TLS_REFUSALS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """The errors of a connection that are settings after all: an unknown certificate, https where http is spoken."""
 
 
+def without_endpoint_password(text: str) -> str:
+    """What botocore says, which may quote an endpoint, without a password in it, in whatever way that is written."""
+    return re.sub(r"""//[^"'\n]*@""", "//", text)
+
+
 def survey_error(error: BotoCoreError | ClientError, where: str) -> SurveyError:
     """The error of the contract that boto3's stands for; ``where`` begins its message."""
     if not isinstance(error, ClientError):
-        # An endpoint may carry a password in its address.
-        found = f"{where}: {without_credentials(str(error))}"
+        found = f"{where}: {without_endpoint_password(str(error))}"
         if isinstance(error, PASSING_ERRORS) and not any(mark in found for mark in TLS_REFUSALS):
             return TransientError(
                 f"{found}, an answer was expected; check AWS_ENDPOINT_URL and the network, or run again"

@@ -26,6 +26,16 @@ Meddling: TypeAlias = Callable[[Asked], int | Literal["lost"] | None]
 """The status that is answered in the server's place; or that its answer gets lost; None: nothing is done."""
 
 
+CODES = {
+    400: "InvalidArgument",
+    405: "MethodNotAllowed",
+    409: "ConditionalRequestConflict",
+    501: "NotImplemented",
+    503: "SlowDown",
+}
+"""What S3 calls these answers."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "_Server"
@@ -36,9 +46,11 @@ class _Handler(BaseHTTPRequestHandler):
         if meddling is not None:
             self.server.meddled.append(f"{self.command} {self.path}")
         if isinstance(meddling, int):
+            body = f"<Error><Code>{CODES[meddling]}</Code></Error>".encode()
             self.send_response(meddling)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
             return
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

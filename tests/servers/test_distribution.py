@@ -15,6 +15,7 @@ import pytest
 from entrypoint import main
 from job.distribution import Patience, agree
 from job.errors import TransientError
+from job.store.folder import FolderStore
 from job.store.s3 import open_s3_store
 from job.store.store import Store
 from tests.checkpoints import planted, write_checkpoint
@@ -140,6 +141,34 @@ def test_what_a_query_finds_is_pinned_for_all_workers_and_a_later_release_is_lef
         assert worker(index, str(tmp_path / "out"), models=query, run="next") == 0
     assert manifests(tmp_path / "out").keys() - models.keys() == {"org/released-meanwhile"}
     assert weight_bytes(hub) < N_ROWS["org/model-0"] * HIDDEN_SIZE * 2 + 2 * len(models) * 100_000
+
+
+def test_a_worker_that_is_still_planning_takes_the_plan_that_another_one_wrote(
+    hub: LoopbackHub,
+    models: dict[str, Path],
+    worker: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert worker(0, str(tmp_path / "another"), workers=1) == 0
+    plan = json.loads((tmp_path / "another" / "runs" / "nightly" / "plan.json").read_text())
+    plan["models"] = plan["models"][:2]
+    hub.log.clear()
+    hub.latency = 0.2
+    monkeypatch.setenv("PLAN_CONCURRENCY", "1")
+
+    def write_meanwhile() -> None:
+        while not hub.log:
+            time.sleep(0.01)
+        assert FolderStore(tmp_path / "out").create("runs/nightly/plan.json", json.dumps(plan).encode())
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_meanwhile)
+        assert worker(0, str(tmp_path / "out"), workers=1) == 0
+        writing.result()
+    assert manifests(tmp_path / "out").keys() == {"org/model-0", "org/model-1"}
+    asked = {name for name in models for request in hub.log if request.path.startswith(f"/api/models/{name}")}
+    assert len(asked) < len(models), "it went on to ask about all of them"
 
 
 def test_a_retried_worker_goes_on_where_it_stopped(

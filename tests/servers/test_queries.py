@@ -203,7 +203,7 @@ def test_a_model_whose_downloads_rise_between_two_pages_is_not_missed(stocked: L
 def test_a_list_that_leads_back_to_its_beginning_ends(stocked: LoopbackHub, find: Find) -> None:
     again = {"Link": f'<{stocked.endpoint}/api/models?limit=7>; rel="next"'}
     stocked.faults = [Fault("/api/models", host="hub", headers=again, times=None)]
-    with pytest.raises(ConfigError, match="leads back to a page that was there already"):
+    with pytest.raises(ConfigError, match="two pages with nothing that was not listed before"):
         find("hub?name=model")
 
 

@@ -107,14 +107,15 @@ def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) ->
     assert "surveyed" in text
 
 
-def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [80, 90, 110, 140])
+def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: int, tmp_path: Path) -> None:
     settings = read_settings(
         [str(write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2]]))), str(tmp_path / "no")]
     )
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO())
     print_plan(console, [planned for _, planned in plan_models(settings)])
-    table = console.export_text().splitlines()[:8]
-    assert all(len(line) <= 80 for line in table)
+    table = console.export_text().partition("\nWhy")[0].splitlines()
+    assert all(len(line) <= width for line in table)
     for whole in ("1,000 × 16", "32.0 kB", "to survey", "ModelUnavailable"):
         assert any(whole in line for line in table)
 

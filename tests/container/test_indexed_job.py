@@ -16,7 +16,7 @@ from tests.checkpoints import planted, write_checkpoint
 from tests.container.indexed_job import IndexedJob
 from tests.manifests.rendering import BASE, MANIFESTS, render
 from tests.servers.loopback_hub import LoopbackHub
-from tests.servers.meddling_store import Asked, MeddlingStore
+from tests.servers.meddling_store import Asked, meddling_store
 from tests.servers.seaweed import ADMIN, REGION, SeaweedServer
 
 MODELS = ["org/sound-1", "org/gated", "org/sound-2", "org/corrupt", "org/unlucky", "org/sound-3"]
@@ -99,7 +99,7 @@ def test_of_six_models_four_are_surveyed_two_fail_for_good_and_a_store_that_fail
         is_write = asked.method in ("PUT", "POST") and "/org/unlucky/" in asked.path
         return 503 if is_write and len(failures) < 2 else None
 
-    with MeddlingStore(s3_server.endpoint, fails_twice) as store:
+    with meddling_store(s3_server.endpoint, fails_twice) as store:
         environment = {"HF_ENDPOINT": six.endpoint, "AWS_ENDPOINT_URL": store.endpoint, "AWS_DEFAULT_REGION": REGION}
         objects = render(overlay(tmp_path / "overlay", MODELS, 6, environment))
         job = IndexedJob(objects, tmp_path / "pods", CREDENTIALS)

@@ -4,13 +4,14 @@ The ``Host`` header is passed on too, so that signatures stay valid.
 """
 
 import http.client
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from tests.servers.serving import serving
 
 
 @dataclass(frozen=True)
@@ -89,22 +90,18 @@ class _Server(ThreadingHTTPServer):
         self.meddled: list[str] = []
 
 
+@dataclass(frozen=True)
 class MeddlingStore:
-    """A running one; ``meddled`` lists the requests that did not go well."""
+    """A running one."""
 
-    def __init__(self, upstream: str, meddles: Meddling) -> None:
-        self._server = _Server(upstream, meddles)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self.meddled = self._server.meddled
+    endpoint: str
+    meddled: list[str]
+    """The requests that did not go well."""
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+@contextmanager
+def meddling_store(upstream: str, meddles: Meddling) -> Iterator[MeddlingStore]:
+    """Before the S3 server at ``upstream``."""
+    server = _Server(upstream, meddles)
+    with serving(server):
+        yield MeddlingStore(f"http://127.0.0.1:{server.server_port}", server.meddled)

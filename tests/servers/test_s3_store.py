@@ -13,8 +13,9 @@ from botocore.config import Config
 from job.errors import ConfigError, SurveyError, TransientError
 from job.store.s3 import MAX_PARTS, PART_NBYTES, PATIENCE, S3Store, open_s3_store, part_nbytes_of
 from job.store.store import creates_once
-from tests.servers.meddling_store import Meddling, MeddlingStore
+from tests.servers.meddling_store import Meddling, meddling_store
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
+from tests.servers.serving import serving
 
 MIB = 1 << 20
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
@@ -175,14 +176,9 @@ def server_that_answers(status: int, code: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Not on the test's output."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +228,7 @@ CREATIONS = {
 def test_a_write_that_is_to_create_tells_whether_it_did(
     s3_server: SeaweedServer, s3_bucket: str, meddling: Meddling, created: bool, content: bytes | None
 ) -> None:
-    with MeddlingStore(s3_server.endpoint, meddling) as proxy:
+    with meddling_store(s3_server.endpoint, meddling) as proxy:
         store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
         assert store.create("runs/a/plan.json", b"mine") is created
         assert store.read("runs/a/plan.json") == content
@@ -240,7 +236,7 @@ def test_a_write_that_is_to_create_tells_whether_it_did(
 
 
 def test_a_store_that_knows_no_conditions_is_found_out(s3_server: SeaweedServer, s3_bucket: str) -> None:
-    with MeddlingStore(s3_server.endpoint, conditional(501, 9)) as proxy:
+    with meddling_store(s3_server.endpoint, conditional(501, 9)) as proxy:
         store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
         assert not creates_once(store, "runs/a/")
         assert list(store.sizes("")) == []

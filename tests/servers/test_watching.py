@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pus
 from entrypoint import main
 from tests.checkpoints import planted, write_checkpoint
 from tests.openmetrics import PREFIX, read_openmetrics
-from tests.servers.gateway import Gateway
+from tests.servers.gateway import Gateway, running_gateway
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    with Gateway() as server:
+    with running_gateway() as server:
         yield server
 
 

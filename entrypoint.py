@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from job.plan import Planned
     from job.settings import Settings
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _GRACE_SECONDS: Final = 25
 """What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
 that hangs would keep it longer, and what it leaves then, the next run removes."""
@@ -32,14 +33,16 @@ def main(arguments: Sequence[str]) -> int:
         signal.alarm(_GRACE_SECONDS)
         raise Terminated("SIGTERM") if number == signal.SIGTERM else KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         status = _main(arguments, received)
     except BaseException:
         # Whatever it is: an import that is interrupted half way may end in any error, or in none.
         if not received:
             raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 128 + received[0] if received else status
 
 
@@ -93,6 +96,9 @@ def survey(settings: "Settings", console: "Console", now: "Now", received: Seque
         status = 128 + received[0] if received else status
         # In this order, because a gateway that does not answer takes some of the seconds that a signal leaves.
         tell(settings, outcomes)
+        if not received:  # what the run ended with is said from here on, and has to be what the process ends with
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         leave_message(settings, outcomes, metrics.models, status, ended_by)
         metrics.end(status)
     return status

@@ -119,6 +119,22 @@ def test_a_gateway_that_hangs_is_waited_for_twice_in_a_run(answer: bytes, caplog
     assert caplog.text.count("did not take the metrics: nothing within 5 s") == 2
 
 
+@pytest.mark.usefixtures("served")
+def test_a_run_that_has_said_how_it_ended_ends_so_whatever_signal_comes(tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with job("org/model1", PUSHGATEWAY=address, TERMINATION_MESSAGE=str(message)) as process:
+            deadline = time.monotonic() + 60
+            while not message.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+    assert process.returncode == 0
+    assert message.read_text().startswith("exit status 0: 1 surveyed\n")
+
+
 def test_a_metrics_file_is_whole_at_any_moment_and_after_a_kill(served: LoopbackHub, tmp_path: Path) -> None:
     file = tmp_path / "run.prom"
     states: list[str] = []

@@ -30,16 +30,16 @@ class Patience:
     others ask the Hub about every model at once.
     """
 
-    poll: float = 2.0
-    turn: float = 60.0
-    longest: float = 600.0
+    poll: float
+    turn: float
+    longest: float
 
 
 def patience_for(entries: Sequence[Entry]) -> Patience:
     """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
     most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MOST_MATCHES for entry in entries)
     turn = 60.0 + most / 2
-    return Patience(turn=turn, longest=max(600.0, 2 * turn))
+    return Patience(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
 
 
 def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> list[ModelRef]:

@@ -98,17 +98,19 @@ def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: Bounds) -
     newest come first, until one is too old, and are put into the query's order here. Where that takes too many, as for
     a month's releases of all authors, or without a date, and only the first are wanted, they come in the query's order.
     """
-    order = query.sort or "created"
-    orders: list[Sort] = [] if query.limit is not None and query.since is None else ["created"]
-    if query.limit is not None and order not in orders:
-        orders.append(order)
-    for order_at_hub in orders:
-        found = _listed_in(order_at_hub, query, search, today, bounds)
+    own = _order_of(query)
+    orders: list[Sort] = ["created"] if query.limit is None else [own] if query.since is None else ["created", own]
+    for order in dict.fromkeys(orders):
+        found = _listed_in(order, query, search, today, bounds)
         if found is not None:
             return _first(query, found)
     raise ConfigError(
         f"{query}: the Hub lists more than {bounds.listed:,} models, fewer were expected; narrow the query"
     )
+
+
+def _order_of(query: ModelQuery) -> Sort:
+    return query.sort or "created"
 
 
 def _listed_in(
@@ -118,7 +120,7 @@ def _listed_in(
     earliest = query.earliest(today)
     asked = {"author": query.author, "search": query.name, "pipeline_tag": query.task, "sort": _SORTED_BY[order]}
     filters = {name: value for name, value in asked.items() if value is not None}
-    ends_at = query.limit if order == (query.sort or "created") else None
+    ends_at = query.limit if order == _order_of(query) else None
     page_length = min(PAGE_LENGTH, max(100, ends_at or PAGE_LENGTH))
     found: list[ListedModel] = []
     for number, model in enumerate(search.models(filters, page_length), 1):

@@ -23,13 +23,17 @@ def status_text(one: Outcome | Planned) -> Text:
 
 def print_failures(console: Console, models: Iterable[Outcome | Planned]) -> None:
     """What was passed over and why, and then every failure with its kind, its cause and what to do."""
-    failed = [one for one in models if one.error]
-    for one in sorted(failed, key=lambda one: one.status != "passed over"):
+    passed_over: list[Text] = []
+    failed: list[Text] = []
+    for one in models:
         if one.error:
-            is_passed_over = one.status == "passed over"
-            label = Text("Passed over  ", "yellow") if is_passed_over else Text()
-            kind = Text(type(one.error).__name__, "" if is_passed_over else "bold red")
-            console.print(Text.assemble(label, kind, f"  {shown(cause_of(one.ref, one.error))}"), soft_wrap=True)
+            kind, cause = type(one.error).__name__, f"  {shown(cause_of(one.ref, one.error))}"
+            if one.status == "passed over":
+                passed_over.append(Text.assemble(("Passed over", "yellow"), f"  {kind}{cause}"))
+            else:
+                failed.append(Text.assemble((kind, "bold red"), cause))
+    for line in passed_over + failed:
+        console.print(line, soft_wrap=True)
 
 
 def cause_of(ref: ModelRef, error: SurveyError) -> str:

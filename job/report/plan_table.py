@@ -24,7 +24,6 @@ _MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
 _MOST_NAMED: Final = 4
 """Models named beside a reason that holds for many."""
 
-
 _TITLES: Final = ("W", "dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory")
 _TEXTS: Final = ("W", "dtype", "tie")
 _LEFT_OUT: Final = ((140, ("W", "dtype", "tie", "of checkpoint")), (90, ("scratch", "memory")))
@@ -108,9 +107,9 @@ def _table(plan: Sequence[Planned], width: int) -> Table:
     left_out = {title for wide, titles in _LEFT_OUT if width < wide for title in titles}
     titles = [title for title in _TITLES if title not in left_out]
     for title in titles:
-        name = title == "W"
+        folds = title == "W"  # a number that is folded, or cut without a sign, reads as another one
         justify: JustifyMethod = "left" if title in _TEXTS else "right"
-        table.add_column(title, justify=justify, no_wrap=not name, overflow="fold" if name else "ellipsis")
+        table.add_column(title, justify=justify, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
     table.add_column("status", no_wrap=True)
     for planned in plan:
         cells = _cells(planned.need) if planned.need else dict.fromkeys(_TITLES, "–")

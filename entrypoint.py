@@ -12,7 +12,7 @@ from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from job.now import Now
+    from job.monitor.current import Now
     from job.outcome import Outcome
     from job.plan import Planned
     from job.settings import Settings
@@ -51,7 +51,7 @@ def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
     # whoever asks for help or mistypes a setting should not wait.
     from rich.console import Console
 
-    from job.now import Now
+    from job.monitor.current import Now
     from job.settings import read_settings
 
     console, now = Console(stderr=True), Now()
@@ -68,7 +68,7 @@ def survey(settings: "Settings", console: "Console", now: "Now", received: Seque
     """Survey every model, tell what came of it, and return the exit status. ``received``: the signals so far."""
     import logging
 
-    from job.report.metrics import Metrics
+    from job.monitor.metrics import Metrics
     from job.report.terminal import abridged
 
     logger = logging.getLogger("job")
@@ -78,7 +78,7 @@ def survey(settings: "Settings", console: "Console", now: "Now", received: Seque
     try:
         metrics.check()
 
-        from job.report.progress import Follow
+        from job.monitor.progress import Follow
         from job.survey import run
 
         take_over_libraries_logs()
@@ -191,7 +191,7 @@ def set_up_logging(settings: "Settings", console: "Console", now: "Now") -> None
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
-    from job.now import ASKED_ABOUT
+    from job.monitor.current import ASKED_ABOUT
     from job.report.text import shown
 
     class OneLine(logging.Formatter):

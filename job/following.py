@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from job.checkpoints.adapters import Adapter, read_adapter
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.head.adapters import Adapter, read_adapter
 from job.errors import UnsupportedCheckpoint
 from job.models.references import ModelRef, parse_reference
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from job.errors import ModelError, SurveyError
+from job.manifest.comparison import News
+from job.manifest.filing import Manifest
 from job.models.references import ModelRef
-from job.news import News
-from job.store.manifest import Manifest
 
 Status = Literal["surveyed", "same content", "already published", "passed over", "failed"]
 """``same content``: a new commit whose W was published before, so that only its manifest and report are new.

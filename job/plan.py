@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from job.checkpoints.safetensors_header import BITS
-from job.checkpoints.tie import Tie
+from job.checkpoints.formats.safetensors_header import BITS
+from job.checkpoints.head.tie import Tie
+from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import SurveyError
-from job.find import Found, Pauses, find, open_store
+from job.locate import Found, Pauses, find, open_store
 from job.models.references import ModelRef
-from job.now import ASKED_ABOUT
+from job.models.resolve import resolve_today
+from job.monitor.current import ASKED_ABOUT
 from job.outcome import Status, is_passed_over
-from job.resolve import resolve_today
 from job.settings import Settings
 from job.store.store import Store
 from job.tokens.tokenizer import FILES
-from job.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 

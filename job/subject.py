@@ -10,13 +10,13 @@ from typing import Final
 import torch
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.gguf import dequantised
-from job.checkpoints.ranges import stream_range
-from job.checkpoints.unembedding import Unembedding
-from job.clock import Clock
+from job.checkpoints.head.gguf import dequantised
+from job.checkpoints.head.unembedding import Unembedding
+from job.checkpoints.transport.ranges import stream_range
 from job.geometry.rows import FLOATS, Block, Encoding, with_one_nan
 from job.models.references import ModelRef
-from job.report.progress import Follow
+from job.monitor.progress import Follow
+from job.monitor.stages import Clock
 from job.settings import Settings
 from job.store.store import Store
 

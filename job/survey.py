@@ -7,27 +7,27 @@ from typing import Any, Final
 
 import torch
 
-from job.clock import Clock
-from job.distribution import share_of_run
 from job.errors import CorruptCheckpoint, ModelError, SurveyError
-from job.find import Pauses, find, open_store
-from job.findings import describe, describe_statistics, list_black_holes
 from job.geometry.dedup import find_black_holes
+from job.locate import Pauses, find, open_store
+from job.manifest.build import describe, describe_statistics, list_black_holes
+from job.manifest.comparison import news_of, since_previous
+from job.manifest.filing import Manifest, mend_latest, publish_manifest
 from job.models.references import ModelRef
-from job.news import news_of, since_previous
+from job.models.resolve import resolve_today
+from job.monitor.progress import Follow
+from job.monitor.stages import Clock
 from job.outcome import Outcome, Status, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
-from job.report.progress import Follow
-from job.resolve import resolve_today
+from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder, write_scratch
 from job.settings import Settings
 from job.store.artifacts import publish_bytes
-from job.store.manifest import Manifest, mend_latest, publish_manifest
 from job.store.store import Store
 from job.subject import Subject
+from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import FILES, TokenizerUnusable, load_tokenizer
-from job.tokens.vocabulary import from_vocabulary
 from job.tying import settle_tie
 
 logger = logging.getLogger(__name__)

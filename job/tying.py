@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import replace
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.tie import Stored
-from job.store.manifest import Manifest
+from job.checkpoints.head.tie import Stored
+from job.manifest.filing import Manifest
 from job.subject import Subject
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final, get_args
 
-from job.news import Change
+from job.manifest.comparison import Change
+from job.manifest.filing import Novelty
 from job.outcome import Outcome
 from job.report.text import named, shown
-from job.store.manifest import Novelty
 
 _MOST_NAMED: Final = 8
 """Models named for each kind of news."""

@@ -6,8 +6,8 @@ from typing import Final
 
 import jinja2
 
+from job.manifest.filing import Manifest, to_json
 from job.report.text import shown
-from job.store.manifest import Manifest, to_json
 
 _MOST_HOLES: Final = 100
 _MOST_TOKENS: Final = 50

@@ -9,11 +9,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from job.manifest.filing import Manifest
 from job.outcome import Outcome
 from job.report.failures import print_failures, status_text
 from job.report.headline import headline
 from job.report.text import counts, shown
-from job.store.manifest import Manifest
 
 _WIDE: Final = 110
 _LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from job.errors import ConfigError
-from job.store.s3_errors import survey_error, without_endpoint_password
+from job.s3_errors import survey_error, without_endpoint_password
 from job.store.store import asked, checked_key, exactly
 
 if TYPE_CHECKING:

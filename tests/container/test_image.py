@@ -281,7 +281,7 @@ def test_where_names_do_not_settle_it_the_model_class_is_asked_and_transformers_
 
 ASK_CLASSES = """
 import json, sys
-from job.checkpoints.architecture import CannotTell, ask_model_class
+from job.checkpoints.head.architecture import CannotTell, ask_model_class
 from transformers.models.auto import modeling_auto
 
 types = {}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from entrypoint import main
-from job.distribution import Patience, agree
 from job.errors import TransientError
+from job.runs.agreement import Patience, agree
 from job.store.folder import FolderStore
 from job.store.s3 import open_s3_store
 from job.store.store import Store
@@ -214,7 +214,7 @@ def test_more_workers_than_models_leave_some_with_nothing_to_do(
     statuses = [worker(index, str(tmp_path / "out"), workers=3, models="org/model-7") for index in range(3)]
     assert statuses == [0, 0, 0]
     assert manifests(tmp_path / "out").keys() == {"org/model-7"}
-    assert [record.message.split(" in ")[0] for record in caplog.records if record.name == "job.distribution"] == [
+    assert [record.message.split(" in ")[0] for record in caplog.records if record.name == "job.runs.agreement"] == [
         f"worker {index} of 3: {share} of the 1 models" for index, share in enumerate((1, 0, 0))
     ]
 

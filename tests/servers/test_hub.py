@@ -12,9 +12,9 @@ from types import FrameType
 import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.hub import open_hub
-from job.checkpoints.ranges import stream_range
-from job.checkpoints.retries import RetryPolicy
+from job.checkpoints.sources.hub import open_hub
+from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import (
     ConfigError,
     CorruptCheckpoint,

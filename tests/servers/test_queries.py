@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 
 from entrypoint import main
 from job.errors import ConfigError, TransientError
-from job.find import Pauses
+from job.locate import Pauses
 from job.models.lists import parse_entry
 from job.models.queries import Entry
 from job.models.references import ModelRef
-from job.resolve import USUAL, Bounds, resolve
+from job.models.resolve import USUAL, Bounds, resolve
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.hub_protocol import Json

@@ -12,13 +12,13 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.folder import open_folder
-from job.checkpoints.hub import open_hub
-from job.checkpoints.hub_cache import open_hub_cache
-from job.checkpoints.mirror import open_mirror
-from job.checkpoints.ranges import stream_range
-from job.checkpoints.retries import RetryPolicy
-from job.checkpoints.s3 import open_s3
+from job.checkpoints.sources.folder import open_folder
+from job.checkpoints.sources.http import open_mirror
+from job.checkpoints.sources.hub import open_hub
+from job.checkpoints.sources.hub_cache import open_hub_cache
+from job.checkpoints.sources.s3 import open_s3
+from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.seaweed import SeaweedServer

@@ -11,8 +11,8 @@ from threading import Thread
 import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.retries import RetryPolicy
-from job.checkpoints.s3 import open_s3
+from job.checkpoints.sources.s3 import open_s3
+from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
 from tests.servers.seaweed import Identity, SeaweedServer
 

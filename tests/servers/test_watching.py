@@ -225,7 +225,7 @@ def test_in_a_plan_every_line_says_which_of_the_models_asked_about_at_once_it_co
 LIBRARIES = """
 import logging, sys, threading, warnings
 import entrypoint, job.survey
-from job.clock import Clock
+from job.monitor.stages import Clock
 
 survey_model = job.survey.survey_model
 def noisy(ref, settings, store, pauses, follow, clock):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.checkpoints.folder import open_folder
+from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 HEADER = json.dumps({"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()

@@ -22,14 +22,14 @@ from transformers import AutoTokenizer
 
 from entrypoint import main
 from examples import prepare
-from job.checkpoints.folder import open_folder
-from job.checkpoints.gguf import dequantised, is_dequantisable, read_gguf
-from job.checkpoints.unembedding import find_unembedding
+from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
+from job.checkpoints.head.unembedding import find_unembedding
+from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 from job.geometry.dedup import Dedup, find_black_holes
 from job.geometry.measure import Measurement
 from job.geometry.rows import Encoding, row_blocks
-from job.tokens.vocabulary import from_vocabulary
+from job.tokens.gguf_tokens import from_vocabulary
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
 

@@ -15,7 +15,7 @@ from gguf.gguf_writer import GGUFWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.gguf_header import GgufFile, NeedsMore, parse_gguf_header
+from job.checkpoints.formats.gguf_header import GgufFile, NeedsMore, parse_gguf_header
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 from tests.ggufs import planted_rows, write_gguf
 

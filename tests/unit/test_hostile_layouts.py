@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import ones
 
-from job.checkpoints.adapters import read_adapter
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.config import DEEPEST, text_settings
-from job.checkpoints.unembedding import Unembedding, find_unembedding
+from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.config import DEEPEST, text_settings
+from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from job.following import base_reference
 from job.models.references import ModelRef

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.checkpoints.folder import open_folder
-from job.checkpoints.hub_cache import is_in_hub_cache, open_hub_cache
+from job.checkpoints.sources.folder import open_folder
+from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 OLD, NEW = "1" * 40, "2" * 40

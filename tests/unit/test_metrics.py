@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from entrypoint import main
-from job.now import Now
-from job.report.metrics import Metrics
+from job.monitor.current import Now
+from job.monitor.metrics import Metrics
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 from tests.openmetrics import read_openmetrics

@@ -10,8 +10,8 @@ import pytest
 from job import errors, settings
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
-from job.now import Now
-from job.report.metrics import Metrics
+from job.monitor.current import Now
+from job.monitor.metrics import Metrics
 from tests.manifests.rendering import (
     APPLIED,
     BASE,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.safetensors_header import BITS, LONGEST_HEADER, header_end, parse_header
+from job.checkpoints.formats.safetensors_header import BITS, LONGEST_HEADER, header_end, parse_header
 from job.errors import CorruptCheckpoint
 
 

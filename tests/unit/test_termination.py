@@ -6,8 +6,8 @@ import pytest
 
 from entrypoint import main
 from job.errors import ConfigError, CorruptCheckpoint, SurveyError, TransientError
+from job.manifest.comparison import Change, News
 from job.models.references import parse_reference
-from job.news import Change, News
 from job.outcome import Outcome
 from job.report.termination import LIMIT_NBYTES, termination_message
 from tests.checkpoints import planted, write_checkpoint

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.folder import open_folder
-from job.checkpoints.safetensors_header import FIRST_READ_NBYTES
-from job.checkpoints.unembedding import Unembedding, find_unembedding
+from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES
+from job.checkpoints.head.unembedding import Unembedding, find_unembedding
+from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}

@@ -17,8 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.torch_globals import Storage, StoredTensor
-from job.checkpoints.unpickler import MOST_OPCODES, unpickle
+from job.checkpoints.formats.torch_globals import Storage, StoredTensor
+from job.checkpoints.formats.unpickler import MOST_OPCODES, unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.unit.limited import run_limited
 
@@ -221,7 +221,7 @@ def of_one_hash(n: int) -> bytes:
 
 
 UNPICKLE = """
-from job.checkpoints.unpickler import unpickle
+from job.checkpoints.formats.unpickler import unpickle
 from job.errors import ModelError
 try:
     unpickle(sys.stdin.buffer.read(), "here")

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.folder import open_folder
-from job.checkpoints.tie import Tie
+from job.checkpoints.head.tie import Tie
+from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, NoUnembedding, UnsupportedCheckpoint
 
 ROWS, COLUMNS = 48, 8

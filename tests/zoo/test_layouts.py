@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.names import HEADS
-from job.checkpoints.unembedding import find_unembedding
+from job.checkpoints.head.names import HEADS
+from job.checkpoints.head.unembedding import find_unembedding
 from tests.zoo.layouts import COLUMNS, LAYOUTS, ROWS, UNKNOWN, Layout, filled
 
 FOUND = {name: layout for name, layout in LAYOUTS.items() if layout.w}

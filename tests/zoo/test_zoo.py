@@ -9,10 +9,10 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
-from job.checkpoints.architecture import ask_model_class
-from job.checkpoints.folder import open_folder
-from job.checkpoints.unembedding import find_unembedding
-from job.checkpoints.weights import open_weights
+from job.checkpoints.head.architecture import ask_model_class
+from job.checkpoints.head.unembedding import find_unembedding
+from job.checkpoints.head.weights import open_weights
+from job.checkpoints.sources.folder import open_folder
 from job.errors import NoUnembedding
 from tests.zoo.builder import PLANTED, architectures, build_small, is_an_embedding, output_embedding
 from tests.zoo.overrides import (

@@ -1,0 +1,172 @@
+"""The pickles that ``torch.save`` writes, understood without being executed: nothing is imported, built or called.
+
+A machine of its own for the few opcodes torch needs: Python's would have to be kept from running code, from allocating
+what a number says, and from hashing a tuple a million deep. The opcodes themselves are told apart by ``pickletools``.
+"""
+
+import pickletools
+from collections.abc import Callable, Mapping
+
+from job.checkpoints.formats.torch_globals import FUNCTIONS, KNOWN, STORAGES, Global, Storage, Unlike, is_size
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+
+MOST_OPCODES = 1_000_000
+"""torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
+
+CONVERT_IT = "load it with torch where it is trusted, and save its tensors with safetensors"
+
+
+def unpickle(pickle: bytes, where: str) -> object:
+    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``StoredTensor``.
+
+    Of a dict only the keys that are texts are kept, and of a dict with attributes only the dict.
+
+    Raises:
+        UnsupportedCheckpoint: it needs a function, class or opcode that no plain tensor needs; nothing was executed.
+        CorruptCheckpoint: it is not sound.
+    """
+    machine = _Machine(where)
+    try:
+        for n_opcodes, (opcode, argument, position) in enumerate(pickletools.genops(pickle)):
+            if opcode.name == "STOP":
+                return machine.pop()
+            if n_opcodes >= MOST_OPCODES:
+                raise UnsupportedCheckpoint(
+                    f"{where}: its pickle has more than {MOST_OPCODES:,} opcodes, enough for 58,000 tensors;"
+                    f" {CONVERT_IT}"
+                )
+            action = _ACTIONS.get(opcode.name)
+            if action is None:
+                raise UnsupportedCheckpoint(
+                    f"{where}: its pickle has the opcode {opcode.name} at byte {position}, which torch.save does not"
+                    f" write for tensors; nothing was executed; {CONVERT_IT}"
+                )
+            action(machine, argument)
+    except (ValueError, IndexError, KeyError) as error:
+        raise machine.not_sound(f"{type(error).__name__} {error!s:.200}") from None
+    raise machine.not_sound("it has no end")
+
+
+class _Machine:
+    """Pickle's stack, marks and memo. No value is ever compared, hashed (but texts) or printed, however deep it is."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._stack: list[object] = []
+        self._marks: list[int] = []
+        self._memo: dict[object, object] = {}
+
+    def not_sound(self, why: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(f"{self._where}: its pickle is not sound: {why}; get the file again")
+
+    def pop(self) -> object:
+        return self._stack.pop()
+
+    def push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def protocol(self, version: object) -> None:
+        """Tells nothing that the opcodes do not."""
+
+    def mark(self, _: object) -> None:
+        self._marks.append(len(self._stack))
+
+    def since_mark(self) -> list[object]:
+        begin = self._marks.pop()
+        values = self._stack[begin:]
+        del self._stack[begin:]
+        return values
+
+    def put(self, index: object) -> None:
+        self._memo[index] = self._stack[-1]
+
+    def get(self, index: object) -> None:
+        self.push(self._memo[index])
+
+    def name(self, argument: object) -> None:
+        name = str(argument).replace(" ", ".")
+        if name not in KNOWN:
+            raise UnsupportedCheckpoint(
+                f"{self._where}: its pickle names {name!r:.200}, which no plain tensor needs; nothing was executed;"
+                f" {CONVERT_IT}"
+            )
+        self.push(Global(name))
+
+    def tuple_since_mark(self, _: object) -> None:
+        self.push(tuple(self.since_mark()))
+
+    def tuple_of(self, length: int) -> None:
+        if len(self._stack) < length:
+            raise IndexError("a tuple of more than there is")
+        values = tuple(self._stack[-length:])
+        del self._stack[-length:]
+        self.push(values)
+
+    def append(self, values: list[object]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise self.not_sound(f"it appends to a {type(target).__name__}")
+        target.extend(values)
+
+    def set_items(self, items: list[object]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, dict):
+            raise self.not_sound(f"it sets items of a {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if isinstance(key, str):
+                if key in target:
+                    raise self.not_sound(f"the key {key!r:.200} occurs twice")
+                target[key] = value
+
+    def build(self, _: object) -> None:
+        """Drop a dict's attributes: a state dict has the versions of its modules there."""
+        self.pop()
+        if not isinstance(self._stack[-1], dict):
+            raise self.not_sound(f"it gives a {type(self._stack[-1]).__name__} attributes")
+
+    def persistent(self, _: object) -> None:
+        match self.pop():
+            case ("storage", Global(name), str(key), str(), n_items) if name in STORAGES and is_size(n_items):
+                self.push(Storage(key, STORAGES[name], n_items))
+            case _:
+                raise self.not_sound("it describes a storage by other things than type, key, device and length")
+
+    def reduce(self, _: object) -> None:
+        arguments, function = self.pop(), self.pop()
+        if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
+            raise self.not_sound("it calls what is no function")
+        try:
+            self.push(FUNCTIONS[function.name](arguments))
+        except Unlike as unlike:
+            raise UnsupportedCheckpoint(
+                f"{self._where}: its pickle calls {function.name} {unlike}, as torch.save does for a plain tensor was"
+                f" expected; {CONVERT_IT}"
+            ) from None
+
+
+_ACTIONS: Mapping[str, Callable[[_Machine, object], None]] = {
+    "PROTO": _Machine.protocol,
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"), _Machine.push),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "MARK": _Machine.mark,
+    "TUPLE": _Machine.tuple_since_mark,
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.put),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
+    "APPEND": lambda machine, _: machine.append([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
+    "SETITEM": lambda machine, _: machine.set_items([machine.pop(), machine.pop()][::-1]),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
+    "GLOBAL": _Machine.name,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent,
+}
+"""What each opcode of protocol 2 that torch.save writes does; the others are refused."""

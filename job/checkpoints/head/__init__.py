@@ -1,0 +1,1 @@
+"""Which tensor is W, and how it relates to the input embedding."""

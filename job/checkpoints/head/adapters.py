@@ -1,0 +1,53 @@
+"""What an adapter says of itself: the model it adapts, and whether it changes that model's head. Opens nothing else."""
+
+from dataclasses import dataclass
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.formats.json_text import parse_unambiguous_object
+from job.checkpoints.head.weight_sets import ADAPTER, choose_weights
+
+LONGEST_ADAPTER_CONFIG = 1_000_000
+"""Bytes. Most have a thousand; lists of target modules make some larger."""
+
+TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
+"""Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter without the weights of a whole model. Its fields may hold anything: they are the file's word."""
+
+    base: object
+    """The model it adapts: on the Hub, or a path on the machine where it was trained."""
+    revision: object
+    touches_w: tuple[str, ...]
+    """Modules with W in them, or tied to it, of which the adapter brings its own version."""
+
+    @property
+    def refusal(self) -> str:
+        """The end of a message for whoever asked for W."""
+        base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
+        return (
+            f"is an adapter, a whole model was expected; survey {base}, or give follow_base: true beside its name in a"
+            f" list{f' (it brings its own {self.touches_w[0]}, which the base has not)' if self.touches_w else ''}"
+        )
+
+
+def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
+    """What the checkpoint's adapter_config.json says; None for a whole model, which a merged adapter is.
+
+    Raises:
+        CorruptCheckpoint: adapter_config.json is not sound.
+        UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one counts.
+    """
+    if ADAPTER not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
+        return None
+    text = checkpoint.read(ADAPTER, LONGEST_ADAPTER_CONFIG)
+    config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER}")
+    touched: set[str] = set()
+    for key in ("modules_to_save", "target_modules"):
+        modules = config.get(key)
+        if isinstance(modules, list):
+            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(TOUCHES_W)
+    base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
+    return Adapter(base, config.get("revision"), tuple(sorted(touched)))

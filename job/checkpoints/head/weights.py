@@ -1,0 +1,147 @@
+"""Where each tensor of a checkpoint's weights lies. Here parsers and fetcher meet."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.formats.json_text import parse_unambiguous_object
+from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
+from job.checkpoints.formats.torch_save import read_bin
+from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.weight_sets import choose_weights
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+
+LONGEST_INDEX = 100_000_000
+"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
+
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What JSON can escape and no text can hold: a name with it could be written nowhere."""
+
+OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
+
+
+@dataclass
+class Weights:
+    """The weight files chosen in a checkpoint. Their headers are read when first needed, each once."""
+
+    checkpoint: Checkpoint
+    shards: tuple[str, ...]
+    index: dict[str, str] | None
+    """Which shard holds which tensor, as the index claims; None without an index."""
+    reason: str
+    """Half a sentence: why it is these files."""
+    folder: str = ""
+    """The folder of the checkpoint that they lie in, with a slash at its end."""
+    others: tuple[str, ...] = ()
+    """Other weights that are there too, and are not read."""
+    _headers: dict[str, dict[str, TensorLocation]] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> Collection[str]:
+        """The tensors the checkpoint claims to hold. ``find`` tells whether one is really there."""
+        return self.index.keys() if self.index is not None else self._all_headers().keys()
+
+    def find(self, name: str) -> TensorLocation | None:
+        """Where a tensor lies according to the header of the shard that holds it; None where no shard does.
+
+        Published indexes name tensors that their shard lacks, so an index only says where to look first.
+
+        Raises:
+            CorruptCheckpoint: the shard is missing, or its header contradicts its size.
+        """
+        if self.index is not None:
+            claimed = self.index.get(name)
+            if claimed is None:
+                return None
+            found = self._header(claimed).get(name)
+            if found is not None:
+                return found
+        return self._all_headers().get(name)
+
+    def _all_headers(self) -> dict[str, TensorLocation]:
+        return {name: location for shard in self.shards for name, location in self._header(shard).items()}
+
+    def _header(self, shard: str) -> dict[str, TensorLocation]:
+        if shard not in self._headers:
+            self._headers[shard] = read_header(self.checkpoint, shard)
+        return self._headers[shard]
+
+
+def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
+    """Every tensor of a weight file, by the format that the file's ending tells.
+
+    Raises:
+        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
+        UnsupportedCheckpoint: it is in a format that cannot be read.
+    """
+    if file not in checkpoint.files:
+        raise CorruptCheckpoint(
+            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
+            " that the upload is complete"
+        )
+    if file.endswith(".safetensors"):
+        return read_safetensors(checkpoint, file)
+    if file.endswith(".bin"):
+        return read_bin(checkpoint, file)
+    raise UnsupportedCheckpoint(
+        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
+        " safetensors"
+    )
+
+
+def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
+    """Every tensor of a safetensors file, in one request where its header is as short as most."""
+    where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
+    first = checkpoint.fetch(file, 0, min(FIRST_READ_NBYTES, size))
+    end = header_end(first, size, where)
+    header = first[:end] + (checkpoint.fetch(file, len(first), end) if end > len(first) else b"")
+    return parse_header(header[LENGTH_NBYTES:], file, size, where)
+
+
+def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
+    """The weights that count where a repository holds several sets: those of ``file`` where it is given.
+
+    Raises:
+        UnsupportedCheckpoint: there are none, or several of which nothing says which one counts.
+        CorruptCheckpoint: the index is not sound, or shards are missing.
+    """
+    if file is not None:
+        return Weights(
+            checkpoint,
+            (file,),
+            None,
+            f"{file} is read because it was asked for",
+            file.rpartition("/")[0] + "/" * ("/" in file),
+        )
+    chosen = choose_weights(checkpoint.files, checkpoint.source)
+    if chosen is None:
+        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
+    if chosen.index is None:
+        return Weights(checkpoint, chosen.files, None, chosen.reason, chosen.folder, chosen.others)
+    index = {name: chosen.folder + shard for name, shard in _read_index(checkpoint, chosen.index).items()}
+    shards = tuple(sorted(set(index.values())))
+    others = tuple(file for file in chosen.others if chosen.folder + file not in shards)
+    return Weights(checkpoint, shards, index, chosen.reason, chosen.folder, others)
+
+
+def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
+    where = f"{checkpoint.source}: {file}"
+    weight_map = parse_unambiguous_object(checkpoint.read(file, LONGEST_INDEX), where).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or HALF_A_CHARACTER.search(name):
+            raise CorruptCheckpoint(
+                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
+            )
+    return weight_map
+
+
+def _what_is_there_instead(checkpoint: Checkpoint) -> str:
+    if adapter := read_adapter(checkpoint):
+        return adapter.refusal
+    others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
+    found = f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}" if others else "no weights"
+    return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

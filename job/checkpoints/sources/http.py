@@ -1,0 +1,167 @@
+"""A checkpoint's files below an address of any web server. There is no listing: what is there is found by asking."""
+
+import re
+from functools import partial
+from urllib.parse import quote
+
+import httpx2
+from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # exported, but lazily
+
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, check_range, derived_commit
+from job.checkpoints.formats.json_text import parse_json_object
+from job.checkpoints.transport.http_ranges import (
+    Address,
+    HttpFiles,
+    may_pass,
+    network_failure,
+    public_url,
+    refused_for_now,
+    request_headers,
+    stated_id,
+)
+from job.checkpoints.transport.retries import PATIENT, Pause, RetryPolicy, read_resuming, retry
+from job.checkpoints.transport.side_by_side import side_by_side
+from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
+
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WEIGHTS = (*INDEXES, "model.safetensors", "pytorch_model.bin", "adapter_config.json")
+NAMES = (
+    *("config.json", "generation_config.json", *WEIGHTS),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt"),
+)
+"""The files that are asked for; beside them, those that an index names."""
+
+LONGEST_INDEX = 100_000_000
+"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
+
+MOST_SHARDS = 2_000
+"""Each costs a request. The checkpoints of the largest models have a few hundred files."""
+
+AT_ONCE = 4
+"""Requests, so that a small server is not overrun."""
+
+
+def open_mirror(
+    url: str,
+    *,
+    read_timeout: float,
+    also: tuple[str, ...] = (),
+    retry_policy: RetryPolicy = PATIENT,
+    pause: Pause | None = None,
+) -> Checkpoint:
+    """The checkpoint whose files lie below ``https://host/path``, pinned by their names, sizes and ETags (or dates).
+
+    A server has no listing: the files are those with the usual names, those that an index names, and ``also`` (GGUF
+    files have no usual names). No token is sent. ``pause`` is shared with whoever else asks this server.
+
+    Raises:
+        ModelUnavailable: neither a config nor weights can be found there.
+        UnsupportedCheckpoint: the server does not state sizes, or nothing that changes with a file's bytes.
+        CorruptCheckpoint: an index is not sound.
+        ConfigError: the HTTP client is set to work offline.
+        TransientError: the server cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
+    """
+    source = url.rstrip("/")
+    files: dict[str, StoredFile] = {}
+    addresses: dict[str, Address] = {}
+
+    def look_for(*names: str) -> None:
+        ask = partial(_ask, source, timeout=read_timeout)
+        for name, found in side_by_side(lambda name: retry(partial(ask, name), retry_policy, pause), names, AT_ONCE):
+            if found is not None:
+                files[name], addresses[name] = found
+
+    def fetch(file: str, begin: int, end: int) -> bytes:
+        size = check_range(files, source, file, begin, end).size
+        return read_resuming(
+            lambda position, end: remote.read(file, size, position, end),
+            begin,
+            end,
+            where=f"{source}/{file}",
+            policy=retry_policy,
+            pause=pause,
+        )
+
+    def resolve(file: str, _size: int) -> Address:
+        found = _ask(source, file, timeout=read_timeout)
+        if found is None:
+            raise ModelUnavailable(f"{source}/{file}: it was there before and is gone; put the file back")
+        return found[1]
+
+    look_for(*NAMES, *also)
+    remote = HttpFiles(resolve, read_timeout, addresses)
+    if not files.keys() & {"config.json", *WEIGHTS, *also}:
+        raise ModelUnavailable(
+            f"{source}: none of {', '.join(('config.json', *WEIGHTS, *also))} is there or may be read; check the "
+            "address, and give the name of a weight file that is called otherwise, as GGUF files are, as `file`"
+        )
+    for index in files.keys() & set(INDEXES):
+        stored = files[index]
+        if stored.size > LONGEST_INDEX:
+            raise CorruptCheckpoint(f"{source}/{index}: has {stored.size:,} bytes, {LONGEST_INDEX:,} were the limit")
+        shards = _shards(fetch(index, 0, stored.size), f"{source}/{index}", source)
+        look_for(*sorted(shards - files.keys()))
+    remote = HttpFiles(resolve, read_timeout, addresses)
+    return Checkpoint(
+        repo_id=f"local/{source.rpartition('/')[2]}",
+        revision=None,
+        commit=derived_commit(files),
+        source=source,
+        files=files,
+        fetch=fetch,
+    )
+
+
+def _shards(index: bytes, where: str, source: str) -> set[str]:
+    """The files that an index names. What else is wrong with it shows when the weights are read."""
+    weight_map = parse_json_object(index, where).get("weight_map")
+    values = weight_map.values() if isinstance(weight_map, dict) else ()
+    shards = {value for value in values if isinstance(value, str)}
+    if len(shards) > MOST_SHARDS:
+        raise CorruptCheckpoint(
+            f"{where}: names {len(shards):,} files, at most {MOST_SHARDS:,} were expected; get the file again"
+        )
+    for shard in shards:
+        check_name(shard, source)
+    return shards
+
+
+def _ask(source: str, name: str, *, timeout: float) -> tuple[StoredFile, Address] | None:
+    """What the server says of a file, without sending it; None where it says that there is none.
+
+    Raises:
+        Interrupted: the request failed in a way that a later one may not.
+        UnsupportedCheckpoint, ConfigError: see ``open_mirror``.
+    """
+    url = httpx2.URL(f"{source}/{quote(name)}")
+    where = public_url(url)
+    try:
+        answer = get_session().request(
+            "HEAD", url, headers=request_headers(token=None), timeout=timeout, follow_redirects=True
+        )
+    except OfflineModeIsEnabled as error:
+        raise ConfigError(
+            f"{where}: HF_HUB_OFFLINE forbids to ask a server; unset it or name a local folder"
+        ) from error
+    except httpx2.RequestError as error:
+        raise network_failure(error, where) from error
+    if may_pass(answer) and answer.status_code != 501:
+        raise refused_for_now(answer, where)
+    if answer.status_code in (401, 403, 404, 410):  # many object stores say 403 of what is not there
+        return None
+    length = answer.headers.get("Content-Length", "")
+    if answer.status_code != 200 or not re.fullmatch(r"\d{1,18}", length) or answer.url.scheme != url.scheme:
+        raise UnsupportedCheckpoint(
+            f"{where}: HEAD led to {public_url(answer.url)} and status {answer.status_code} with Content-Length "
+            f"{length!r}, {url.scheme} and status 200 with the size (or 404) was expected; use another server"
+        )
+    size = int(length)
+    identity = stated_id(answer.headers, size)
+    if identity is None:
+        raise UnsupportedCheckpoint(
+            f"{where}: neither ETag nor Last-Modified, one was expected, or nothing tells whether the file changed; "
+            "use another server, or a copy in a local folder"
+        )
+    return StoredFile(size, identity), Address(answer.url, content_id=identity)

@@ -1,0 +1,177 @@
+"""What the Hub lists: models by what they have in common, and collections. It knows the Hub's client."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]  # exported, but lazily
+
+from job.checkpoints.sources.hub_errors import hub_failure, search_failure
+from job.checkpoints.transport.http_ranges import network_failure, public_url, request_headers
+from job.checkpoints.transport.retries import PATIENT, Interrupted, Pause, retry
+from job.errors import ConfigError, SurveyError
+
+Value = TypeVar("Value")
+
+PAGE_LENGTH: Final = 500
+"""Models asked for at once, where more than that are wanted. So does the Hub's own client in JavaScript
+(https://github.com/huggingface/huggingface.js/blob/main/packages/hub/src/lib/list-models.ts)."""
+
+# Of the properties that a list can have (https://huggingface.co/docs/hub/api), those that pin a model and sort it. All
+# others are left out of the answer, also `sha`, which a list without `expand` does not have.
+_EXPAND: Final = ("sha", "createdAt", "downloads", "trendingScore", "pipeline_tag")
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A repository as the Hub lists it."""
+
+    repo_id: str
+    commit: str | None
+    """Of its main branch."""
+    created: datetime
+    downloads: int
+    """Of the last 30 days."""
+    trending: float
+    task: str | None
+
+
+@dataclass(frozen=True)
+class HubSearch:
+    """How one query asks a Hub.
+
+    Every request is tried again by itself, so that a listing goes on at the page that failed. The client's own
+    ``list_models`` would try again in a way of its own, whatever the Hub told others, and its ``get_collection`` knows
+    no time-out.
+    """
+
+    hub: str
+    token: str | None
+    """Sent to the Hub alone."""
+    query: str
+    """What is asked, as errors name it."""
+    read_timeout: float
+    pause: Pause
+
+    def models(self, filters: Mapping[str, str], page_length: int) -> Iterator[ListedModel]:
+        """The models that the Hub lists for these parameters of its API, page by page, each as it is asked for.
+
+        Raises:
+            ConfigError: the Hub refuses the query or the token, or it is no Hub.
+            TransientError: it cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
+        """
+        parameters: str | None = urlencode([*filters.items(), ("limit", page_length), *_expand()])
+        listed: set[str] = set()
+        n_without_news = 0
+        while parameters is not None:
+            page, parameters = self._ask(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
+            new = [model for model in page if model.repo_id not in listed]  # downloads change between two pages
+            n_without_news = 0 if new else n_without_news + 1
+            if n_without_news > 1:
+                raise ConfigError(
+                    f"{self.query} at {public_url(self.hub)}: two pages with nothing that was not listed before, "
+                    "others were expected; check HF_ENDPOINT"
+                )
+            listed.update(model.repo_id for model in new)
+            yield from new
+
+    def collection(self, slug: str) -> list[str]:
+        """The names of the models in a collection, in its order. What else is in it is passed over.
+
+        Raises:
+            ConfigError, TransientError: as above, or there is no such collection.
+        """
+        return self._ask(f"{self.hub}/api/collections/{slug}", _models_of_collection, self._failure)
+
+    def model(self, repo_id: str) -> ListedModel:
+        """What the Hub lists of one repository.
+
+        Raises:
+            ModelUnavailable: it is not there, or not for this reader.
+            ConfigError, TransientError: as above.
+        """
+
+        def failure(error: HfHubHTTPError) -> SurveyError | Interrupted:
+            return hub_failure(error, f"{public_url(self.hub)}/{repo_id}", public_url(self.hub), repo_id, self.token)
+
+        return self._ask(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", _listed_model, failure)
+
+    def _ask(
+        self,
+        url: str,
+        parse: Callable[[httpx2.Response], Value],
+        failure: Callable[[HfHubHTTPError], SurveyError | Interrupted],
+    ) -> Value:
+        where = f"{self.query} at {public_url(self.hub)}"
+
+        def attempt() -> httpx2.Response:
+            try:
+                # Redirects are followed, without the token where they leave the host.
+                answer = get_session().get(
+                    url, headers=request_headers(self.token), timeout=self.read_timeout, follow_redirects=True
+                )
+                hf_raise_for_status(answer)
+            except OfflineModeIsEnabled as error:
+                raise ConfigError(f"{where}: HF_HUB_OFFLINE forbids to ask the Hub; unset it or name models") from error
+            except HfHubHTTPError as error:
+                raise failure(error) from error
+            except httpx2.RequestError as error:
+                raise network_failure(error, where) from error
+            return answer
+
+        answer = retry(attempt, PATIENT, self.pause)
+        try:
+            return parse(answer)
+        except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
+            raise ConfigError(
+                f"{where}: the answer is not a Hub's ({type(error).__name__}), models were expected; check HF_ENDPOINT"
+            ) from error
+
+    def _failure(self, error: HfHubHTTPError) -> ConfigError | Interrupted:
+        return search_failure(error, self.query, public_url(self.hub), self.token)
+
+
+def _expand() -> list[tuple[str, str]]:
+    return [("expand", name) for name in _EXPAND]
+
+
+def _models_and_next(answer: httpx2.Response) -> tuple[list[ListedModel], str | None]:
+    """A page, and the parameters of the next.
+
+    Nothing else of the next page's address counts. It is asked of this Hub: a mirror may hand out the addresses of the
+    Hub that it mirrors, and the token goes nowhere else.
+    """
+    page = answer.json()
+    if not isinstance(page, list):
+        raise TypeError("page")
+    models = [_listed(item) for item in page]
+    following = answer.links.get("next", {}).get("url")
+    return models, (urlsplit(following).query or None) if following and models else None
+
+
+def _listed_model(answer: httpx2.Response) -> ListedModel:
+    return _listed(answer.json())
+
+
+def _listed(item: dict[str, object]) -> ListedModel:
+    info = ModelInfo(**item)  # type: ignore[no-untyped-call]  # so it is in the client
+    if info.created_at is None or info.created_at.tzinfo is None:
+        raise ValueError("createdAt")
+    return ListedModel(
+        repo_id=str(info.id),
+        commit=info.sha if info.sha and re.fullmatch(r"[0-9a-f]{40}", info.sha) else None,
+        created=info.created_at,
+        downloads=int(info.downloads or 0),
+        trending=float(info.trending_score or 0),
+        task=info.pipeline_tag,
+    )
+
+
+def _models_of_collection(answer: httpx2.Response) -> list[str]:
+    return [str(item["id"]) for item in answer.json()["items"] if item["type"] == "model"]

@@ -1,0 +1,1 @@
+"""Verified byte ranges over HTTP, retries, several fetches at once. It knows no checkpoint."""

@@ -1,0 +1,187 @@
+"""Verified byte ranges over HTTP, for the Hub and for mirrors. It knows requests and answers, not what files mean."""
+
+import logging
+import re
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from threading import Lock
+
+import httpx2
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
+    get_session,
+    parse_ratelimit_headers,
+)
+
+from job import __version__
+from job.checkpoints.transport.retries import Interrupted
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a file's bytes are asked for."""
+
+    url: httpx2.URL
+    token: str | None = None
+    """Sent with every request to this address."""
+    content_id: str | None = None
+    """What ``stated_id`` of every answer must be; None where the address stands for unchanging bytes."""
+
+
+class HttpFiles:
+    """The files of one checkpoint, each resolved once to the address its bytes come from. Threads may use it at once.
+
+    ``resolve(file, size)`` finds a file's address; ``known`` holds those that have been found already.
+    """
+
+    def __init__(
+        self, resolve: Callable[[str, int], Address], timeout: float, known: Mapping[str, Address] | None = None
+    ) -> None:
+        for name in ("httpx2", "httpcore2"):  # they log addresses with their signatures at INFO and DEBUG
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._resolve = resolve
+        self._timeout = timeout
+        self._lock = Lock()
+        self._addresses: dict[str, Future[Address]] = {}
+        for file, address in (known or {}).items():
+            self._addresses[file] = Future()
+            self._addresses[file].set_result(address)
+
+    def read(self, file: str, size: int, begin: int, end: int) -> Generator[bytes, None, None]:
+        """Bytes ``begin`` to ``end`` in pieces, as far as one request brings them.
+
+        Raises:
+            Interrupted: the request failed, or broke off, in a way that a later one may not.
+            UnsupportedCheckpoint, CorruptCheckpoint: the answer is not the range that was asked for.
+        """
+        place = self._locate(file, size)
+        address = place.result()
+        where = public_url(address.url)
+        headers = {**request_headers(address.token), "Range": f"bytes={begin}-{end - 1}"}
+        try:
+            with get_session().stream(
+                "GET", address.url, headers=headers, timeout=self._timeout, follow_redirects=False
+            ) as response:
+                if may_pass(response):
+                    raise refused_for_now(response, where)
+                if 300 <= response.status_code < 500 and response.status_code != 416:
+                    # The signature has expired, or the file has moved; if it is gone, resolving again says why.
+                    self._forget(file, place)
+                    raise Interrupted(f"{where}: status {response.status_code}, its address is no longer valid")
+                check_answer(response, where, begin, end, size)
+                if address.content_id not in (None, stated_id(response.headers, size)):
+                    raise CorruptCheckpoint(
+                        f"{where}: it changed while it was read, {address.content_id!r} was expected and "
+                        f"{stated_id(response.headers, size)!r} found; run again when nothing writes to it"
+                    )
+                yield from response.iter_raw()
+        except httpx2.RequestError as error:
+            raise network_failure(error, where) from error
+
+    def _locate(self, file: str, size: int) -> Future[Address]:
+        """The address of a file's bytes. One thread asks for it, the others wait and share its answer or failure."""
+        with self._lock:
+            known = self._addresses.get(file)
+            place = known or Future[Address]()
+            self._addresses[file] = place
+        if known is None:
+            try:
+                place.set_result(self._resolve(file, size))
+            except BaseException as error:
+                self._forget(file, place)
+                place.set_exception(error)
+                raise
+        return place
+
+    def _forget(self, file: str, place: Future[Address]) -> None:
+        with self._lock:
+            if self._addresses.get(file) is place:
+                del self._addresses[file]
+
+
+def check_answer(response: httpx2.Response, where: str, begin: int, end: int, size: int) -> None:
+    """Make sure that the body is bytes ``begin`` to ``end`` of a file of ``size`` bytes and nothing else.
+
+    Raises:
+        CorruptCheckpoint: the file has another size than it was listed with.
+        UnsupportedCheckpoint: the server does not give ranges, or gives another one.
+    """
+    status, content_range = response.status_code, response.headers.get("Content-Range")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    stated = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)", content_range or "")
+    if stated and status in (206, 416) and int(stated[3]) != size:
+        raise CorruptCheckpoint(
+            f"{where}: the file has {int(stated[3]):,} bytes, {size:,} were listed; it changed while it was read, or "
+            "the server mixes versions: run again"
+        )
+    expected = f"bytes {begin}-{end - 1}/{size}"
+    if status != 206 or content_range != expected or encoding != "identity":
+        raise UnsupportedCheckpoint(
+            f"{where}: status {status} with Content-Range {content_range!r} and encoding {encoding}, 206 with "
+            f"{expected!r} was expected; the server or a proxy before it does not give byte ranges: use another"
+        )
+
+
+def request_headers(token: str | None) -> dict[str, str]:
+    """The headers of a request for file bytes, uncompressed, since what is compressed has no byte positions.
+
+    Not those of the Hub's client, which asks the public Hub how to describe its caller, whatever server is meant.
+    """
+    headers = {"User-Agent": f"black-hole-survey/{__version__}", "Accept-Encoding": "identity"}
+    return headers | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+def stated_id(headers: httpx2.Headers, size: int) -> str | None:
+    """What a server without object ids says that changes with a file's bytes: its ETag, else its date and size."""
+    if etag := headers.get("ETag"):
+        return etag.replace('"', "")
+    date = headers.get("Last-Modified")
+    return f"{date}, {size} bytes" if date else None
+
+
+def may_pass(response: httpx2.Response) -> bool:
+    """Whether the same request may be answered later."""
+    return response.status_code in (408, 429) or response.status_code >= 500
+
+
+def refused_for_now(response: httpx2.Response, where: str) -> Interrupted:
+    """A refusal that may pass. What the server asks of one request, it asks of all."""
+    status = response.status_code
+    return Interrupted(
+        f"{where}: status {status}", demanded_wait=demanded_wait(response), too_many_requests=status == 429
+    )
+
+
+def network_failure(error: httpx2.RequestError, where: str) -> Interrupted:
+    """A request that got no answer, or not all of it. Its own words hold no address, but may quote a header."""
+    words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
+    return Interrupted(f"{where}: {type(error).__name__}{words}".rstrip())
+
+
+def demanded_wait(response: httpx2.Response) -> float | None:
+    """Seconds that the server asks to wait: an exhausted ``RateLimit`` or ``Retry-After``, as seconds or as a date."""
+    limit = parse_ratelimit_headers(response.headers)
+    if limit is not None and limit.remaining == 0 and response.status_code == 429:
+        return float(limit.reset_in_seconds)
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdecimal() and text.isascii():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date.tzinfo else None
+
+
+def public_url(url: httpx2.URL | str) -> str:
+    """An address without what may be secret in it: user, password, query."""
+    address = httpx2.URL(url)
+    return f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
+
+
+def origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what decides whether two addresses are of one server."""
+    return url.scheme, url.host, url.port

@@ -1,0 +1,1 @@
+"""What is said of a survey: the manifest, its schema, what is published, what changed."""

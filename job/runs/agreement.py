@@ -1,0 +1,167 @@
+"""A run of several workers: one of them pins the list and shares it out, all of them read what that one wrote."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from job.errors import ConfigError, TransientError
+from job.locate import Pauses
+from job.models.queries import MOST_MATCHES, Entry
+from job.models.references import ModelRef
+from job.models.resolve import resolve_today
+from job.plan import Planned, plan_each
+from job.runs.assignment import balance
+from job.runs.pinned_list import Assignment, RunPlan, parse_plan, plan_as_bytes, plan_key
+from job.settings import Settings
+from job.store.store import Store, creates_once
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a worker waits for another one to write the plan, in seconds.
+
+    Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
+    others ask the Hub about every model at once.
+    """
+
+    poll: float
+    turn: float
+    longest: float
+
+
+def patience_for(entries: Sequence[Entry]) -> Patience:
+    """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
+    most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MOST_MATCHES for entry in entries)
+    turn = 60.0 + most / 2
+    return Patience(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
+
+
+def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> list[ModelRef]:
+    """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
+
+    Raises:
+        ConfigError: the run's name was used before, with another list or another number of workers.
+        TransientError: the plan did not come in time, or the list could not be resolved.
+    """
+    key = plan_key(run)
+    asked = _digest(settings)
+
+    def propose() -> bytes | None:
+        planned: dict[int, Planned] = {}
+        looked = time.monotonic()
+        for place, one in plan_each(resolve_today(settings, pauses), settings, store, pauses):
+            planned[place] = one
+            if time.monotonic() - looked > patience.poll:
+                looked = time.monotonic()
+                if store.read(key) is not None:
+                    return None
+        in_order = [planned[place] for place in sorted(planned)]
+        return plan_as_bytes(pin(run, settings.workers, asked, in_order))
+
+    patience = patience_for(settings.models)
+    plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
+    if (plan.workers, plan.list_sha256) != (settings.workers, asked):
+        found, expected = (
+            (f"{plan.workers} workers", f"{settings.workers}")
+            if plan.workers != settings.workers
+            else ("another list of models", "this one")
+        )
+        raise ConfigError(
+            f"{store.url(key)}: the run {run!r} was planned for {found}, {expected} expected; choose another RUN"
+        )
+    share = plan.share(settings.worker)
+    logger.info(
+        "worker %d of %d: %d of the %d models in %s, pinned at %s",
+        *(settings.worker, plan.workers, len(share), len(plan.models), store.url(key), plan.pinned_at),
+    )
+    return share
+
+
+def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) -> RunPlan:
+    """Who surveys what: each model pinned as it was found, all of one repository to one worker.
+
+    One that could not be found is shared out too, for its owner to try again and to report.
+
+    Raises:
+        ConfigError, TransientError: nothing could be found, with this setting or for now, so that nothing would be
+            pinned or balanced.
+    """
+    found = [one.need.read_nbytes for one in planned if one.need]
+    curable = [one.error for one in planned if isinstance(one.error, ConfigError | TransientError)]
+    if curable and not found:
+        raise min(curable, key=lambda error: isinstance(error, TransientError))
+    mean = sum(found) // max(1, len(found))
+    loads = [
+        (one.need.repo_id, one.need.read_nbytes)
+        if one.need
+        else (one.ref.location, mean if isinstance(one.error, TransientError) else 0)
+        for one in planned
+    ]
+    models = [
+        Assignment(pinned(one), nbytes, worker)
+        for one, (_, nbytes), worker in zip(planned, loads, balance(loads, workers), strict=True)
+    ]
+    pinned_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return RunPlan(run, workers, list_sha256, pinned_at, tuple(models))
+
+
+def pinned(planned: Planned) -> ModelRef:
+    """The reference with the commit it was found at; a source without commits stays as it is."""
+    if planned.ref.source != "hub" or not planned.need:
+        return planned.ref
+    return replace(planned.ref, commit=planned.need.asked_commit)
+
+
+def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: Patience) -> bytes:
+    """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
+    may see in between that another one has, and give None.
+
+    On a store that creates a key only once, any worker may propose, and the first to write decides. On another store
+    nothing could decide between two who write, so there worker 0 alone does, and the others wait for it. (That worker 0
+    is never two pods at once is the Job's ``podReplacementPolicy: Failed``.)
+
+    Raises:
+        TransientError: nobody wrote it in time.
+    """
+    content = store.read(key)
+    if content is None and worker > 0:
+        logger.info("worker %d: waiting for worker 0 to write %s", worker, store.url(key))
+        turn = min(worker * patience.turn, patience.longest)
+        content = _await(store, key, turn, patience.poll)
+        if content is None and not creates_once(store, f"{key}."):
+            content = _await(store, key, patience.longest - turn, patience.poll)
+            if content is None:
+                raise TransientError(
+                    f"{store.url(key)}: nothing after {patience.longest:,.0f} s, worker 0 was expected to write it; "
+                    "nobody else may, as this store lets a second writer replace what the first one wrote: see what "
+                    "holds worker 0 up, then run again"
+                )
+    if content is None:
+        proposal = propose()
+        created = proposal is not None and store.create(key, proposal)
+        # What counts is what is there: somebody else may have been first.
+        content = _await(store, key, patience.turn, patience.poll)
+        if content is None:
+            found = "nothing, although it was written" if created else "neither there nor to be created"
+            raise TransientError(f"{store.url(key)}: {found}; check the store, then run again")
+    return content
+
+
+def _await(store: Store, key: str, seconds: float, poll: float) -> bytes | None:
+    """The content of ``key`` as soon as there is any; None after so many seconds without."""
+    deadline = time.monotonic() + seconds
+    while (content := store.read(key)) is None and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(poll, left))
+    return content
+
+
+def _digest(settings: Settings) -> str:
+    """The sha-256 of the list as it was given."""
+    entries = [asdict(entry) for entry in settings.models]
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()

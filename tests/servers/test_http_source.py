@@ -1,0 +1,175 @@
+"""Checkpoints on a plain web server: what is found without a listing, what pins it, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.sources.http import NAMES, open_mirror
+from job.checkpoints.transport.retries import RetryPolicy
+from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
+from job.tokens import tokenizer
+from tests.servers.loopback_hub import Fault, LoopbackHub
+
+CONTENT = bytes(range(256)) * 1_000
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=5.0)
+
+
+@pytest.fixture
+def folder(hub: LoopbackHub, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model.safetensors").write_bytes(CONTENT)
+    (folder / "unknown.txt").write_bytes(b"nobody asks for this")
+    hub.mirrors["some-model"] = folder
+    return folder
+
+
+@pytest.fixture
+def open_it(hub: LoopbackHub, folder: Path) -> Callable[[], Checkpoint]:  # noqa: ARG001 - it must be there
+    return lambda: open_mirror(f"{hub.endpoint}/mirror/some-model/", read_timeout=2.0, retry_policy=IMPATIENT)
+
+
+def index(folder: Path, *shards: str) -> None:
+    weight_map = {f"tensor{number}": shard for number, shard in enumerate(shards)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_what_lies_under_a_known_name_is_found_and_filed_under_the_last_part_of_the_address(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint]
+) -> None:
+    checkpoint = open_it()
+    assert set(checkpoint.files) == {"config.json", "model.safetensors"}
+    assert (checkpoint.repo_id, checkpoint.revision) == ("local/some-model", None)
+    assert checkpoint.source == f"{hub.endpoint}/mirror/some-model"
+    assert checkpoint.fetch("model.safetensors", 1000, 9000) == CONTENT[1000:9000]
+    assert sum(request.nbytes for request in hub.log) == 8000
+    assert len([request for request in hub.log if request.method == "HEAD"]) == len(NAMES)
+
+
+def test_every_file_of_a_tokenizer_is_asked_for() -> None:
+    assert set(tokenizer.FILES) <= set(NAMES)
+
+
+def test_shards_are_those_that_the_index_names(folder: Path, open_it: Callable[[], Checkpoint]) -> None:
+    index(folder, "a.safetensors", "part/b.safetensors", "lost.safetensors")
+    (folder / "part").mkdir()
+    for shard in ("a.safetensors", "part/b.safetensors"):
+        (folder / shard).write_bytes(shard.encode())
+    checkpoint = open_it()
+    assert "lost.safetensors" not in checkpoint.files
+    assert checkpoint.fetch("part/b.safetensors", 0, 4) == b"part"
+
+
+@pytest.mark.parametrize("shard", ["../secret", "/etc/passwd", "a/../../b", "a\\b", ""])
+def test_an_index_that_leads_out_of_the_checkpoint_is_refused_before_it_is_followed(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint], shard: str
+) -> None:
+    index(folder, "model.safetensors", shard)
+    with pytest.raises(CorruptCheckpoint, match="a path inside the checkpoint"):
+        open_it()
+    asked = {request.path.removeprefix("/mirror/some-model/") for request in hub.log}
+    assert asked == set(NAMES)
+
+
+def test_an_index_of_absurdly_many_files_is_refused(folder: Path, open_it: Callable[[], Checkpoint]) -> None:
+    index(folder, *(f"{number}.safetensors" for number in range(3_000)))
+    with pytest.raises(CorruptCheckpoint, match="names 3,000 files"):
+        open_it()
+
+
+def test_without_an_etag_the_date_and_the_size_pin_a_file(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint]
+) -> None:
+    hub.faults = [Fault("/mirror/*", host="hub", headers={"ETag": ""}, times=None)]
+    first, again = open_it(), open_it()
+    assert first.commit == again.commit
+    assert first.fetch("config.json", 0, 2) == b"{}"
+    (folder / "config.json").write_bytes(b"{ }")
+    assert open_it().commit != first.commit
+    with pytest.raises(CorruptCheckpoint, match="changed while it was read"):
+        first.fetch("config.json", 0, 2)
+
+
+def test_redirects_are_followed_and_an_expired_address_is_asked_for_again(hub: LoopbackHub, folder: Path) -> None:
+    commit = hub.add("org/model", folder)
+    address = f"{hub.endpoint}/org/model/resolve/{commit}"
+    checkpoint = open_mirror(address, read_timeout=2.0, retry_policy=IMPATIENT)
+    assert checkpoint.repo_id == f"local/{commit}"
+    assert checkpoint.fetch("model.safetensors", 5, 50) == CONTENT[5:50]
+    hub.expire_signatures()
+    assert checkpoint.fetch("model.safetensors", 50, 500) == CONTENT[50:500]
+    assert checkpoint.read("config.json", 10) == b"{}"
+
+
+def test_no_token_and_nothing_of_the_hub_is_asked_or_sent(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    open_it().read("config.json", 10)
+    assert {request.token for request in hub.log} == {None}
+    assert all(request.path.startswith("/mirror/") for request in hub.log)
+
+
+REFUSED = {
+    "nothing-there": (Fault("*", host="hub", status=404, times=None), ModelUnavailable, "none of config.json"),
+    "forbidden": (Fault("*", host="hub", status=403, times=None), ModelUnavailable, "may be read"),
+    "no-head": (Fault("*", host="hub", status=405, times=None), UnsupportedCheckpoint, "status 405"),
+    "not-implemented": (Fault("*", host="hub", status=501, times=None), UnsupportedCheckpoint, "status 501"),
+    "no-size": (
+        Fault("*", host="hub", headers={"Content-Length": "x"}, times=None),
+        SurveyError,
+        "Content-Length|again",
+    ),
+    "no-identity": (
+        Fault("*", host="hub", headers={"ETag": "", "Last-Modified": ""}, times=None),
+        UnsupportedCheckpoint,
+        "neither ETag nor Last-Modified",
+    ),
+    "down": (Fault("*", host="hub", status=503, times=None), TransientError, "status 503, 3 times in a row"),
+    "too-busy-for-long": (
+        Fault("*", host="hub", status=429, headers={"Retry-After": "3600"}, times=None),
+        TransientError,
+        "3,600 s is demanded|nothing more is asked of it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_server_that_cannot_be_read_exactly_is_refused(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint], fault: Fault, error: type[SurveyError], message: str
+) -> None:
+    hub.faults = [Fault(**vars(fault))]
+    with pytest.raises(error, match=message):
+        open_it()
+
+
+@pytest.mark.parametrize("ranges", ["ignored", "shifted", "with status 200", "of another size"])
+def test_an_answer_that_is_not_the_range_is_not_believed(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint], ranges: str
+) -> None:
+    checkpoint = open_it()
+    hub.faults = [Fault("/mirror/*", host="hub", times=None)]
+    hub.faults[0].ranges = ranges  # type: ignore[assignment]  # one of those it knows
+    with pytest.raises((UnsupportedCheckpoint, CorruptCheckpoint)):
+        checkpoint.fetch("model.safetensors", 10, 20)
+
+
+def test_a_break_is_resumed_at_the_exact_byte(hub: LoopbackHub, open_it: Callable[[], Checkpoint]) -> None:
+    checkpoint = open_it()
+    hub.faults = [
+        Fault("/mirror/*", host="hub", ending="cut", nbytes=1_234),
+        Fault("/mirror/*", host="hub", status=503),
+    ]
+    assert checkpoint.fetch("model.safetensors", 100, 200_000) == CONTENT[100:200_000]
+    assert hub.log[-1].range == "bytes=1334-199999"
+
+
+def test_a_file_that_is_gone_later_is_unavailable(folder: Path, open_it: Callable[[], Checkpoint]) -> None:
+    checkpoint = open_it()
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelUnavailable, match="put the file back"):
+        checkpoint.read("config.json", 10)

@@ -12,7 +12,7 @@ from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from job.monitor.current import Now
+    from job.monitor.current import CurrentStage
     from job.outcome import Outcome
     from job.plan import Planned
     from job.settings import Settings
@@ -51,10 +51,10 @@ def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
     # whoever asks for help or mistypes a setting should not wait.
     from rich.console import Console
 
-    from job.monitor.current import Now
+    from job.monitor.current import CurrentStage
     from job.settings import read_settings
 
-    console, now = Console(stderr=True), Now()
+    console, now = Console(stderr=True), CurrentStage()
     try:
         settings = read_settings(arguments)
     except ConfigError as error:
@@ -64,7 +64,7 @@ def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
     return plan(settings) if settings.verb == "plan" else survey(settings, console, now, received)
 
 
-def survey(settings: "Settings", console: "Console", now: "Now", received: Sequence[int]) -> int:
+def survey(settings: "Settings", console: "Console", now: "CurrentStage", received: Sequence[int]) -> int:
     """Survey every model, tell what came of it, and return the exit status. ``received``: the signals so far."""
     import logging
 
@@ -78,12 +78,12 @@ def survey(settings: "Settings", console: "Console", now: "Now", received: Seque
     try:
         metrics.check()
 
-        from job.monitor.progress import Follow
+        from job.monitor.progress import ProgressReporter
         from job.survey import run
 
         take_over_libraries_logs()
         bars = console.is_terminal and settings.log_format == "text"
-        for outcome in run(settings, Follow(console, bars, metrics)):
+        for outcome in run(settings, ProgressReporter(console, bars, metrics)):
             outcomes.append(abridged(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
         status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
@@ -183,7 +183,7 @@ def silence_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def set_up_logging(settings: "Settings", console: "Console", now: "Now") -> None:
+def set_up_logging(settings: "Settings", console: "Console", now: "CurrentStage") -> None:
     """One line an event on standard error, for people or for machines, warnings and libraries included."""
     import logging
 

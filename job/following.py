@@ -9,7 +9,7 @@ from job.checkpoints.head.adapters import Adapter, read_adapter
 from job.errors import UnsupportedCheckpoint
 from job.models.references import ModelRef, parse_reference
 
-MOST_STEPS: Final = 4
+MAX_STEPS: Final = 4
 """Adapters of adapters that are followed; one is the rule."""
 
 
@@ -23,9 +23,9 @@ def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpo
     passed: list[str] = []
     while adapter := read_adapter(checkpoint):
         passed.append(f"{checkpoint.repo_id}@{checkpoint.commit}")
-        if len(passed) > MOST_STEPS:
+        if len(passed) > MAX_STEPS:
             raise UnsupportedCheckpoint(
-                f"{' → '.join(passed)}: adapters of adapters, at most {MOST_STEPS} were expected; name the base model"
+                f"{' → '.join(passed)}: adapters of adapters, at most {MAX_STEPS} were expected; name the base model"
             )
         checkpoint = open_model(base_reference(adapter, checkpoint.source))
         if f"{checkpoint.repo_id}@{checkpoint.commit}" in passed:

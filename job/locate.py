@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.sources.folder import open_folder
-from job.checkpoints.sources.http import open_mirror
+from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.retries import Pause
+from job.checkpoints.transport.retries import Cooldown
 from job.errors import ConfigError
 from job.following import follow_base
 from job.manifest.filing import ContentIdentity, Published, find_published
@@ -27,21 +27,21 @@ from job.store.s3 import open_s3_store
 from job.store.store import Store
 
 
-class Pauses:
+class Cooldowns:
     """The pause that each server demanded, shared by all who ask it during a run."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._pauses: dict[str, Pause] = {}
+        self._cooldowns: dict[str, Cooldown] = {}
 
-    def of(self, url: str) -> Pause:
+    def of(self, url: str) -> Cooldown:
         """The pause of the server that an address is on."""
         with self._lock:
-            return self._pauses.setdefault(urlsplit(url).netloc, Pause())
+            return self._cooldowns.setdefault(urlsplit(url).netloc, Cooldown())
 
 
 @dataclass(frozen=True)
-class Found:
+class Located:
     """A pinned model whose W has been found, and what the store holds of it."""
 
     ref: ModelRef
@@ -62,15 +62,15 @@ class Found:
         return "already published" if self.published.own else "same content"
 
 
-def find(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Found:
+def find(ref: ModelRef, settings: Settings, store: Store, cooldowns: Cooldowns) -> Located:
     """Pin the model, find W, and see what is published of it.
 
     Raises:
         SurveyError: the model cannot be surveyed, or the store cannot be read.
     """
-    pinned = _pin(ref, settings, pauses)
+    pinned = _pin(ref, settings, cooldowns)
     if ref.follow_base:
-        pinned = follow_base(pinned, lambda base: _pin(base, settings, pauses))
+        pinned = follow_base(pinned, lambda base: _pin(base, settings, cooldowns))
     checkpoint, fetched = _metered(pinned)
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
     identity = identity_of(checkpoint, unembedding)
@@ -79,7 +79,7 @@ def find(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Fou
         asked, found = (f"{name} in {ref.file}" for name in (asked, found))
     published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, asked, found)
     missing = settings.tensors.difference(published.known["artifacts"] if published.known else ())
-    return Found(ref, checkpoint, unembedding, published, fetched, missing)
+    return Located(ref, checkpoint, unembedding, published, fetched, missing)
 
 
 def identity_of(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIdentity:
@@ -113,7 +113,7 @@ def refuse_nested(entries: Sequence[Entry], output: Path) -> None:
             raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {ref}; choose a folder outside of it")
 
 
-def _pin(ref: ModelRef, settings: Settings, pauses: Pauses) -> Checkpoint:
+def _pin(ref: ModelRef, settings: Settings, cooldowns: Cooldowns) -> Checkpoint:
     """Pin the checkpoint that a reference stands for."""
     timeout = settings.read_timeout
     match ref.source:
@@ -124,11 +124,11 @@ def _pin(ref: ModelRef, settings: Settings, pauses: Pauses) -> Checkpoint:
         case "s3":
             return open_s3(ref.location, read_timeout=timeout)
         case "mirror":
-            return open_mirror(
+            return open_http(
                 ref.location,
                 read_timeout=timeout,
                 also=(ref.file,) if ref.file else (),
-                pause=pauses.of(ref.location),
+                cooldown=cooldowns.of(ref.location),
             )
         case "hub":
             pinned = open_hub(
@@ -137,7 +137,7 @@ def _pin(ref: ModelRef, settings: Settings, pauses: Pauses) -> Checkpoint:
                 endpoint=settings.hf_endpoint,
                 token=settings.hf_token,
                 read_timeout=timeout,
-                pause=pauses.of(settings.hf_endpoint or PUBLIC_HUB),
+                cooldown=cooldowns.of(settings.hf_endpoint or PUBLIC_HUB),
             )
             return replace(pinned, revision=ref.revision)
 

@@ -13,7 +13,7 @@ from job import __version__
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
 from job.geometry.rows import FLOATS, centred, row_blocks, row_norms
-from job.scratch import RowFile, scratch_copy, straightened
+from job.scratch import RowFile, scratch_copy, to_row_major
 from job.store.artifacts import Artifact, publish_safetensors
 from job.store.safetensors_file import StoredTensor, header
 from job.subject import Subject
@@ -62,7 +62,7 @@ def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile
     rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
     chunks = subject.stream(location, "W")
     if location.strides is not None:
-        chunks = straightened(chunks, subject.scratch, location.shape, location.strides, row_nbytes // hidden_size)
+        chunks = to_row_major(chunks, subject.scratch, location.shape, location.strides, row_nbytes // hidden_size)
 
     def measured() -> Iterator[bytes]:
         with ExitStack() as stack:

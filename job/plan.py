@@ -10,7 +10,7 @@ from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.head.tie import Tie
 from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import SurveyError
-from job.locate import Found, Pauses, find, open_store
+from job.locate import Cooldowns, Located, find, open_store
 from job.models.references import ModelRef
 from job.models.resolve import resolve_today
 from job.monitor.current import ASKED_ABOUT
@@ -86,30 +86,30 @@ def plan_models(settings: Settings) -> Iterator[tuple[int, Planned]]:
     Raises:
         ConfigError, TransientError: the store cannot be read, or a query not be resolved; no model was asked about.
     """
-    store, pauses = open_store(settings), Pauses()
+    store, cooldowns = open_store(settings), Cooldowns()
     # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
     store.sizes("plan/")
 
-    yield from plan_each(resolve_today(settings, pauses), settings, store, pauses)
+    yield from plan_each(resolve_today(settings, cooldowns), settings, store, cooldowns)
 
 
 def plan_each(
-    refs: Sequence[ModelRef], settings: Settings, store: Store, pauses: Pauses
+    refs: Sequence[ModelRef], settings: Settings, store: Store, cooldowns: Cooldowns
 ) -> Iterator[tuple[int, Planned]]:
     """What will come of each model, as it becomes known, with the model's place among those given."""
 
     def plan_one(numbered: tuple[int, ModelRef]) -> Planned:
-        return plan_model(numbered[1], settings, store, pauses)
+        return plan_model(numbered[1], settings, store, cooldowns)
 
     for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
         yield place, planned
 
 
-def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) -> Planned:
+def plan_model(ref: ModelRef, settings: Settings, store: Store, cooldowns: Cooldowns) -> Planned:
     """What will come of one model. Called by a thread of its own."""
     ASKED_ABOUT.set(str(ref))
     try:
-        found = find(ref, settings, store, pauses)
+        found = find(ref, settings, store, cooldowns)
     except SurveyError as error:
         fate: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
         logger.info("%s: %s: %s: %s", ref, fate, type(error).__name__, error)
@@ -119,7 +119,7 @@ def plan_model(ref: ModelRef, settings: Settings, store: Store, pauses: Pauses) 
     return Planned(ref, status, _need(found, settings))
 
 
-def _need(found: Found, settings: Settings) -> Need:
+def _need(found: Located, settings: Settings) -> Need:
     checkpoint, unembedding = found.checkpoint, found.unembedding
     location, to_read = unembedding.location, bool(found.missing)
     is_local = location.file in checkpoint.local_paths

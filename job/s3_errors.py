@@ -38,7 +38,7 @@ UNSUPPORTED = (
     "a store that supports this request was expected; AWS_REQUEST_CHECKSUM_CALCULATION=when_required helps with some"
 )
 
-PASSING_CODES = {
+RETRYABLE_CODES = {
     "BadDigest",
     "IncompleteBody",
     "InternalError",
@@ -53,7 +53,7 @@ PASSING_CODES = {
 }
 """4xx codes that a later attempt may not meet: damage on the way, an upload that somebody else aborted, throttling."""
 
-PASSING_ERRORS = (
+RETRYABLE_ERRORS = (
     HTTPClientError,
     BotoConnectionError,
     ChecksumError,
@@ -78,7 +78,7 @@ def survey_error(error: BotoCoreError | ClientError, where: str) -> SurveyError:
     """The error of the contract that boto3's stands for; ``where`` begins its message."""
     if not isinstance(error, ClientError):
         found = f"{where}: {without_endpoint_password(str(error))}"
-        if isinstance(error, PASSING_ERRORS) and not any(mark in found for mark in TLS_REFUSALS):
+        if isinstance(error, RETRYABLE_ERRORS) and not any(mark in found for mark in TLS_REFUSALS):
             return TransientError(
                 f"{found}, an answer was expected; check AWS_ENDPOINT_URL and the network, or run again"
             )
@@ -87,7 +87,7 @@ def survey_error(error: BotoCoreError | ClientError, where: str) -> SurveyError:
     found = (
         f"{where}: {error.operation_name} was answered {status} {code} ({error.response['Error'].get('Message', '')})"
     )
-    passing = code in PASSING_CODES or status in (408, 429) or (status >= 500 and status != 501)
+    passing = code in RETRYABLE_CODES or status in (408, 429) or (status >= 500 and status != 501)
     if passing:
         return TransientError(f"{found}, success was expected; run again, later if this is throttling")
     return ConfigError(f"{found}, {REFUSALS.get(code) or REFUSALS.get(BY_STATUS.get(status, ''), UNSUPPORTED)}")

@@ -65,7 +65,7 @@ class RowFile:
         _read_exactly(file, buffer, self.begin + first_row * self.row_nbytes)
 
 
-def straightened(
+def to_row_major(
     chunks: Iterable[bytes], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
 ) -> Iterator[bytes]:
     """The rows of a matrix one after another, out of the bytes it is stored in, which lie on disk in between.

@@ -13,10 +13,10 @@ from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.head.gguf import dequantised
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.transport.ranges import stream_range
-from job.geometry.rows import FLOATS, Block, Encoding, with_one_nan
+from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans
 from job.models.references import ModelRef
-from job.monitor.progress import Follow
-from job.monitor.stages import Clock
+from job.monitor.progress import ProgressReporter
+from job.monitor.stages import StageTimer
 from job.settings import Settings
 from job.store.store import Store
 
@@ -35,8 +35,8 @@ class Subject:
     unembedding: Unembedding
     settings: Settings
     store: Store
-    follow: Follow
-    clock: Clock
+    follow: ProgressReporter
+    clock: StageTimer
     folder: str
     """Where the survey is filed in the store."""
     scratch: Path
@@ -48,7 +48,7 @@ class Subject:
         dtype = self.unembedding.location.dtype
 
         def numbers(block: Block) -> torch.Tensor:
-            return torch.from_numpy(with_one_nan(dequantised(block, dtype)))
+            return torch.from_numpy(canonical_nans(dequantised(block, dtype)))
 
         return FLOATS.get(dtype) or Encoding(dtype, numbers, one_to_one=False)
 

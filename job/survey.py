@@ -9,14 +9,14 @@ import torch
 
 from job.errors import CorruptCheckpoint, ModelError, SurveyError
 from job.geometry.dedup import find_black_holes
-from job.locate import Pauses, find, open_store
+from job.locate import Cooldowns, find, open_store
 from job.manifest.build import describe, describe_statistics, list_black_holes
 from job.manifest.comparison import news_of, since_previous
-from job.manifest.filing import Manifest, mend_latest, publish_manifest
+from job.manifest.filing import Manifest, publish_manifest, repair_latest
 from job.models.references import ModelRef
 from job.models.resolve import resolve_today
-from job.monitor.progress import Follow
-from job.monitor.stages import Clock
+from job.monitor.progress import ProgressReporter
+from job.monitor.stages import StageTimer
 from job.outcome import Outcome, Status, is_passed_over
 from job.passes import first_pass, publish_small_tensors, second_pass
 from job.report.model_page import model_page
@@ -39,7 +39,7 @@ TOKENIZER_FILE_LIMIT: Final = 256 << 20
 """Bytes; the largest tokenizer files today have about 40 MB."""
 
 
-def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
+def run(settings: Settings, follow: ProgressReporter) -> Iterator[Outcome]:
     """Survey every model, or this worker's share, in turn; one that fails does not keep the others from being surveyed.
 
     Raises:
@@ -49,17 +49,19 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
     # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
     # other cores have the network and the store to serve.
     torch.set_num_threads(1)
-    store, pauses = open_store(settings), Pauses()
+    store, cooldowns = open_store(settings), Cooldowns()
     store.check()
-    refs = share_of_run(settings.run, settings, store, pauses) if settings.run else resolve_today(settings, pauses)
+    refs = (
+        share_of_run(settings.run, settings, store, cooldowns) if settings.run else resolve_today(settings, cooldowns)
+    )
     follow.metrics.begin(len(refs))
     for number, ref in enumerate(refs, 1):
         follow.metrics.begin_model(str(ref))
         extra = {"model": str(ref)}
         logger.info("%s: model %d of %d", ref, number, len(refs), extra=extra)
-        clock = Clock(follow.metrics)
+        clock = StageTimer(follow.metrics)
         try:
-            outcome = survey_model(ref, settings, store, pauses, follow, clock)
+            outcome = survey_model(ref, settings, store, cooldowns, follow, clock)
         except SurveyError as error:
             passed_over = is_passed_over(ref, error)
             status: Status = "passed over" if passed_over else "failed"
@@ -73,7 +75,7 @@ def run(settings: Settings, follow: Follow) -> Iterator[Outcome]:
 
 
 def survey_model(
-    ref: ModelRef, settings: Settings, store: Store, pauses: Pauses, follow: Follow, clock: Clock
+    ref: ModelRef, settings: Settings, store: Store, cooldowns: Cooldowns, follow: ProgressReporter, clock: StageTimer
 ) -> Outcome:
     """Pin the model, find W, stream it through the measurements into the store, and last of all say what was learnt.
 
@@ -82,7 +84,7 @@ def survey_model(
     """
     with scratch_folder(settings.scratch) as scratch:
         with clock.stage("find"):
-            found = find(ref, settings, store, pauses)
+            found = find(ref, settings, store, cooldowns)
         follow.metrics.fetch_from(found.bytes_fetched)
         unembedding, folder = found.unembedding, found.published.folder
         subject = Subject(ref, found.checkpoint, unembedding, settings, store, follow, clock, folder, scratch)
@@ -90,7 +92,7 @@ def survey_model(
 
         known, missing, status = found.published.known, found.missing, found.status
         if known and status == "already published":
-            mend_latest(store, known)
+            repair_latest(store, known)
             return Outcome(ref, status, clock.total, found.bytes_fetched(), known)
         store.discard_unfinished(subject.key(""))
 

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.head.tie import Stored
+from job.checkpoints.head.tie import NamedTensor
 from job.manifest.filing import Manifest
 from job.subject import Subject
 
@@ -22,13 +22,13 @@ def settle_tie(subject: Subject, w_sha256: str, known: Manifest | None) -> Subje
         tie, evidence = known["tensor"]["tie"], known["tensor"]["tie_evidence"]
         return replace(subject, unembedding=replace(found, tie=tie, tie_evidence=evidence))
     # By columns, W's digest is of the rows that were put together, not of what is stored.
-    head = w_sha256 if found.location.strides is None else _sha256(subject, Stored(found.name, found.location))
+    head = w_sha256 if found.location.strides is None else _sha256(subject, NamedTensor(found.name, found.location))
     state = found.copy.settled(found.name, is_equal=_sha256(subject, embedding) == head)
     subject.log("compare embedding", "%s: %s", state.tie, state.evidence)
     return replace(subject, unembedding=replace(found, tie=state.tie, tie_evidence=state.evidence))
 
 
-def describe_embedding(checkpoint: Checkpoint, embedding: Stored) -> dict[str, object]:
+def describe_embedding(checkpoint: Checkpoint, embedding: NamedTensor) -> dict[str, object]:
     """As the manifest tells of an embedding that was compared with all of W."""
     location = embedding.location
     return {
@@ -40,7 +40,7 @@ def describe_embedding(checkpoint: Checkpoint, embedding: Stored) -> dict[str, o
     }
 
 
-def _sha256(subject: Subject, tensor: Stored) -> str:
+def _sha256(subject: Subject, tensor: NamedTensor) -> str:
     location, digest = tensor.location, hashlib.sha256()
     for chunk in subject.stream(location, tensor.name):
         digest.update(chunk)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from job.geometry.digests import Digest, Digests, blake2b_128, row_digests
-from job.geometry.rows import Block, Encoding, row_norms, value_bytes, with_one_nan
+from job.geometry.rows import Block, Encoding, canonical_nans, row_norms, value_bytes
 
 
 class Measurement:
@@ -63,7 +63,7 @@ class Measurement:
     def mu(self) -> NDArray[np.float32]:
         """(hidden_size,) float32: the centroid of the rows, summed in float64 in the rows' order, rounded once."""
         with np.errstate(invalid="ignore", over="ignore"):
-            return with_one_nan((self._sum / self.n_seen).astype(np.float32))
+            return canonical_nans((self._sum / self.n_seen).astype(np.float32))
 
     @property
     def values_may_disagree(self) -> bool:

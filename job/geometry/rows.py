@@ -91,10 +91,10 @@ def value_bytes(numbers: torch.Tensor) -> NDArray[np.uint8]:
 def centred(block: Block, encoding: Encoding, mu: NDArray[np.float32]) -> NDArray[np.float32]:
     """γ′ of these rows: (n, hidden_size) float32, float32(W) − mu."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return with_one_nan(as_float32(block, encoding) - mu)
+        return canonical_nans(as_float32(block, encoding) - mu)
 
 
-def with_one_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def canonical_nans(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same array with the bits of one NaN in place of any: which they are depends on the processor's path."""
     values[np.isnan(values)] = np.nan
     return values

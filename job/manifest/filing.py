@@ -166,7 +166,7 @@ def publish_manifest(store: Store, folder: str, manifest: Manifest) -> None:
     store.write(latest_key(manifest["model"]), content)
 
 
-def mend_latest(store: Store, manifest: Manifest) -> None:
+def repair_latest(store: Store, manifest: Manifest) -> None:
     """Write the model's latest.json where a run was killed between the manifest and its copy."""
     key = latest_key(manifest["model"])
     content = store.read(key)

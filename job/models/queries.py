@@ -15,7 +15,7 @@ Sort = Literal["created", "downloads", "trending"]
 KEYS: Final = ("author", "name", "task", "collection", "since", "sort", "limit", "exclude", "follow_base")
 """What a query may say, in the order in which it is printed."""
 
-MOST_MATCHES: Final = 1_000
+MAX_MATCHES: Final = 1_000
 """Models that a query may find: more than that was hardly meant."""
 
 _PREFIX: Final = "hub?"
@@ -173,8 +173,8 @@ def _sort(text: str | None) -> Sort | None:
 def _limit(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_MATCHES:
-        raise ValueError(f"limit is {text!r}, a whole number from 1 to {MOST_MATCHES} was expected")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_MATCHES:
+        raise ValueError(f"limit is {text!r}, a whole number from 1 to {MAX_MATCHES} was expected")
     return int(text)
 
 

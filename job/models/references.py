@@ -19,7 +19,7 @@ _FOLDER: Final = re.compile(r"(?:/|\./|\.\./|~/).*|\.|\.\.")
 _CACHED: Final = re.compile(r"(?P<folder>(?:/|\./|\.\./|~/)(?:.*/)?models--[^/@\s]+)@(?P<revision>[^\s@]+)")
 """A revision of a repository in the Hub's cache. A name on the Hub holds no @, so no such folder does."""
 # In clear text only from this machine itself, where nobody can change it on the way.
-_MIRROR: Final = re.compile(
+_HTTP: Final = re.compile(
     r"(?:https://[^\s/@?#]+|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?)(?P<path>(?:/[^\s/?#]+)+)/?"
 )
 _HUB_PAGE: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<rest>.*)")
@@ -68,7 +68,7 @@ def parse_reference(text: str) -> ModelRef:
         raise ValueError(
             f"{EXPECTED}; a model of the Hub is named {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
         )
-    if (mirror := _MIRROR.fullmatch(text)) and not {".", ".."} & set(mirror["path"].split("/")):
+    if (mirror := _HTTP.fullmatch(text)) and not {".", ".."} & set(mirror["path"].split("/")):
         return ModelRef("mirror", text)
     if cached := _CACHED.fullmatch(text):
         return ModelRef("folder", cached["folder"], cached["revision"])

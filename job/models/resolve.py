@@ -9,8 +9,8 @@ from typing import Final
 from job.checkpoints.sources.hub import PUBLIC_HUB
 from job.checkpoints.sources.hub_search import PAGE_LENGTH, HubSearch, ListedModel
 from job.errors import ConfigError, ModelUnavailable
-from job.locate import Pauses
-from job.models.queries import MOST_MATCHES, Entry, ModelQuery, Sort
+from job.locate import Cooldowns
+from job.models.queries import MAX_MATCHES, Entry, ModelQuery, Sort
 from job.models.references import ModelRef
 from job.settings import Settings
 
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bounds:
+class QueryLimits:
     """What one query may cost at most: more than that was hardly meant."""
 
-    matches: int = MOST_MATCHES
+    matches: int = MAX_MATCHES
     """Models that it finds."""
     listed: int = 10_000
     """Models that the Hub has to list for it: 20 of its pages."""
 
 
-USUAL: Final = Bounds()
+USUAL: Final = QueryLimits()
 
 _SORTED_BY: Final[dict[Sort, str]] = {
     "created": "createdAt",
@@ -44,13 +44,13 @@ _RANK: Final[dict[Sort, Callable[[ListedModel], float]]] = {
 }
 
 
-def resolve_today(settings: Settings, pauses: Pauses) -> list[ModelRef]:
+def resolve_today(settings: Settings, cooldowns: Cooldowns) -> list[ModelRef]:
     """The models that the run's list stands for on this day; raises what ``resolve`` does."""
-    return resolve(settings.models, settings, pauses, datetime.now(UTC).date())
+    return resolve(settings.models, settings, cooldowns, datetime.now(UTC).date())
 
 
 def resolve(
-    entries: Sequence[Entry], settings: Settings, pauses: Pauses, today: date, bounds: Bounds = USUAL
+    entries: Sequence[Entry], settings: Settings, cooldowns: Cooldowns, today: date, bounds: QueryLimits = USUAL
 ) -> list[ModelRef]:
     """The models that a list stands for, each once, where it is found first; those that it names are as it names them.
 
@@ -66,7 +66,7 @@ def resolve(
         if isinstance(entry, ModelRef):
             refs.append(entry)
             continue
-        found = _find(entry, settings, pauses, today, bounds)
+        found = _find(entry, settings, cooldowns, today, bounds)
         if found:
             logger.info("%s: finds models: %d", entry, len(found))
         else:
@@ -80,10 +80,12 @@ def resolve(
     return refs
 
 
-def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date, bounds: Bounds) -> list[ModelRef]:
+def _find(
+    query: ModelQuery, settings: Settings, cooldowns: Cooldowns, today: date, bounds: QueryLimits
+) -> list[ModelRef]:
     """The models that a query finds, in its order."""
     hub = settings.hf_endpoint or PUBLIC_HUB
-    search = HubSearch(hub, settings.hf_token, str(query), settings.read_timeout, pause=pauses.of(hub))
+    search = HubSearch(hub, settings.hf_token, str(query), settings.read_timeout, cooldown=cooldowns.of(hub))
     template = ModelRef("hub", "", follow_base=query.follow_base, found_by=str(query))
     if query.collection:
         return _find_in_collection(query, query.collection, search, template, today, bounds)
@@ -91,7 +93,7 @@ def _find(query: ModelQuery, settings: Settings, pauses: Pauses, today: date, bo
     return [replace(template, location=model.repo_id, commit=model.commit) for model in listed]
 
 
-def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: Bounds) -> list[ListedModel]:
+def _listed(query: ModelQuery, search: HubSearch, today: date, bounds: QueryLimits) -> list[ListedModel]:
     """The models that the Hub lists and the query means.
 
     The API cannot ask for dates, and only the order of their creation stands still while pages are asked for. So the
@@ -114,7 +116,7 @@ def _order_of(query: ModelQuery) -> Sort:
 
 
 def _listed_in(
-    order: Sort, query: ModelQuery, search: HubSearch, today: date, bounds: Bounds
+    order: Sort, query: ModelQuery, search: HubSearch, today: date, bounds: QueryLimits
 ) -> list[ListedModel] | None:
     """Those that the query means, as far as an order has to be followed for it; None where that is too far."""
     earliest = query.earliest(today)
@@ -139,7 +141,7 @@ def _listed_in(
 
 
 def _find_in_collection(
-    query: ModelQuery, slug: str, search: HubSearch, template: ModelRef, today: date, bounds: Bounds
+    query: ModelQuery, slug: str, search: HubSearch, template: ModelRef, today: date, bounds: QueryLimits
 ) -> list[ModelRef]:
     """The models of a collection that the query means. It says nothing of their commits, so the Hub is asked for each.
 
@@ -175,7 +177,7 @@ def _first(query: ModelQuery, found: list[ListedModel]) -> list[ListedModel]:
     return ranked[: query.limit]
 
 
-def _refuse_more_than_meant(query: ModelQuery, n_found: int, bounds: Bounds) -> None:
+def _refuse_more_than_meant(query: ModelQuery, n_found: int, bounds: QueryLimits) -> None:
     if n_found > bounds.matches:
         raise ConfigError(
             f"{query}: finds more than {bounds.matches:,} models, fewer were expected; narrow the query or give a limit"

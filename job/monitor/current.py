@@ -9,7 +9,7 @@ ASKED_ABOUT: Final[ContextVar[str | None]] = ContextVar("asked_about", default=N
 
 
 @dataclass
-class Now:
+class CurrentStage:
     """The model that is being surveyed, and the stage of its survey. A process surveys one model at a time."""
 
     model: str | None = None

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from job import __version__
 from job.errors import ConfigError, ModelError, SurveyError, TransientError
 from job.manifest.filing import Novelty
-from job.monitor.current import Now
+from job.monitor.current import CurrentStage
 from job.outcome import Outcome, Status
 from job.report.text import shown
 from job.settings import Settings
@@ -40,7 +40,7 @@ class Metrics(Collector):
     """What a run counts. One thread at a time changes and publishes it: where a thread of the store's pulls a stream
     through, the one that goes through the models waits for it."""
 
-    def __init__(self, settings: Settings, now: Now, refresh_seconds: float = 10.0) -> None:
+    def __init__(self, settings: Settings, now: CurrentStage, refresh_seconds: float = 10.0) -> None:
         self._settings, self._now = settings, now
         self._started = time.time()
         self.models = 0

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Follow:
+class ProgressReporter:
     """Follows streams on a console."""
 
     console: Console

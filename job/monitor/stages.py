@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from job.monitor.metrics import Metrics
 
 
-class Clock:
+class StageTimer:
     """How long each stage of a survey took, in seconds. Which stage is under way, it tells the metrics."""
 
     def __init__(self, metrics: Metrics) -> None:

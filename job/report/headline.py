@@ -8,9 +8,9 @@ from job.manifest.filing import Novelty
 from job.outcome import Outcome
 from job.report.text import named, shown
 
-_MOST_NAMED: Final = 8
+_MAX_NAMED: Final = 8
 """Models named for each kind of news."""
-_MOST_IDS: Final = 8
+_MAX_IDS: Final = 8
 """Token ids named; the manifest has them all."""
 
 
@@ -33,7 +33,7 @@ def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
 def told(change: Change) -> str:
     """A change of black holes in words."""
     moved = [
-        f"{word} {named(ids, _MOST_IDS)}" for word, ids in (("joined", change.joined), ("left", change.left)) if ids
+        f"{word} {named(ids, _MAX_IDS)}" for word, ids in (("joined", change.joined), ("left", change.left)) if ids
     ]
     holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))
     return f"{holes} holes, {tokens} tokens ({'; '.join(moved) or 'the same tokens, grouped otherwise'})"
@@ -41,4 +41,4 @@ def told(change: Change) -> str:
 
 def _new(outcomes: Sequence[Outcome], what: Novelty) -> str:
     refs = [shown(str(outcome.ref)) for outcome in outcomes if outcome.news and outcome.news.what == what]
-    return f"{len(refs):,} {what}{'s' if len(refs) > 1 else ''} ({named(refs, _MOST_NAMED)})" if refs else ""
+    return f"{len(refs):,} {what}{'s' if len(refs) > 1 else ''} ({named(refs, _MAX_NAMED)})" if refs else ""

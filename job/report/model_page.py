@@ -9,8 +9,8 @@ import jinja2
 from job.manifest.filing import Manifest, to_json
 from job.report.text import shown
 
-_MOST_HOLES: Final = 100
-_MOST_TOKENS: Final = 50
+_MAX_HOLES: Final = 100
+_MAX_TOKENS: Final = 50
 """What a person still scrolls through; the manifest has them all."""
 
 _TIE: Final = {
@@ -47,6 +47,6 @@ def model_page(manifest: Manifest) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
-    holes = [{**hole, "tokens": hole["tokens"][:_MOST_TOKENS]} for hole in manifest["black_holes"][:_MOST_HOLES]]
+    holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
     shown_part = json.loads(to_json({**manifest, "black_holes": holes}))
     return environment.get_template("model.md.j2").render(m=shown_part, tie_in_words=_TIE)

@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 _MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
 """What Kubernetes' limits are rounded up to multiples of: 128Mi, so that a list may gain a model, and 1Gi."""
 
-_MOST_NAMED: Final = 4
+_MAX_NAMED: Final = 4
 """Models named beside a reason that holds for many."""
 
 _TITLES: Final = ("W", "dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory")
@@ -36,7 +36,7 @@ def print_plan(console: Console, plan: Sequence[Planned]) -> None:
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
             console.print(
-                Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MOST_NAMED)}')}"), soft_wrap=True
+                Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MAX_NAMED)}')}"), soft_wrap=True
             )
     print_failures(console, plan)
     totals = plan_totals(plan)

@@ -20,9 +20,9 @@ _LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")
 _TEXTS: Final = ("dtype", "largest", "status")
 _SHOWN: Final = ("tensor", "statistics", "checkpoint", "warnings", "artifacts")
 """The fields of a manifest that are, and ``black_holes``."""
-_MOST_HOLES: Final = 50
+_MAX_HOLES: Final = 50
 """So many are shown; the manifest has them all."""
-_MOST_CHANGES: Final = 20
+_MAX_CHANGES: Final = 20
 """Models whose changed black holes are told of."""
 
 
@@ -33,14 +33,14 @@ def abridged(outcome: Outcome, show_tokens: int) -> Outcome:
         return outcome
     shown_part = {field: manifest[field] for field in _SHOWN}
     shown_part["black_holes"] = [
-        {**hole, "tokens": hole["tokens"][:show_tokens]} for hole in manifest["black_holes"][:_MOST_HOLES]
+        {**hole, "tokens": hole["tokens"][:show_tokens]} for hole in manifest["black_holes"][:_MAX_HOLES]
     ]
     return replace(outcome, manifest=shown_part)
 
 
 def print_news(console: Console, outcomes: Sequence[Outcome]) -> None:
     """What is new, before anything else."""
-    for line in headline(outcomes, _MOST_CHANGES):
+    for line in headline(outcomes, _MAX_CHANGES):
         console.print(Text(line, "bold"), soft_wrap=True)
 
 
@@ -100,7 +100,7 @@ def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]
 def print_tokens(console: Console, model: str, manifest: Manifest, most: int) -> None:
     """The first tokens of each black hole, one line a hole."""
     console.print(Text(f"{shown(model)}: {manifest['statistics']['black_holes']:,} black holes", "bold"))
-    for hole in manifest["black_holes"][:_MOST_HOLES]:
+    for hole in manifest["black_holes"][:_MAX_HOLES]:
         tokens = [_token(token) for token in hole["tokens"][:most]]
         left = hole["population"] - len(tokens)
         console.print(
@@ -110,7 +110,7 @@ def print_tokens(console: Console, model: str, manifest: Manifest, most: int) ->
             ),
             soft_wrap=True,
         )
-    left = manifest["statistics"]["black_holes"] - _MOST_HOLES
+    left = manifest["statistics"]["black_holes"] - _MAX_HOLES
     if left > 0:
         console.print(f"  … {left:,} more holes")
 

@@ -12,9 +12,9 @@ from job.report.text import counts, shown
 LIMIT_NBYTES: Final = 4096
 """What Kubernetes keeps of it (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)."""
 _LINE_NBYTES: Final = 480
-_MOST_CHANGES: Final = 3
+_MAX_CHANGES: Final = 3
 """With lines this long, so many leave half of the room to the failures."""
-_MOST_SENSIBLE_RETRY: Final = (78, 75, 65)
+_MAX_SENSIBLE_RETRY: Final = (78, 75, 65)
 
 
 def termination_message(
@@ -35,10 +35,10 @@ def termination_message(
         for outcome in outcomes
         if outcome.error and outcome.status == "failed"
     ]
-    failures.sort(key=lambda failure: _MOST_SENSIBLE_RETRY.index(failure[0]))
+    failures.sort(key=lambda failure: _MAX_SENSIBLE_RETRY.index(failure[0]))
     lines = [f"{first} ({worker})" if worker else first]
     if outcomes:
-        lines += headline(outcomes, _MOST_CHANGES)
+        lines += headline(outcomes, _MAX_CHANGES)
     lines = [_cut(shown(line)) for line in lines]
     return _joined(lines, [_cut(shown(text)) for _, text in failures])
 

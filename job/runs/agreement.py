@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from job.errors import ConfigError, TransientError
-from job.locate import Pauses
-from job.models.queries import MOST_MATCHES, Entry
+from job.locate import Cooldowns
+from job.models.queries import MAX_MATCHES, Entry
 from job.models.references import ModelRef
 from job.models.resolve import resolve_today
 from job.plan import Planned, plan_each
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class PlanWait:
     """How long a worker waits for another one to write the plan, in seconds.
 
     Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
@@ -35,14 +35,14 @@ class Patience:
     longest: float
 
 
-def patience_for(entries: Sequence[Entry]) -> Patience:
+def plan_wait_for(entries: Sequence[Entry]) -> PlanWait:
     """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
-    most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MOST_MATCHES for entry in entries)
+    most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
     turn = 60.0 + most / 2
-    return Patience(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
+    return PlanWait(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
 
 
-def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> list[ModelRef]:
+def share_of_run(run: str, settings: Settings, store: Store, cooldowns: Cooldowns) -> list[ModelRef]:
     """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
 
     Raises:
@@ -55,7 +55,7 @@ def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> 
     def propose() -> bytes | None:
         planned: dict[int, Planned] = {}
         looked = time.monotonic()
-        for place, one in plan_each(resolve_today(settings, pauses), settings, store, pauses):
+        for place, one in plan_each(resolve_today(settings, cooldowns), settings, store, cooldowns):
             planned[place] = one
             if time.monotonic() - looked > patience.poll:
                 looked = time.monotonic()
@@ -64,7 +64,7 @@ def share_of_run(run: str, settings: Settings, store: Store, pauses: Pauses) -> 
         in_order = [planned[place] for place in sorted(planned)]
         return plan_as_bytes(pin(run, settings.workers, asked, in_order))
 
-    patience = patience_for(settings.models)
+    patience = plan_wait_for(settings.models)
     plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
     if (plan.workers, plan.list_sha256) != (settings.workers, asked):
         found, expected = (
@@ -118,7 +118,7 @@ def pinned(planned: Planned) -> ModelRef:
     return replace(planned.ref, commit=planned.need.asked_commit)
 
 
-def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: Patience) -> bytes:
+def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: PlanWait) -> bytes:
     """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
     may see in between that another one has, and give None.
 

@@ -48,7 +48,7 @@ class FolderStore:
         with _refusals(self.root):
             # The folder itself may not be there yet; whether it can be made shows in the nearest one that is.
             nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
-            unfinished = _beside(nearest / "check")
+            unfinished = _temp_path(nearest / "check")
             try:
                 with FileIO(unfinished, "x") as file:
                     # One byte on the disk, because a full disk still gives out names.
@@ -71,7 +71,7 @@ class FolderStore:
 
     def create(self, key: str, content: bytes) -> bool:
         path = self._path(key)
-        draft = _beside(path)
+        draft = _temp_path(path)
         with _published(draft) as file:
             file.write(content)
         with _refusals(path):
@@ -158,7 +158,7 @@ class _Unfinished:
 @contextmanager
 def _published(target: Path) -> Iterator[_Unfinished]:
     """A file to write, which is at ``target`` once the block ends, and nowhere if anything is raised in it."""
-    unfinished = _beside(target)
+    unfinished = _temp_path(target)
     try:
         with _refusals(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +203,7 @@ def survey_error(error: OSError, path: Path) -> SurveyError:
     )
 
 
-def _beside(target: Path) -> Path:
+def _temp_path(target: Path) -> Path:
     """A name nobody else has, in the same folder, since only there a rename is atomic."""
     return target.with_name(f".{target.name}.{secrets.token_hex(8)}{UNFINISHED}")
 

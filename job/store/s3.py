@@ -36,7 +36,7 @@ MAX_PARTS = 10_000
 PARTS_IN_FLIGHT = 4
 """Parts uploaded at once. A part is held in memory until the store has it, so this bounds the memory as well."""
 
-PATIENCE = Config(
+S3_CONFIG = Config(
     # botocore's own retries, with pauses of at most 1, 2, 4, 8 and 16 s, half of that on average: up to half a minute
     # of 5xx, SlowDown or refused connections is sat out, because failing costs reading the whole of W again. A server
     # that accepts and never answers is given up after six minutes. A long read time-out, since some stores assemble a
@@ -77,7 +77,7 @@ def open_s3_store(url: str) -> S3Store:
     if scheme != "s3" or not bucket:
         raise ConfigError(f"OUTPUT: found {url!r}, s3://bucket/prefix was expected; correct it")
     try:
-        client = boto3.Session().client("s3", config=PATIENCE)
+        client = boto3.Session().client("s3", config=S3_CONFIG)
     except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
         raise ConfigError(
             f"{url}: {without_endpoint_password(str(error))}; correct the AWS_… settings, or the profile they name"

@@ -36,7 +36,7 @@ from tests.manifests.rendering import (
 from tests.manifests.rules import broken, quantity
 
 CLOUD, LOCAL, SCHEDULED = (MANIFESTS / "overlays" / name for name in ("cloud", "local", "scheduled"))
-LARGEST_ROWS, LARGEST_NBYTES = 262_208, 6_000_000_000
+MAX_ROWS, MAX_NBYTES = 262_208, 6_000_000_000
 """The longest and the largest W known: Gemma 3's rows, and a matrix of that size in F32 with 5,376 columns."""
 
 applied = pytest.mark.parametrize("folder", APPLIED, ids=lambda folder: folder.name)
@@ -146,8 +146,8 @@ def test_the_list_is_one_that_the_job_reads(folder: Path, tmp_path: Path) -> Non
 
 def test_the_limits_are_what_a_plan_states_for_the_largest_matrix_known() -> None:
     spec = job_spec(render(BASE))
-    memory = memory_needed(LARGEST_ROWS, LARGEST_NBYTES, read_settings(["org/name"]))
-    stated = kubernetes_limits({"memory_nbytes": memory, "scratch_nbytes": LARGEST_NBYTES})
+    memory = memory_needed(MAX_ROWS, MAX_NBYTES, read_settings(["org/name"]))
+    stated = kubernetes_limits({"memory_nbytes": memory, "scratch_nbytes": MAX_NBYTES})
     resources = survey_container(render(BASE))["resources"]
     (scratch,) = (volume["emptyDir"] for volume in spec["template"]["spec"]["volumes"] if "emptyDir" in volume)
     assert (scratch["sizeLimit"], resources["requests"]["memory"]) == (stated["scratch_size_limit"], stated["memory"])

@@ -175,7 +175,7 @@ class SeaweedServer:
             else:
                 return
 
-    def pause(self) -> None:
+    def cooldown(self) -> None:
         """Stop answering without closing a connection, as a hanging server does."""
         self._signal(signal.SIGSTOP)
 

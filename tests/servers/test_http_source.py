@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.sources.http import NAMES, open_mirror
+from job.checkpoints.sources.http import NAMES, open_http
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from job.tokens import tokenizer
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 CONTENT = bytes(range(256)) * 1_000
-IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=5.0)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=5.0)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(hub: LoopbackHub, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_it(hub: LoopbackHub, folder: Path) -> Callable[[], Checkpoint]:  # noqa: ARG001 - it must be there
-    return lambda: open_mirror(f"{hub.endpoint}/mirror/some-model/", read_timeout=2.0, retry_policy=IMPATIENT)
+    return lambda: open_http(f"{hub.endpoint}/mirror/some-model/", read_timeout=2.0, retry_policy=IMPATIENT)
 
 
 def index(folder: Path, *shards: str) -> None:
@@ -97,7 +97,7 @@ def test_without_an_etag_the_date_and_the_size_pin_a_file(
 def test_redirects_are_followed_and_an_expired_address_is_asked_for_again(hub: LoopbackHub, folder: Path) -> None:
     commit = hub.add("org/model", folder)
     address = f"{hub.endpoint}/org/model/resolve/{commit}"
-    checkpoint = open_mirror(address, read_timeout=2.0, retry_policy=IMPATIENT)
+    checkpoint = open_http(address, read_timeout=2.0, retry_policy=IMPATIENT)
     assert checkpoint.repo_id == f"local/{commit}"
     assert checkpoint.fetch("model.safetensors", 5, 50) == CONTENT[5:50]
     hub.expire_signatures()

@@ -29,7 +29,7 @@ from tests.servers.loopback_hub import Fault, LoopbackHub
 CONTENT = shake_256(b"weights").digest(1_500_000)
 CONFIG = b'{"model_type": "llama"}'
 WEIGHTS = "*/model.safetensors"
-IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=5.0)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=5.0)
 BEGIN, END = 1_000, 1_201_000
 
 Open = Callable[..., Checkpoint]
@@ -387,7 +387,7 @@ def test_a_signal_ends_the_wait_between_attempts(hub: LoopbackHub, open_model: O
     began = time.monotonic()
     try:
         with pytest.raises(Terminated):
-            open_model(retry_policy=RetryPolicy(attempts=5, first_wait=60.0, longest_wait=60.0))
+            open_model(retry_policy=RetryPolicy(attempts=5, first_wait=60.0, max_wait=60.0))
     finally:
         signal.signal(signal.SIGALRM, previous)
     assert time.monotonic() - began < 2

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 
 from entrypoint import main
 from job.errors import ConfigError, TransientError
-from job.locate import Pauses
+from job.locate import Cooldowns
 from job.models.lists import parse_entry
 from job.models.queries import Entry
 from job.models.references import ModelRef
-from job.models.resolve import USUAL, Bounds, resolve
+from job.models.resolve import USUAL, QueryLimits, resolve
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.hub_protocol import Json
@@ -74,11 +74,13 @@ def find(stocked: LoopbackHub, tmp_path: Path) -> Find:
     return find
 
 
-def resolved(hub: LoopbackHub, tmp_path: Path, *entries: str, bounds: Bounds = USUAL, **changed: Any) -> list[ModelRef]:
+def resolved(
+    hub: LoopbackHub, tmp_path: Path, *entries: str, bounds: QueryLimits = USUAL, **changed: Any
+) -> list[ModelRef]:
     arguments = ["a/b", "--hf-endpoint", hub.endpoint, "--scratch", str(tmp_path), "--read-timeout", "2"]
     settings = replace(read_settings(arguments), **changed)
     parsed: list[Entry] = [parse_entry(entry, "test") for entry in entries]
-    return resolve(parsed, settings, Pauses(), TODAY, bounds)
+    return resolve(parsed, settings, Cooldowns(), TODAY, bounds)
 
 
 def numbers(first: int, last: int, step: int = 1) -> list[str]:
@@ -253,18 +255,18 @@ def test_an_answer_that_is_not_a_hubs_is_a_config_error(stocked: LoopbackHub, fi
 
 def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find) -> None:
     with pytest.raises(ConfigError, match=r"hub\?author=odd: finds more than 19 models, .* give a limit"):
-        find("hub?author=odd", bounds=Bounds(matches=19))
-    assert len(find("hub?author=odd", bounds=Bounds(matches=20))) == 20
-    assert len(find("hub?limit=25", bounds=Bounds(listed=25))) == 25
+        find("hub?author=odd", bounds=QueryLimits(matches=19))
+    assert len(find("hub?author=odd", bounds=QueryLimits(matches=20))) == 20
+    assert len(find("hub?limit=25", bounds=QueryLimits(listed=25))) == 25
     with pytest.raises(ConfigError, match=r"the Hub lists more than 25 models, .* narrow the query"):
-        find("hub?since=2026-06-02&sort=downloads&limit=30", bounds=Bounds(listed=25))
+        find("hub?since=2026-06-02&sort=downloads&limit=30", bounds=QueryLimits(listed=25))
 
 
 def test_where_the_newest_are_too_many_the_first_of_them_are_found_in_the_querys_own_order(find: Find) -> None:
     query = "hub?since=2026-06-02&sort=downloads&limit=5"
-    assert find(query, bounds=Bounds(listed=25)) == find(query) == numbers(2, 6)
+    assert find(query, bounds=QueryLimits(listed=25)) == find(query) == numbers(2, 6)
     few = "hub?since=2026-06-28&sort=downloads&limit=5"
-    assert find(few, bounds=Bounds(listed=25)) == ["28", "29", "30", "31", "32"]
+    assert find(few, bounds=QueryLimits(listed=25)) == ["28", "29", "30", "31", "32"]
 
 
 def test_a_query_that_finds_nothing_is_a_warning(

@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.folder import open_folder
-from job.checkpoints.sources.http import open_mirror
+from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import open_hub
 from job.checkpoints.sources.hub_cache import open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
@@ -31,7 +31,7 @@ FILES = {
     ODD: b"a name that an address must quote",
     "merges.txt": b"",
 }
-IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=1.0)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=1.0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def mirror_source(hub: LoopbackHub, tmp_path: Path) -> Source:
         hub.mirrors["model"] = tmp_path / "model"
 
     def open_model(name: str) -> Checkpoint:
-        return open_mirror(f"{hub.endpoint}/mirror/{name}", read_timeout=5.0, retry_policy=IMPATIENT)
+        return open_http(f"{hub.endpoint}/mirror/{name}", read_timeout=5.0, retry_policy=IMPATIENT)
 
     return Source(put, open_model, "local/model")
 

@@ -17,7 +17,7 @@ from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientErro
 from tests.servers.seaweed import Identity, SeaweedServer
 
 CONTENT = shake_256(b"weights").digest(2_000_000)
-IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, longest_demanded_wait=1.0)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=1.0)
 
 
 def open_impatient(url: str) -> Checkpoint:
@@ -148,7 +148,7 @@ def test_an_unreachable_store_is_transient(url: str, monkeypatch: pytest.MonkeyP
 
 def test_a_store_that_hangs_is_given_up_in_bounded_time(s3_server: SeaweedServer, url: str) -> None:
     checkpoint = open_impatient(url)
-    s3_server.pause()
+    s3_server.cooldown()
     began = time.monotonic()
     try:
         with pytest.raises(TransientError, match="3 times in a row"):

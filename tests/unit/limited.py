@@ -6,16 +6,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-MOST_MEMORY = 300_000_000
+MAX_MEMORY = 300_000_000
 """Bytes, of which the interpreter takes 15 million and the longest pickle 20 million."""
 
-MOST_SECONDS = 15
+MAX_SECONDS = 15
 """Of one core. Three are enough on a machine that does little else."""
 
 LIMITS = f"""
 import resource, sys
-resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MEMORY}, {MOST_MEMORY}))
-resource.setrlimit(resource.RLIMIT_CPU, ({MOST_SECONDS}, {MOST_SECONDS}))
+resource.setrlimit(resource.RLIMIT_DATA, ({MAX_MEMORY}, {MAX_MEMORY}))
+resource.setrlimit(resource.RLIMIT_CPU, ({MAX_SECONDS}, {MAX_SECONDS}))
 """
 
 

@@ -5,28 +5,28 @@ from threading import Thread
 
 import pytest
 
-from job.checkpoints.transport.retries import Interrupted, Pause, RetryPolicy, retry
+from job.checkpoints.transport.retries import Cooldown, RetryableError, RetryPolicy, retry
 from job.errors import TransientError
 
 
 def test_a_pause_holds_back_whoever_shares_it() -> None:
-    pause, waited = Pause(), []
-    policy = RetryPolicy(first_wait=0.0, longest_demanded_wait=5.0)
+    cooldown, waited = Cooldown(), []
+    policy = RetryPolicy(first_wait=0.0, max_demanded_wait=5.0)
     asked: list[float] = []
 
     def limited() -> str:
         asked.append(time.monotonic())
         if len(asked) == 1:
-            raise Interrupted("hub: status 429", demanded_wait=0.4, too_many_requests=True)
+            raise RetryableError("hub: status 429", demanded_wait=0.4, too_many_requests=True)
         return "answer"
 
-    first = Thread(target=lambda: waited.append(retry(limited, policy, pause)))
+    first = Thread(target=lambda: waited.append(retry(limited, policy, cooldown)))
     first.start()
     while not asked:
         time.sleep(0.001)
     time.sleep(0.05)
     began = time.monotonic()
-    assert retry(lambda: "other", policy, pause) == "other"
+    assert retry(lambda: "other", policy, cooldown) == "other"
     assert 0.2 < time.monotonic() - began < 1
     first.join()
     assert waited == ["answer"]
@@ -34,15 +34,15 @@ def test_a_pause_holds_back_whoever_shares_it() -> None:
 
 
 def test_a_pause_that_is_too_long_is_not_waited_for_and_nothing_is_asked() -> None:
-    pause = Pause()
-    pause.begin(3600, "hub: status 429")
+    cooldown = Cooldown()
+    cooldown.begin(3600, "hub: status 429")
     with pytest.raises(TransientError, match=r"hub: status 429; nothing more is asked of it for 3,600 s, at most 5 s"):
-        retry(lambda: pytest.fail("it was asked"), RetryPolicy(longest_demanded_wait=5.0), pause)
+        retry(lambda: pytest.fail("it was asked"), RetryPolicy(max_demanded_wait=5.0), cooldown)
 
 
 def test_a_longer_pause_is_not_shortened_by_a_shorter_one() -> None:
-    pause = Pause()
-    pause.begin(60, "first")
-    pause.begin(1, "second")
+    cooldown = Cooldown()
+    cooldown.begin(60, "first")
+    cooldown.begin(1, "second")
     with pytest.raises(TransientError, match="first; nothing more is asked of it for 60 s"):
-        pause.wait(RetryPolicy(longest_demanded_wait=5.0))
+        cooldown.wait(RetryPolicy(max_demanded_wait=5.0))

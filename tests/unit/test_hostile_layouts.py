@@ -10,7 +10,7 @@ from torch import ones
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.head.adapters import read_adapter
-from job.checkpoints.head.config import DEEPEST, text_settings
+from job.checkpoints.head.config import MAX_DEPTH, text_settings
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from job.following import base_reference
@@ -128,7 +128,7 @@ def test_parts_within_parts_are_looked_into_only_so_deep() -> None:
     config: dict[str, object] = {}
     for _ in range(5000):  # more than the interpreter's own limit
         config = {"text_config": config}
-    assert len(list(text_settings(config))) == DEEPEST + 1
+    assert len(list(text_settings(config))) == MAX_DEPTH + 1
 
 
 SHARD_NAMES = st.sampled_from(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint import main
-from job.monitor.current import Now
+from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_written_any_more_is_told_of_once(
 ) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()
-    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(folder / "run.prom")]), Now())
+    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(folder / "run.prom")]), CurrentStage())
     metrics.check()
     (folder / "run.prom").unlink()
     folder.rmdir()
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_written_any_more_is_told_of_once(
 def test_every_state_parses_and_tells_what_is_under_way(
     tmp_path: Path, refresh_seconds: float, seen: tuple[int, int]
 ) -> None:
-    file, now = tmp_path / "run.prom", Now()
+    file, now = tmp_path / "run.prom", CurrentStage()
     metrics = Metrics(read_settings(["org/name", "--metrics-file", str(file)]), now, refresh_seconds)
     metrics.check()
     assert read(file)["running"] == 1

@@ -10,7 +10,7 @@ import pytest
 from job import errors, settings
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
-from job.monitor.current import Now
+from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
 from tests.manifests.rendering import (
     APPLIED,
@@ -89,7 +89,7 @@ def test_the_exception_tree_is_its_modules_docstring() -> None:
 
 def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
     suffix = {"counter": "_total", "info": "_info"}
-    metrics = Metrics(settings.read_settings(["org/name"]), Now())
+    metrics = Metrics(settings.read_settings(["org/name"]), CurrentStage())
     present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
     rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
     assert rows == present

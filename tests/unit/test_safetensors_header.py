@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.formats.safetensors_header import BITS, LONGEST_HEADER, header_end, parse_header
+from job.checkpoints.formats.safetensors_header import BITS, MAX_HEADER, header_end, parse_header
 from job.errors import CorruptCheckpoint
 
 
@@ -102,7 +102,7 @@ def test_a_shape_of_more_dimensions_than_torch_takes_is_corrupt() -> None:
 
 def test_a_header_longer_than_any_sound_one_is_refused_before_it_is_read() -> None:
     with pytest.raises(CorruptCheckpoint, match="25,000,001"):
-        header_end(struct.pack("<Q", LONGEST_HEADER + 1), 10**12, "here")
+        header_end(struct.pack("<Q", MAX_HEADER + 1), 10**12, "here")
 
 
 def test_a_dtype_of_the_future_is_kept_as_it_is() -> None:

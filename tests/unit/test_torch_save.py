@@ -18,7 +18,7 @@ from torch.utils.serialization import config as torch_config
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, check_range
 from job.checkpoints.formats.torch_save import read_bin
-from job.checkpoints.formats.zip_directory import MOST_LOCAL_HEADERS
+from job.checkpoints.formats.zip_directory import MAX_LOCAL_HEADERS
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.head.weights import open_weights, read_safetensors
 from job.checkpoints.sources.folder import open_folder
@@ -410,10 +410,10 @@ def test_a_directory_that_lies_is_corrupt(content: bytes, offset: int, value: by
 
 def test_more_requests_than_a_sound_file_needs_are_not_made() -> None:
     requests: list[tuple[int, int]] = []
-    content = repacked(saved({f"{n}": torch.ones(1) for n in range(MOST_LOCAL_HEADERS + 10)}), {})
+    content = repacked(saved({f"{n}": torch.ones(1) for n in range(MAX_LOCAL_HEADERS + 10)}), {})
     with pytest.raises(UnsupportedCheckpoint, match="save it again"):
         read_bin(checkpoint_of(content, requests=requests), FILE)
-    assert len(requests) <= MOST_LOCAL_HEADERS + 3
+    assert len(requests) <= MAX_LOCAL_HEADERS + 3
 
 
 def test_an_entry_is_not_believed_to_be_where_another_is() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.checkpoints.formats.torch_globals import Storage, StoredTensor
-from job.checkpoints.formats.unpickler import MOST_OPCODES, unpickle
+from job.checkpoints.formats.unpickler import MAX_OPCODES, unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.unit.limited import run_limited
 
@@ -182,7 +182,7 @@ def test_unsound_is_corrupt() -> None:
         unpickle(PROTO + b"}" + (text("a") + b"Ns") * 2 + b".", "here")
 
 
-N = MOST_OPCODES
+N = MAX_OPCODES
 LONG = b"(" + b"N" * (N // 2) + b"tq\x01"
 INNER_CALL = (
     name("torch._tensor", "_rebuild_from_type_v2")

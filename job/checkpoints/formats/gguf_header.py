@@ -19,19 +19,19 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 """Version 1 had lengths of 32 bits, and was current for two months of 2023."""
 
-LONGEST_HEADER = 64 << 20
+MAX_HEADER = 64 << 20
 """Bytes. Vocabulary and merges make it long: 2 million for 49,152 tokens, about 10 million for 262,144."""
 
 # What no sound file comes near: a model has some 50 keys and at most a few thousand tensors, 262,208 tokens were the
 # most in 2025, and ggml itself reads no arrays of arrays. They bound the time and memory that a header can cost.
-MOST_KEYS = 10_000
-MOST_TENSORS = 100_000
-MOST_TOKENS = 2_000_000
-MOST_NESTED_ARRAYS = 10_000
-DEEPEST_NESTING = 4
-LONGEST_NAME = 65_535
+MAX_KEYS = 10_000
+MAX_TENSORS = 100_000
+MAX_TOKENS = 2_000_000
+MAX_NESTED_ARRAYS = 10_000
+MAX_NESTING = 4
+MAX_NAME = 65_535
 
-MOST_DIMENSIONS = 4
+MAX_DIMENSIONS = 4
 """``GGML_MAX_DIMS``."""
 
 DEFAULT_ALIGNMENT = 32
@@ -96,10 +96,10 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         UnsupportedCheckpoint: the version is unknown, or the byte order is big-endian.
         CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
     """
-    cursor = _Cursor(prefix, min(file_size, LONGEST_HEADER), where)
+    cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
     version = _version(cursor)
-    n_tensors = cursor.count(MOST_TENSORS, 24, "tensors")
-    n_keys = cursor.count(MOST_KEYS, 13, "keys")
+    n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
+    n_keys = cursor.count(MAX_KEYS, 13, "keys")
     metadata, tokens = _metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
@@ -157,11 +157,11 @@ class _Cursor:
     def name(self) -> str:
         raw = self.raw_text()
         try:
-            if len(raw) <= LONGEST_NAME:
+            if len(raw) <= MAX_NAME:
                 return raw.decode()
         except UnicodeDecodeError:
             pass
-        raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {LONGEST_NAME:,} bytes was expected")
+        raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {MAX_NAME:,} bytes was expected")
 
 
 def _version(cursor: _Cursor) -> int:
@@ -209,7 +209,7 @@ def _texts(cursor: _Cursor) -> tuple[str, ...]:
     kind = cursor.integer(_U32)
     if kind != GGUFValueType.STRING:
         raise cursor.corrupt(f"{TOKENS} is an array of type {kind:,}, texts were expected")
-    count = cursor.count(MOST_TOKENS, _U64.size, "tokens")
+    count = cursor.count(MAX_TOKENS, _U64.size, "tokens")
     return tuple(cursor.raw_text().decode(errors="replace") for _ in range(count))
 
 
@@ -218,9 +218,9 @@ def _skip_array(cursor: _Cursor, depth: int) -> None:
     if kind in _SCALARS:
         cursor.skip(cursor.integer(_U64) * _SCALARS[kind].size)
     elif kind == GGUFValueType.STRING:
-        _skip_texts(cursor, cursor.count(LONGEST_HEADER, _U64.size, "texts"))
-    elif kind == GGUFValueType.ARRAY and depth < DEEPEST_NESTING:
-        count = cursor.count(MOST_NESTED_ARRAYS - cursor.n_nested, 12, "arrays in arrays")
+        _skip_texts(cursor, cursor.count(MAX_HEADER, _U64.size, "texts"))
+    elif kind == GGUFValueType.ARRAY and depth < MAX_NESTING:
+        count = cursor.count(MAX_NESTED_ARRAYS - cursor.n_nested, 12, "arrays in arrays")
         cursor.n_nested += count
         for _ in range(count):
             _skip_array(cursor, depth + 1)
@@ -244,7 +244,7 @@ def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
     """A tensor by its name, located relative to where the data begin; its end is not known where its type is not."""
     name = cursor.name()
     n_dimensions = cursor.integer(_U32)
-    if n_dimensions > MOST_DIMENSIONS:
+    if n_dimensions > MAX_DIMENSIONS:
         raise cursor.corrupt(f"tensor {name!r:.200} has {n_dimensions:,} dimensions, at most 4 were expected")
     # ggml names the dimension whose numbers lie side by side first, everyone else last.
     shape = tuple(cursor.integer(_U64) for _ in range(n_dimensions))[::-1]

@@ -19,13 +19,13 @@ FIRST_READ_NBYTES = 100_000
 """Enough for the whole header of 97 % of the Hub's files, as huggingface_hub measured over its top 1000 models
 (``HfApi.parse_safetensors_file_metadata``)."""
 
-LONGEST_HEADER = 25_000_000
+MAX_HEADER = 25_000_000
 """What huggingface_hub accepts (``SAFETENSORS_MAX_HEADER_LENGTH``): more than 150,000 tensors in one file."""
 
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 """What torch accepts; it bounds the arithmetic on a shape."""
 
-LARGEST_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
 
 BITS: Mapping[str, int] = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -48,9 +48,9 @@ def header_end(prefix: bytes, file_size: int, where: str) -> int:
             f"{where}: has {file_size:,} bytes, a safetensors file has more than {LENGTH_NBYTES}; get the file again"
         )
     length = int.from_bytes(prefix[:LENGTH_NBYTES], "little")
-    if length > LONGEST_HEADER or LENGTH_NBYTES + length > file_size:
+    if length > MAX_HEADER or LENGTH_NBYTES + length > file_size:
         raise CorruptCheckpoint(
-            f"{where}: claims a header of {length:,} bytes in a file of {file_size:,}, at most {LONGEST_HEADER:,} and"
+            f"{where}: claims a header of {length:,} bytes in a file of {file_size:,}, at most {MAX_HEADER:,} and"
             " what the file holds were expected; it is cut off or no safetensors file, get it again"
         )
     return LENGTH_NBYTES + length
@@ -120,8 +120,8 @@ def _are_sizes(values: object) -> TypeGuard[list[int]]:
     # `type(…) is int`, because True is an int too.
     return (
         isinstance(values, list)
-        and len(values) <= MOST_DIMENSIONS
-        and all(type(value) is int and 0 <= value <= LARGEST_SIZE for value in values)
+        and len(values) <= MAX_DIMENSIONS
+        and all(type(value) is int and 0 <= value <= MAX_SIZE for value in values)
     )
 
 

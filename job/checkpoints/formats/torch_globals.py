@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 """What torch accepts; it bounds the arithmetic on a shape."""
 
-LARGEST_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ KNOWN = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
 
 
 def is_size(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= LARGEST_SIZE  # True is an int too
+    return type(value) is int and 0 <= value <= MAX_SIZE  # True is an int too
 
 
 def _are_sizes(values: object) -> TypeGuard[tuple[int, ...]]:
-    return isinstance(values, tuple) and len(values) <= MOST_DIMENSIONS and all(map(is_size, values))
+    return isinstance(values, tuple) and len(values) <= MAX_DIMENSIONS and all(map(is_size, values))

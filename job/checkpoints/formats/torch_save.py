@@ -11,10 +11,10 @@ from job.checkpoints.formats.unpickler import CONVERT_IT, unpickle
 from job.checkpoints.formats.zip_directory import ZipByRange
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
-LONGEST_PICKLE = 20_000_000
+MAX_PICKLE = 20_000_000
 """Bytes. torch writes some 130 for each tensor, and its name."""
 
-LONGEST_BYTE_ORDER = 16
+MAX_BYTE_ORDER = 16
 
 FIRST_BYTES = 512
 """Where every other kind of file that is named ``.bin`` says what it is."""
@@ -45,7 +45,7 @@ def read_bin(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
         raise _not_a_zip(checkpoint.fetch(file, 0, min(stored.size, FIRST_BYTES)), error, where) from None
     root = _root(archive, where)
     _check_byte_order(archive, root, where)
-    tensors = _state_dict(unpickle(archive.read(f"{root}/data.pkl", LONGEST_PICKLE), where), where)
+    tensors = _state_dict(unpickle(archive.read(f"{root}/data.pkl", MAX_PICKLE), where), where)
     storages: dict[str, tuple[int, int]] = {}
     located = {}
     for name, tensor in tensors.items():
@@ -133,7 +133,7 @@ def _root(archive: ZipByRange, where: str) -> str:
 def _check_byte_order(archive: ZipByRange, root: str, where: str) -> None:
     """torch writes it since 2.1; before, it only ran where integers are little-endian."""
     if f"{root}/byteorder" in archive.names:
-        order = archive.read(f"{root}/byteorder", LONGEST_BYTE_ORDER)
+        order = archive.read(f"{root}/byteorder", MAX_BYTE_ORDER)
         if order != b"little":
             raise UnsupportedCheckpoint(
                 f"{where}: its byte order is {order.decode('latin-1')!r}, 'little' was expected; {CONVERT_IT}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from job.checkpoints.formats.torch_globals import FUNCTIONS, KNOWN, STORAGES, Global, Storage, Unlike, is_size
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
-MOST_OPCODES = 1_000_000
+MAX_OPCODES = 1_000_000
 """torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
 
 CONVERT_IT = "load it with torch where it is trusted, and save its tensors with safetensors"
@@ -30,9 +30,9 @@ def unpickle(pickle: bytes, where: str) -> object:
         for n_opcodes, (opcode, argument, position) in enumerate(pickletools.genops(pickle)):
             if opcode.name == "STOP":
                 return machine.pop()
-            if n_opcodes >= MOST_OPCODES:
+            if n_opcodes >= MAX_OPCODES:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has more than {MOST_OPCODES:,} opcodes, enough for 58,000 tensors;"
+                    f"{where}: its pickle has more than {MAX_OPCODES:,} opcodes, enough for 58,000 tensors;"
                     f" {CONVERT_IT}"
                 )
             action = _ACTIONS.get(opcode.name)

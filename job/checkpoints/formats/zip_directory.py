@@ -15,10 +15,10 @@ FIRST_READ_NBYTES = 100_000
 """Read from the file's end at once: the end record with the longest comment it may have, and a directory of a thousand
 entries, at some 70 bytes each where torch wrote it. The whole of a small file, too."""
 
-LONGEST_DIRECTORY = 5_000_000
+MAX_DIRECTORY = 5_000_000
 """Bytes, for 70,000 storages. ``zipfile`` keeps up to thirty bytes for each of them."""
 
-MOST_LOCAL_HEADERS = 1_000
+MAX_LOCAL_HEADERS = 1_000
 """Requests spent on entries whose place the directory alone does not tell."""
 
 LOCAL_HEADER_NBYTES = 30
@@ -27,7 +27,7 @@ WITH_DESCRIPTOR = 0x8
 FLAGS_BY_TORCH = frozenset({0x808, 0x800})
 NO_TIME = (1980, 0, 0, 0, 0, 0)
 ALIGNMENT = 64
-LARGEST_32_BITS = 0xFFFFFFFF
+MAX_32_BITS = 0xFFFFFFFF
 
 
 class ZipByRange:
@@ -103,9 +103,9 @@ class ZipByRange:
 
     def _begin_by_local_header(self, entry: zipfile.ZipInfo) -> int:
         self._n_headers_read += 1
-        if self._n_headers_read > MOST_LOCAL_HEADERS:
+        if self._n_headers_read > MAX_LOCAL_HEADERS:
             raise UnsupportedCheckpoint(
-                f"{self._where}: more than {MOST_LOCAL_HEADERS:,} entries do not lie where torch.save puts them;"
+                f"{self._where}: more than {MAX_LOCAL_HEADERS:,} entries do not lie where torch.save puts them;"
                 " save it again with torch.save or safetensors"
             )
         name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
@@ -127,7 +127,7 @@ def _begin_as_torch_writes(entry: zipfile.ZipInfo, room_end: int) -> int | None:
     """
     if entry.date_time != NO_TIME or entry.flag_bits not in FLAGS_BY_TORCH:
         return None
-    is_zip64 = max(entry.header_offset, entry.file_size) >= LARGEST_32_BITS
+    is_zip64 = max(entry.header_offset, entry.file_size) >= MAX_32_BITS
     n_descriptor = (24 if is_zip64 else 16) if entry.flag_bits & WITH_DESCRIPTOR else 0
     begin = room_end - n_descriptor - entry.file_size
     header_end = entry.header_offset + LOCAL_HEADER_NBYTES + len(entry.orig_filename.encode())
@@ -160,10 +160,10 @@ class _RangeFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
-        if end - self._position > LONGEST_DIRECTORY:
+        if end - self._position > MAX_DIRECTORY:
             raise CorruptCheckpoint(
                 f"{self._where}: its zip directory claims {end - self._position:,} bytes, at most"
-                f" {LONGEST_DIRECTORY:,} were expected; check the file"
+                f" {MAX_DIRECTORY:,} were expected; check the file"
             )
         content = self.between(self._position, end)
         self._position += len(content)

@@ -6,7 +6,7 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.formats.json_text import parse_unambiguous_object
 from job.checkpoints.head.weight_sets import ADAPTER, choose_weights
 
-LONGEST_ADAPTER_CONFIG = 1_000_000
+MAX_ADAPTER_CONFIG = 1_000_000
 """Bytes. Most have a thousand; lists of target modules make some larger."""
 
 TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
@@ -42,7 +42,7 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
     """
     if ADAPTER not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
         return None
-    text = checkpoint.read(ADAPTER, LONGEST_ADAPTER_CONFIG)
+    text = checkpoint.read(ADAPTER, MAX_ADAPTER_CONFIG)
     config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER}")
     touched: set[str] = set()
     for key in ("modules_to_save", "target_modules"):

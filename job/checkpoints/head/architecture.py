@@ -17,10 +17,10 @@ from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what t
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-MOST_REGISTRATIONS = 40_000
+MAX_REGISTRATIONS = 40_000
 """Modules and parameters a model may have: two seconds' work. NLLB-MoE, the largest of 325 classes, has 7,868."""
 
-LARGEST_NUMBER = 2**20
+MAX_NUMBER = 2**20
 """Larger numbers in a config are taken for this one: names and ties do not depend on them, classes loop over some."""
 
 NOT_FOR_BUILDING = frozenset(
@@ -209,8 +209,8 @@ def _harmless_value(value: object) -> object:
         return float(special) if special in ("Infinity", "-Infinity", "NaN") else _harmless(value)
     if isinstance(value, list):
         return [_harmless_value(item) for item in value]
-    if isinstance(value, int) and value > LARGEST_NUMBER:
-        return LARGEST_NUMBER
+    if isinstance(value, int) and value > MAX_NUMBER:
+        return MAX_NUMBER
     return value
 
 
@@ -224,10 +224,8 @@ def _bounded_work() -> Iterator[None]:
     def count(_owner: object, name: str, _registered: object) -> None:
         nonlocal registered
         registered += get_ident() == this_thread
-        if registered > MOST_REGISTRATIONS:
-            raise CannotTell(
-                f"config.json asks for more than {MOST_REGISTRATIONS:,} modules and parameters (at {name})"
-            )
+        if registered > MAX_REGISTRATIONS:
+            raise CannotTell(f"config.json asks for more than {MAX_REGISTRATIONS:,} modules and parameters (at {name})")
 
     hooks = (
         module.register_module_module_registration_hook(count),

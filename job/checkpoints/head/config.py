@@ -8,13 +8,13 @@ from job.checkpoints.formats.json_text import parse_json_object
 
 CONFIG: Final = "config.json"
 
-LONGEST_CONFIG: Final = 10_000_000
+MAX_CONFIG: Final = 10_000_000
 """Bytes. Most have a few thousand; label names and lists of quantised modules make some a hundred times as long."""
 
 TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
 """Where a composite config keeps what concerns the language model."""
 
-DEEPEST: Final = 4
+MAX_DEPTH: Final = 4
 """Of parts within parts; Qwen-Omni has two."""
 
 N_ROWS: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
@@ -35,14 +35,14 @@ def read_config(checkpoint: Checkpoint, folder: str) -> dict[str, object]:
     """
     for file in (folder + CONFIG, CONFIG):
         if file in checkpoint.files:
-            return parse_json_object(checkpoint.read(file, LONGEST_CONFIG), f"{checkpoint.source}: {file}")
+            return parse_json_object(checkpoint.read(file, MAX_CONFIG), f"{checkpoint.source}: {file}")
     return {}
 
 
 def text_settings(config: Mapping[str, object], depth: int = 0) -> Iterator[Mapping[str, object]]:
     """The settings that concern the language model: the whole config, then each text part, from the outside in."""
     yield config
-    for part in TEXT_PARTS if depth < DEEPEST else ():
+    for part in TEXT_PARTS if depth < MAX_DEPTH else ():
         inner = config.get(part)
         if isinstance(inner, dict):
             yield from text_settings(inner, depth + 1)

@@ -11,7 +11,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.formats.gguf_header import LONGEST_HEADER, GgufFile, NeedsMore, parse_gguf_header
+from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, NeedsMore, parse_gguf_header
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 SUFFIX = ".gguf"
@@ -84,7 +84,7 @@ def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
     size = checkpoint.files[file].size
     prefix, needed = b"", FIRST_READ_NBYTES
     while True:
-        end = min(max(needed, 2 * len(prefix)), size, LONGEST_HEADER)
+        end = min(max(needed, 2 * len(prefix)), size, MAX_HEADER)
         prefix += checkpoint.fetch(file, len(prefix), end)
         try:
             return parse_gguf_header(prefix, file, size, where)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.head.config import CONFIG, HEAD_WIDTH, N_ROWS, WIDTH, stated_number
 
-MOST_PADDING = 1024
+MAX_PADDING = 1024
 """Rows beyond the vocabulary up to which a side of the matrix is still taken to be the vocabulary's."""
 
 
@@ -17,10 +17,10 @@ def lies_by_columns(location: TensorLocation, config: Mapping[str, object]) -> b
         return False
     first, second = location.shape
     widths = {width[1], *(number for name in HEAD_WIDTH if (number := _number(config, name)))}
-    return first in widths and 0 <= second - n_rows[1] < MOST_PADDING and not 0 <= first - n_rows[1] < MOST_PADDING
+    return first in widths and 0 <= second - n_rows[1] < MAX_PADDING and not 0 <= first - n_rows[1] < MAX_PADDING
 
 
-def turned(location: TensorLocation) -> TensorLocation:
+def transposed(location: TensorLocation) -> TensorLocation:
     """The transpose of a matrix stored row by row: the same bytes, read by columns."""
     first, second = location.shape
     return replace(location, shape=(second, first), strides=(1, second))

@@ -17,7 +17,7 @@ N_SAMPLES: Final = 24
 
 
 @dataclass(frozen=True)
-class Stored:
+class NamedTensor:
     """A tensor by its name on disk."""
 
     name: str
@@ -38,7 +38,7 @@ class TieState:
 class Copy:
     """An embedding that seems to be a copy of the head."""
 
-    embedding: Stored
+    embedding: NamedTensor
     config_ties: bool | None
     """What the config says of it; None where that cannot be known."""
 
@@ -51,7 +51,7 @@ class Copy:
 
 
 def compare(
-    checkpoint: Checkpoint, head: Stored, embedding: Stored, config_ties: Callable[[], bool | None]
+    checkpoint: Checkpoint, head: NamedTensor, embedding: NamedTensor, config_ties: Callable[[], bool | None]
 ) -> TieState:
     """Tell how a head and an embedding that are both stored relate.
 

@@ -20,8 +20,8 @@ from job.checkpoints.head.config import CONFIG, read_config, stated_tie
 from job.checkpoints.head.gguf import Vocabulary, find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of
-from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, turned
-from job.checkpoints.head.tie import Copy, Stored, Tie, TieState, compare
+from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transposed
+from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import remarks
 from job.checkpoints.head.weights import Weights, open_weights
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
@@ -176,7 +176,7 @@ def _head_and(
             return TieState("untied", f"{name} is stored; {partner} could not be compared with it ({why})")
         if theirs is not None and len(mine.shape) == len(theirs.shape) == 2 and 0 not in mine.shape:
             return compare(
-                weights.checkpoint, Stored(name, mine), Stored(partner, theirs), lambda: _config_ties(config)
+                weights.checkpoint, NamedTensor(name, mine), NamedTensor(partner, theirs), lambda: _config_ties(config)
             )
     if name in embeddings_among(weights.names):
         return TieState("tied", f"{name} is by its name an embedding, and no output head is stored")
@@ -227,7 +227,7 @@ def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: 
     if len(location.shape) != 2 or 0 in location.shape:
         raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
     if lies_by_columns(location, config):
-        location = turned(location)
+        location = transposed(location)
     notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
     return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
 

@@ -13,10 +13,10 @@ from job.checkpoints.head.adapters import read_adapter
 from job.checkpoints.head.weight_sets import choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
-LONGEST_INDEX = 100_000_000
+MAX_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
-HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """What JSON can escape and no text can hold: a name with it could be written nowhere."""
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
@@ -128,11 +128,11 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
 
 def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
     where = f"{checkpoint.source}: {file}"
-    weight_map = parse_unambiguous_object(checkpoint.read(file, LONGEST_INDEX), where).get("weight_map")
+    weight_map = parse_unambiguous_object(checkpoint.read(file, MAX_INDEX), where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or HALF_A_CHARACTER.search(name):
+        if not isinstance(shard, str) or LONE_SURROGATE.search(name):
             raise CorruptCheckpoint(
                 f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
             )

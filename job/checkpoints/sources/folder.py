@@ -15,7 +15,7 @@ from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_HEADER = 100_000_000
+_MAX_HEADER = 100_000_000
 """Bytes; the safetensors library refuses longer headers, so that is all of a header that can matter."""
 
 
@@ -132,7 +132,7 @@ def content_id(name: str, file: DiskFile) -> str:
             prefix = stream.read(8)
             identity.update(prefix)
             length = int.from_bytes(prefix, "little")
-            identity.update(stream.read(min(length, _LONGEST_HEADER)))
+            identity.update(stream.read(min(length, _MAX_HEADER)))
             # Builds that are made to be reproducible give every file the same time.
             for begin in range(0, file.size, max(1, file.size // _SAMPLES)):
                 stream.seek(begin)

@@ -13,14 +13,14 @@ from job.checkpoints.formats.json_text import parse_json_object
 from job.checkpoints.transport.http_ranges import (
     Address,
     HttpFiles,
-    may_pass,
+    is_retryable,
     network_failure,
     public_url,
-    refused_for_now,
     request_headers,
+    retryable_refusal,
     stated_id,
 )
-from job.checkpoints.transport.retries import PATIENT, Pause, RetryPolicy, read_resuming, retry
+from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, read_resuming, retry
 from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
@@ -33,28 +33,28 @@ NAMES = (
 )
 """The files that are asked for; beside them, those that an index names."""
 
-LONGEST_INDEX = 100_000_000
+MAX_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
-MOST_SHARDS = 2_000
+MAX_SHARDS = 2_000
 """Each costs a request. The checkpoints of the largest models have a few hundred files."""
 
 AT_ONCE = 4
 """Requests, so that a small server is not overrun."""
 
 
-def open_mirror(
+def open_http(
     url: str,
     *,
     read_timeout: float,
     also: tuple[str, ...] = (),
-    retry_policy: RetryPolicy = PATIENT,
-    pause: Pause | None = None,
+    retry_policy: RetryPolicy = DEFAULT_RETRY,
+    cooldown: Cooldown | None = None,
 ) -> Checkpoint:
     """The checkpoint whose files lie below ``https://host/path``, pinned by their names, sizes and ETags (or dates).
 
     A server has no listing: the files are those with the usual names, those that an index names, and ``also`` (GGUF
-    files have no usual names). No token is sent. ``pause`` is shared with whoever else asks this server.
+    files have no usual names). No token is sent. ``cooldown`` is shared with whoever else asks this server.
 
     Raises:
         ModelUnavailable: neither a config nor weights can be found there.
@@ -69,7 +69,7 @@ def open_mirror(
 
     def look_for(*names: str) -> None:
         ask = partial(_ask, source, timeout=read_timeout)
-        for name, found in side_by_side(lambda name: retry(partial(ask, name), retry_policy, pause), names, AT_ONCE):
+        for name, found in side_by_side(lambda name: retry(partial(ask, name), retry_policy, cooldown), names, AT_ONCE):
             if found is not None:
                 files[name], addresses[name] = found
 
@@ -81,7 +81,7 @@ def open_mirror(
             end,
             where=f"{source}/{file}",
             policy=retry_policy,
-            pause=pause,
+            cooldown=cooldown,
         )
 
     def resolve(file: str, _size: int) -> Address:
@@ -99,8 +99,8 @@ def open_mirror(
         )
     for index in files.keys() & set(INDEXES):
         stored = files[index]
-        if stored.size > LONGEST_INDEX:
-            raise CorruptCheckpoint(f"{source}/{index}: has {stored.size:,} bytes, {LONGEST_INDEX:,} were the limit")
+        if stored.size > MAX_INDEX:
+            raise CorruptCheckpoint(f"{source}/{index}: has {stored.size:,} bytes, {MAX_INDEX:,} were the limit")
         shards = _shards(fetch(index, 0, stored.size), f"{source}/{index}", source)
         look_for(*sorted(shards - files.keys()))
     remote = HttpFiles(resolve, read_timeout, addresses)
@@ -119,9 +119,9 @@ def _shards(index: bytes, where: str, source: str) -> set[str]:
     weight_map = parse_json_object(index, where).get("weight_map")
     values = weight_map.values() if isinstance(weight_map, dict) else ()
     shards = {value for value in values if isinstance(value, str)}
-    if len(shards) > MOST_SHARDS:
+    if len(shards) > MAX_SHARDS:
         raise CorruptCheckpoint(
-            f"{where}: names {len(shards):,} files, at most {MOST_SHARDS:,} were expected; get the file again"
+            f"{where}: names {len(shards):,} files, at most {MAX_SHARDS:,} were expected; get the file again"
         )
     for shard in shards:
         check_name(shard, source)
@@ -132,8 +132,8 @@ def _ask(source: str, name: str, *, timeout: float) -> tuple[StoredFile, Address
     """What the server says of a file, without sending it; None where it says that there is none.
 
     Raises:
-        Interrupted: the request failed in a way that a later one may not.
-        UnsupportedCheckpoint, ConfigError: see ``open_mirror``.
+        RetryableError: the request failed in a way that a later one may not.
+        UnsupportedCheckpoint, ConfigError: see ``open_http``.
     """
     url = httpx2.URL(f"{source}/{quote(name)}")
     where = public_url(url)
@@ -147,8 +147,8 @@ def _ask(source: str, name: str, *, timeout: float) -> tuple[StoredFile, Address
         ) from error
     except httpx2.RequestError as error:
         raise network_failure(error, where) from error
-    if may_pass(answer) and answer.status_code != 501:
-        raise refused_for_now(answer, where)
+    if is_retryable(answer) and answer.status_code != 501:
+        raise retryable_refusal(answer, where)
     if answer.status_code in (401, 403, 404, 410):  # many object stores say 403 of what is not there
         return None
     length = answer.headers.get("Content-Length", "")

@@ -24,13 +24,13 @@ from job.checkpoints.transport.http_ranges import (
     public_url,
     request_headers,
 )
-from job.checkpoints.transport.retries import PATIENT, Pause, RetryPolicy, read_resuming, retry
+from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, read_resuming, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 PUBLIC_HUB = "https://huggingface.co"
 
 _COMMIT = "X-Repo-Commit"
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 
 
 def open_hub(
@@ -40,14 +40,14 @@ def open_hub(
     endpoint: str | None,
     token: str | None,
     read_timeout: float,
-    retry_policy: RetryPolicy = PATIENT,
-    pause: Pause | None = None,
+    retry_policy: RetryPolicy = DEFAULT_RETRY,
+    cooldown: Cooldown | None = None,
 ) -> Checkpoint:
     """The checkpoint of a repository at a revision (None: its default branch), pinned to the commit it has now.
 
     ``endpoint`` is the Hub's address (None: the public Hub). ``token`` goes to that host alone; without one, none is
     sent, not even one that is saved on this machine. An answer that stays silent for ``read_timeout`` seconds is
-    abandoned and asked for again. ``pause`` is shared with whoever else asks this Hub.
+    abandoned and asked for again. ``cooldown`` is shared with whoever else asks this Hub.
 
     Raises:
         ModelUnavailable: there is no such repository or revision, or it is gated, private or disabled.
@@ -56,7 +56,7 @@ def open_hub(
         TransientError: the Hub cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
     """
     hub = (endpoint or PUBLIC_HUB).rstrip("/")
-    info = retry(lambda: _model_info(hub, repo_id, revision, token, read_timeout), retry_policy, pause)
+    info = retry(lambda: _model_info(hub, repo_id, revision, token, read_timeout), retry_policy, cooldown)
     commit = info.sha or ""
     source = f"{public_url(hub)}/{info.id}/tree/{commit}"
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -72,7 +72,7 @@ def open_hub(
             end,
             where=f"{source}: {file}",
             policy=retry_policy,
-            pause=pause,
+            cooldown=cooldown,
         )
 
     return Checkpoint(repo_id=info.id, revision=revision, commit=commit, source=source, files=files, fetch=fetch)
@@ -149,7 +149,7 @@ class _Commit:
     def _ask(self, url: httpx2.URL) -> httpx2.Response:
         """The Hub's answer about a file. Where it leads is asked once bytes are wanted, which saves a request; but an
         answer that speaks of no commit is not about the file yet, and is followed as long as it stays on the host."""
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             answer = get_session().request(
                 "HEAD",
                 url,
@@ -162,7 +162,7 @@ class _Commit:
             if not answer.has_redirect_location or _COMMIT in answer.headers or origin(leads_to) != origin(url):
                 return answer
             url = leads_to
-        raise ValueError(f"more than {_MOST_REDIRECTS} redirects")
+        raise ValueError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _token_for(self, url: httpx2.URL) -> str | None:
         """The token, for the Hub's own hosts only."""

@@ -9,14 +9,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.checkpoints.transport.http_ranges import may_pass, refused_for_now
-from job.checkpoints.transport.retries import Interrupted
+from job.checkpoints.transport.http_ranges import is_retryable, retryable_refusal
+from job.checkpoints.transport.retries import RetryableError
 from job.errors import ConfigError, ModelUnavailable
 
 
 def hub_failure(
     error: HfHubHTTPError, where: str, hub: str, repo_id: str, token: str | None
-) -> ModelUnavailable | ConfigError | Interrupted:
+) -> ModelUnavailable | ConfigError | RetryableError:
     """The failure that an error answer of the Hub stands for.
 
     The server's own words are left out: it has seen the token, and what it answers is shown and stored.
@@ -41,17 +41,17 @@ def hub_failure(
             f"{where}: no such repository, or a private one that is hidden {with_token}; check its name, "
             + ("or that this token may read it" if token else "or set HF_TOKEN to a token that may read it")
         )
-    if may_pass(error.response):
-        return refused_for_now(error.response, where)
+    if is_retryable(error.response):
+        return retryable_refusal(error.response, where)
     return ModelUnavailable(f"{where}: status {status} {with_token}, 200 was expected; see {hub}/{repo_id}")
 
 
-def search_failure(error: HfHubHTTPError, query: str, hub: str, token: str | None) -> ConfigError | Interrupted:
+def search_failure(error: HfHubHTTPError, query: str, hub: str, token: str | None) -> ConfigError | RetryableError:
     """The failure that an error answer to a query stands for."""
     where, status = f"{query} at {hub}", error.response.status_code
     with_token = "with this HF_TOKEN" if token else "without a token"
-    if may_pass(error.response):
-        return refused_for_now(error.response, where)
+    if is_retryable(error.response):
+        return retryable_refusal(error.response, where)
     if refusal := _refused_token(error, where, hub, token):
         return refusal
     if status in (401, 403, 404):

@@ -14,7 +14,7 @@ from huggingface_hub.utils import get_session, hf_raise_for_status  # type: igno
 
 from job.checkpoints.sources.hub_errors import hub_failure, search_failure
 from job.checkpoints.transport.http_ranges import network_failure, public_url, request_headers
-from job.checkpoints.transport.retries import PATIENT, Interrupted, Pause, retry
+from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryableError, retry
 from job.errors import ConfigError, SurveyError
 
 Value = TypeVar("Value")
@@ -57,7 +57,7 @@ class HubSearch:
     query: str
     """What is asked, as errors name it."""
     read_timeout: float
-    pause: Pause
+    cooldown: Cooldown
 
     def models(self, filters: Mapping[str, str], page_length: int) -> Iterator[ListedModel]:
         """The models that the Hub lists for these parameters of its API, page by page, each as it is asked for.
@@ -97,7 +97,7 @@ class HubSearch:
             ConfigError, TransientError: as above.
         """
 
-        def failure(error: HfHubHTTPError) -> SurveyError | Interrupted:
+        def failure(error: HfHubHTTPError) -> SurveyError | RetryableError:
             return hub_failure(error, f"{public_url(self.hub)}/{repo_id}", public_url(self.hub), repo_id, self.token)
 
         return self._ask(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", _listed_model, failure)
@@ -106,7 +106,7 @@ class HubSearch:
         self,
         url: str,
         parse: Callable[[httpx2.Response], Value],
-        failure: Callable[[HfHubHTTPError], SurveyError | Interrupted],
+        failure: Callable[[HfHubHTTPError], SurveyError | RetryableError],
     ) -> Value:
         where = f"{self.query} at {public_url(self.hub)}"
 
@@ -125,7 +125,7 @@ class HubSearch:
                 raise network_failure(error, where) from error
             return answer
 
-        answer = retry(attempt, PATIENT, self.pause)
+        answer = retry(attempt, DEFAULT_RETRY, self.cooldown)
         try:
             return parse(answer)
         except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
@@ -133,7 +133,7 @@ class HubSearch:
                 f"{where}: the answer is not a Hub's ({type(error).__name__}), models were expected; check HF_ENDPOINT"
             ) from error
 
-    def _failure(self, error: HfHubHTTPError) -> ConfigError | Interrupted:
+    def _failure(self, error: HfHubHTTPError) -> ConfigError | RetryableError:
         return search_failure(error, self.query, public_url(self.hub), self.token)
 
 

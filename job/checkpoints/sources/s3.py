@@ -17,7 +17,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
-from job.checkpoints.transport.retries import PATIENT, Interrupted, RetryPolicy, read_resuming, retry
+from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, read_resuming, retry
 from job.errors import (
     ConfigError,
     CorruptCheckpoint,
@@ -50,7 +50,7 @@ _TRANSIENT = {
 }
 
 
-def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = PATIENT) -> Checkpoint:
+def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = DEFAULT_RETRY) -> Checkpoint:
     """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags.
 
     Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
@@ -131,7 +131,7 @@ def _read(
     """Bytes ``begin`` to ``end`` of an object that must still be the one that was listed, as far as one request goes.
 
     Raises:
-        Interrupted: the request failed, or broke off, in a way that a later one may not.
+        RetryableError: the request failed, or broke off, in a way that a later one may not.
         CorruptCheckpoint: the object changed.
         UnsupportedCheckpoint: the server gives another range than was asked for.
     """
@@ -156,19 +156,19 @@ def _read(
         raise _failure(error, where) from error
 
 
-def _failure(error: ClientError | BotoCoreError | HTTPError, where: str) -> SurveyError | Interrupted:
+def _failure(error: ClientError | BotoCoreError | HTTPError, where: str) -> SurveyError | RetryableError:
     """What a failed request stands for. An answer's own words are left out but for its code."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return ConfigError(f"{where}: no S3 keys were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
-        return Interrupted(f"{where}: {type(error).__name__}")
+        return RetryableError(f"{where}: {type(error).__name__}")
     if not isinstance(error, ClientError):
         return ConfigError(f"{where}: {type(error).__name__}; check the AWS settings")
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if code == "PreconditionFailed" or status == 412:
         return _changed(where)
     if code in _TRANSIENT or status >= 500 or status == 429:
-        return Interrupted(f"{where}: {code} (status {status})")
+        return RetryableError(f"{where}: {code} (status {status})")
     if code in _WRONG_KEYS:
         return ConfigError(f"{where}: the store refuses the S3 keys ({code}); check AWS_ACCESS_KEY_ID and its secret")
     if code == "InvalidRange" or status == 416:

@@ -16,7 +16,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from job import __version__
-from job.checkpoints.transport.retries import Interrupted
+from job.checkpoints.transport.retries import RetryableError
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 
@@ -54,7 +54,7 @@ class HttpFiles:
         """Bytes ``begin`` to ``end`` in pieces, as far as one request brings them.
 
         Raises:
-            Interrupted: the request failed, or broke off, in a way that a later one may not.
+            RetryableError: the request failed, or broke off, in a way that a later one may not.
             UnsupportedCheckpoint, CorruptCheckpoint: the answer is not the range that was asked for.
         """
         place = self._locate(file, size)
@@ -65,12 +65,12 @@ class HttpFiles:
             with get_session().stream(
                 "GET", address.url, headers=headers, timeout=self._timeout, follow_redirects=False
             ) as response:
-                if may_pass(response):
-                    raise refused_for_now(response, where)
+                if is_retryable(response):
+                    raise retryable_refusal(response, where)
                 if 300 <= response.status_code < 500 and response.status_code != 416:
                     # The signature has expired, or the file has moved; if it is gone, resolving again says why.
                     self._forget(file, place)
-                    raise Interrupted(f"{where}: status {response.status_code}, its address is no longer valid")
+                    raise RetryableError(f"{where}: status {response.status_code}, its address is no longer valid")
                 check_answer(response, where, begin, end, size)
                 if address.content_id not in (None, stated_id(response.headers, size)):
                     raise CorruptCheckpoint(
@@ -142,23 +142,23 @@ def stated_id(headers: httpx2.Headers, size: int) -> str | None:
     return f"{date}, {size} bytes" if date else None
 
 
-def may_pass(response: httpx2.Response) -> bool:
+def is_retryable(response: httpx2.Response) -> bool:
     """Whether the same request may be answered later."""
     return response.status_code in (408, 429) or response.status_code >= 500
 
 
-def refused_for_now(response: httpx2.Response, where: str) -> Interrupted:
+def retryable_refusal(response: httpx2.Response, where: str) -> RetryableError:
     """A refusal that may pass. What the server asks of one request, it asks of all."""
     status = response.status_code
-    return Interrupted(
+    return RetryableError(
         f"{where}: status {status}", demanded_wait=demanded_wait(response), too_many_requests=status == 429
     )
 
 
-def network_failure(error: httpx2.RequestError, where: str) -> Interrupted:
+def network_failure(error: httpx2.RequestError, where: str) -> RetryableError:
     """A request that got no answer, or not all of it. Its own words hold no address, but may quote a header."""
     words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
-    return Interrupted(f"{where}: {type(error).__name__}{words}".rstrip())
+    return RetryableError(f"{where}: {type(error).__name__}{words}".rstrip())
 
 
 def demanded_wait(response: httpx2.Response) -> float | None:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-class Interrupted(Exception):
+class RetryableError(Exception):
     """An attempt failed in a way that a later one may not. The message reads ``where: what was found``."""
 
     def __init__(self, message: str, *, demanded_wait: float | None = None, too_many_requests: bool = False) -> None:
@@ -41,21 +41,21 @@ class RetryPolicy:
     attempts: int = 8
     """Attempts in a row that bring no byte, before giving up. One that brings some starts the count anew."""
     first_wait: float = 1.0
-    longest_wait: float = 60.0
-    longest_demanded_wait: float = 300.0
+    max_wait: float = 60.0
+    max_demanded_wait: float = 300.0
 
-    def wait(self, failures: int, failure: Interrupted) -> float:
+    def wait(self, failures: int, failure: RetryableError) -> float:
         """Seconds to wait after so many failures in a row; a failure that came after progress counts as none."""
         jitter = random.random()  # noqa: S311 - spreads load, guards nothing
         if failure.demanded_wait is not None:
             return failure.demanded_wait + self.first_wait * jitter
-        return min(self.longest_wait, self.first_wait * 2.0 ** max(0, failures - 1)) * (0.5 + jitter / 2)
+        return min(self.max_wait, self.first_wait * 2.0 ** max(0, failures - 1)) * (0.5 + jitter / 2)
 
 
-PATIENT = RetryPolicy()
+DEFAULT_RETRY = RetryPolicy()
 
 
-class Pause:
+class Cooldown:
     """What a server's demand to wait means for every thread that asks it, shared between them."""
 
     def __init__(self) -> None:
@@ -77,29 +77,29 @@ class Pause:
             TransientError: that is longer than the policy's patience.
         """
         while (left := self._until - time.monotonic()) > 0:
-            if left > policy.longest_demanded_wait:
+            if left > policy.max_demanded_wait:
                 raise TransientError(
                     f"{self._cause}; nothing more is asked of it for {left:,.0f} s, at most "
-                    f"{policy.longest_demanded_wait:,.0f} s were expected; try again after that"
+                    f"{policy.max_demanded_wait:,.0f} s were expected; try again after that"
                 )
             time.sleep(left + policy.first_wait * random.random())  # noqa: S311 - spreads load, guards nothing
 
 
-def retry(call: Callable[[], Value], policy: RetryPolicy, pause: Pause | None = None) -> Value:
-    """The value of ``call()``, called again while it raises Interrupted. ``pause`` is kept, and begun for others.
+def retry(call: Callable[[], Value], policy: RetryPolicy, cooldown: Cooldown | None = None) -> Value:
+    """The value of ``call()``, called again while it raises RetryableError. ``cooldown`` is kept, and begun for others.
 
     Raises:
         TransientError: the policy's patience is at its end.
     """
-    pause = pause or Pause()
+    cooldown = cooldown or Cooldown()
     failures = 0
     while True:
-        pause.wait(policy)
+        cooldown.wait(policy)
         try:
             return call()
-        except Interrupted as failure:
+        except RetryableError as failure:
             failures += 1
-            _wait(failures, failure, policy, pause)
+            _wait(failures, failure, policy, cooldown)
 
 
 def read_resuming(
@@ -109,9 +109,9 @@ def read_resuming(
     *,
     where: str,
     policy: RetryPolicy,
-    pause: Pause | None = None,
+    cooldown: Cooldown | None = None,
 ) -> bytes:
-    """Bytes ``begin`` to ``end``, where ``read(position, end)`` yields them in pieces and may raise Interrupted.
+    """Bytes ``begin`` to ``end``, where ``read(position, end)`` yields them in pieces and may raise RetryableError.
 
     After a break, reading goes on at the exact byte that is missing.
 
@@ -119,11 +119,11 @@ def read_resuming(
         TransientError: the policy's patience is at its end.
         UnsupportedCheckpoint: more bytes arrive than were asked for.
     """
-    pause = pause or Pause()
+    cooldown = cooldown or Cooldown()
     buffer = BytesIO()  # hands its content over without copying it, which a join of the pieces would not
     failures = 0
     while (position := begin + buffer.tell()) < end:
-        pause.wait(policy)
+        cooldown.wait(policy)
         try:
             with closing(read(position, end)) as pieces:
                 for piece in pieces:
@@ -133,24 +133,24 @@ def read_resuming(
                             f"{where}: more than the {end - position:,} bytes asked for arrived; use another server"
                         )
             if begin + buffer.tell() < end:
-                raise Interrupted(f"{where}: the answer ended at byte {begin + buffer.tell():,} of {end:,}")
-        except Interrupted as failure:
+                raise RetryableError(f"{where}: the answer ended at byte {begin + buffer.tell():,} of {end:,}")
+        except RetryableError as failure:
             failures = 0 if begin + buffer.tell() > position else failures + 1
-            _wait(failures, failure, policy, pause)
+            _wait(failures, failure, policy, cooldown)
     return buffer.getvalue()
 
 
-def _wait(failures: int, failure: Interrupted, policy: RetryPolicy, pause: Pause) -> None:
+def _wait(failures: int, failure: RetryableError, policy: RetryPolicy, cooldown: Cooldown) -> None:
     """Wait before the next attempt. A signal's handler may end the wait by raising, in the main thread."""
     if failures >= policy.attempts:
         raise TransientError(f"{failure}, {failures} times in a row; try again later") from failure
     demanded = failure.demanded_wait
     seconds = policy.wait(failures, failure)
     if demanded is not None or failure.too_many_requests:
-        pause.begin(demanded if demanded is not None else seconds, str(failure))
-    if demanded is not None and demanded > policy.longest_demanded_wait:
+        cooldown.begin(demanded if demanded is not None else seconds, str(failure))
+    if demanded is not None and demanded > policy.max_demanded_wait:
         raise TransientError(
-            f"{failure}, and a wait of {demanded:,.0f} s is demanded, at most {policy.longest_demanded_wait:,.0f} s "
+            f"{failure}, and a wait of {demanded:,.0f} s is demanded, at most {policy.max_demanded_wait:,.0f} s "
             "were expected; try again after that"
         ) from failure
     logger.warning("%s; trying again in %.1f s", failure, seconds)

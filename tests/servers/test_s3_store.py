@@ -3,8 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
 import pytest
@@ -13,9 +11,9 @@ from botocore.config import Config
 from job.errors import ConfigError, SurveyError, TransientError
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, open_s3_store, part_nbytes_of
 from job.store.store import creates_once
+from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Meddling, meddling_store
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
-from tests.servers.serving import serving
 
 MIB = 1 << 20
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
@@ -155,32 +153,6 @@ def test_a_server_that_is_not_there_is_a_passing_failure_and_its_password_stays_
     assert "pass-word" not in str(caught.value)
 
 
-@contextmanager
-def server_that_answers(status: int, code: str) -> Iterator[str]:
-    """The address of a server with one answer to everything."""
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as you see</Message></Error>".encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            if code == "PermanentRedirect":
-                self.send_header("x-amz-bucket-region", "eu-central-1")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 (http.server's names)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Not on the test's output."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    with serving(server):
-        yield f"http://127.0.0.1:{server.server_port}"
-
-
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
@@ -196,7 +168,7 @@ def server_that_answers(status: int, code: str) -> Iterator[str]:
         (400, "ExpiredToken", ConfigError),
         (400, "InvalidRequest", ConfigError),
         (403, "SomethingElse", ConfigError),
-        (403, "RequestTimeTooSkewed", ConfigError),
+        (403, "RequestTimeTooSkewed", TransientError),
         (404, "NoSuchBucket", ConfigError),
         (501, "NotImplemented", ConfigError),
     ],

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.head.tie import Tie
-from job.checkpoints.transport.side_by_side import side_by_side
+from job.checkpoints.transport.parallel import map_as_completed
 from job.errors import SurveyError
 from job.locate import Cooldowns, Located, find, open_store
 from job.models.references import ModelRef
@@ -101,7 +101,7 @@ def plan_each(
     def plan_one(numbered: tuple[int, ModelRef]) -> Planned:
         return plan_model(numbered[1], settings, store, cooldowns)
 
-    for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
+    for (place, _), planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
         yield place, planned
 
 

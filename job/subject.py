@@ -12,7 +12,7 @@ import torch
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.head.gguf import dequantised
 from job.checkpoints.head.unembedding import Unembedding
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans
 from job.models.references import ModelRef
 from job.monitor.progress import ProgressReporter

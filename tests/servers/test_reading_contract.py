@@ -17,7 +17,7 @@ from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import open_hub
 from job.checkpoints.sources.hub_cache import open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable
 from tests.servers.loopback_hub import LoopbackHub

@@ -20,8 +20,8 @@ from job.checkpoints.transport.http_ranges import (
     retryable_refusal,
     stated_id,
 )
+from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, read_resuming, retry
-from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -69,7 +69,9 @@ def open_http(
 
     def look_for(*names: str) -> None:
         ask = partial(_ask, source, timeout=read_timeout)
-        for name, found in side_by_side(lambda name: retry(partial(ask, name), retry_policy, cooldown), names, AT_ONCE):
+        for name, found in map_as_completed(
+            lambda name: retry(partial(ask, name), retry_policy, cooldown), names, AT_ONCE
+        ):
             if found is not None:
                 files[name], addresses[name] = found
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint, Terminated
 
 CONTENT = shake_256(b"content").digest(1_000)
@@ -156,7 +156,7 @@ def test_a_signal_ends_the_wait_for_a_stalled_chunk() -> None:
 
 STALLED = """
 import signal, sys, time
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.errors import Terminated
 
 def terminate(number, frame):
@@ -188,7 +188,7 @@ def test_a_process_ends_at_once_although_its_fetches_are_stalled() -> None:
 
 MEASURED = """
 import resource, sys
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 
 CHUNK = 4 << 20
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from urllib.parse import urlsplit
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
@@ -14,7 +13,7 @@ from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.retries import Cooldown
+from job.checkpoints.transport.retries import Cooldowns as Cooldowns
 from job.errors import ConfigError
 from job.following import follow_base
 from job.manifest.filing import ContentIdentity, Published, find_published
@@ -25,19 +24,6 @@ from job.settings import Settings
 from job.store.folder import FolderStore
 from job.store.s3 import open_s3_store
 from job.store.store import Store
-
-
-class Cooldowns:
-    """The pause that each server demanded, shared by all who ask it during a run."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._cooldowns: dict[str, Cooldown] = {}
-
-    def of(self, url: str) -> Cooldown:
-        """The pause of the server that an address is on."""
-        with self._lock:
-            return self._cooldowns.setdefault(urlsplit(url).netloc, Cooldown())
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _pin(ref: ModelRef, settings: Settings, cooldowns: Cooldowns) -> Checkpoint:
             return open_folder(ref.path)
         case "s3":
             return open_s3(ref.location, read_timeout=timeout)
-        case "mirror":
+        case "http":
             return open_http(
                 ref.location,
                 read_timeout=timeout,

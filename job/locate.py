@@ -8,11 +8,7 @@ from threading import Lock
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
-from job.checkpoints.sources.folder import open_folder
-from job.checkpoints.sources.http import open_http
-from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
-from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
-from job.checkpoints.sources.s3 import open_s3
+from job.checkpoints.sources.open import Access, open_checkpoint
 from job.checkpoints.transport.retries import Cooldowns as Cooldowns
 from job.errors import ConfigError
 from job.following import follow_base
@@ -101,31 +97,7 @@ def refuse_nested(entries: Sequence[Entry], output: Path) -> None:
 
 def _pin(ref: ModelRef, settings: Settings, cooldowns: Cooldowns) -> Checkpoint:
     """Pin the checkpoint that a reference stands for."""
-    timeout = settings.read_timeout
-    match ref.source:
-        case "folder":
-            if ref.revision or is_in_hub_cache(ref.path):
-                return open_hub_cache(ref.path, ref.revision)
-            return open_folder(ref.path)
-        case "s3":
-            return open_s3(ref.location, read_timeout=timeout)
-        case "http":
-            return open_http(
-                ref.location,
-                read_timeout=timeout,
-                also=(ref.file,) if ref.file else (),
-                cooldown=cooldowns.of(ref.location),
-            )
-        case "hub":
-            pinned = open_hub(
-                ref.location,
-                ref.commit or ref.revision,
-                endpoint=settings.hf_endpoint,
-                token=settings.hf_token,
-                read_timeout=timeout,
-                cooldown=cooldowns.of(settings.hf_endpoint or PUBLIC_HUB),
-            )
-            return replace(pinned, revision=ref.revision)
+    return open_checkpoint(ref, Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, cooldowns))
 
 
 def _metered(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:

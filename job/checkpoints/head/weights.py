@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.formats.json_text import parse_unambiguous_object
+from job.checkpoints.formats.json_text import MAX_INDEX, parse_unambiguous_object
 from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
 from job.checkpoints.formats.torch_save import read_bin
 from job.checkpoints.head.adapters import read_adapter
 from job.checkpoints.head.weight_sets import choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-MAX_INDEX = 100_000_000
-"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """What JSON can escape and no text can hold: a name with it could be written nowhere."""

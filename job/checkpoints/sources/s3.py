@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
-from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, read_resuming, retry
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit
+from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
 from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_loop, s3_failure
 
@@ -47,23 +48,18 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
             f"{source}: no object below it, config.json and weights were expected; check the address"
         )
 
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        stored = check_range(files, source, file, begin, end)
-        return read_resuming(
-            lambda position, end: _read(client, bucket, below + file, stored, position, end),
-            begin,
-            end,
-            where=f"{source}/{file}",
-            policy=retry_policy,
-        )
-
     return Checkpoint(
         repo_id=f"local/{source.rpartition('/')[2]}",
         revision=None,
         commit=derived_commit(files),
         source=source,
         files=files,
-        fetch=fetch,
+        fetch=resuming_fetch(
+            lambda file, stored, begin, end: _read(client, bucket, below + file, stored, begin, end),
+            files,
+            source,
+            retry_policy,
+        ),
     )
 
 

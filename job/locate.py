@@ -3,11 +3,13 @@ nothing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
+from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access, open_checkpoint
 from job.checkpoints.transport.retries import Cooldowns as Cooldowns
 from job.errors import ConfigError
@@ -15,6 +17,7 @@ from job.following import follow_base
 from job.manifest.filing import ContentIdentity, Published, find_published
 from job.models.queries import Entry
 from job.models.references import ModelRef
+from job.models.resolve import resolve
 from job.outcome import Status
 from job.settings import Settings
 from job.store.folder import FolderStore
@@ -50,9 +53,10 @@ def find(ref: ModelRef, settings: Settings, store: Store, cooldowns: Cooldowns) 
     Raises:
         SurveyError: the model cannot be surveyed, or the store cannot be read.
     """
-    pinned = _pin(ref, settings, cooldowns)
+    access = _access(settings, cooldowns)
+    pinned = open_checkpoint(ref, access)
     if ref.follow_base:
-        pinned = follow_base(pinned, lambda base: _pin(base, settings, cooldowns))
+        pinned = follow_base(pinned, lambda base: open_checkpoint(base, access))
     checkpoint, fetched = _metered(pinned)
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
     identity = identity_of(checkpoint, unembedding)
@@ -95,9 +99,14 @@ def refuse_nested(entries: Sequence[Entry], output: Path) -> None:
             raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {ref}; choose a folder outside of it")
 
 
-def _pin(ref: ModelRef, settings: Settings, cooldowns: Cooldowns) -> Checkpoint:
-    """Pin the checkpoint that a reference stands for."""
-    return open_checkpoint(ref, Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, cooldowns))
+def resolve_today(settings: Settings, cooldowns: Cooldowns) -> list[ModelRef]:
+    """The models that the run's list stands for today; raises what ``find_models`` does."""
+    access, today = _access(settings, cooldowns), datetime.now(UTC).date()
+    return resolve(settings.models, lambda query: find_models(query, access, today))
+
+
+def _access(settings: Settings, cooldowns: Cooldowns) -> Access:
+    return Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, cooldowns)
 
 
 def _metered(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:

@@ -10,9 +10,8 @@ from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.head.tie import Tie
 from job.checkpoints.transport.parallel import map_as_completed
 from job.errors import SurveyError
-from job.locate import Cooldowns, Located, find, open_store
+from job.locate import Cooldowns, Located, find, open_store, resolve_today
 from job.models.references import ModelRef
-from job.models.resolve import resolve_today
 from job.monitor.current import ASKED_ABOUT
 from job.outcome import Status, is_passed_over
 from job.settings import Settings

@@ -9,12 +9,11 @@ import torch
 
 from job.errors import CorruptCheckpoint, ModelError, SurveyError
 from job.geometry.dedup import find_black_holes
-from job.locate import Cooldowns, find, open_store
+from job.locate import Cooldowns, find, open_store, resolve_today
 from job.manifest.build import describe, describe_statistics, list_black_holes
 from job.manifest.comparison import news_of, since_previous
 from job.manifest.filing import Manifest, publish_manifest, repair_latest
 from job.models.references import ModelRef
-from job.models.resolve import resolve_today
 from job.monitor.progress import ProgressReporter
 from job.monitor.stages import StageTimer
 from job.outcome import Outcome, Status, is_passed_over

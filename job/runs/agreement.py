@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from job.errors import ConfigError, TransientError
-from job.locate import Cooldowns
+from job.locate import Cooldowns, resolve_today
 from job.models.queries import MAX_MATCHES, Entry
 from job.models.references import ModelRef
-from job.models.resolve import resolve_today
 from job.plan import Planned, plan_each
 from job.runs.assignment import balance
 from job.runs.pinned_list import Assignment, RunPlan, parse_plan, plan_as_bytes, plan_key

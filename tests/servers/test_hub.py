@@ -244,7 +244,7 @@ def test_an_answer_that_is_not_the_range_asked_for_is_not_believed(
     hub: LoopbackHub, open_model: Open, fault: Fault, error: type[SurveyError]
 ) -> None:
     hub.faults = [Fault(**vars(fault))]
-    with pytest.raises(error, match=r"expected|listed"):
+    with pytest.raises(error, match="expected"):
         open_model().fetch("model.safetensors", BEGIN, END)
 
 
@@ -272,7 +272,7 @@ def test_a_body_longer_than_the_range_is_refused(hub: LoopbackHub, open_model: O
             headers={"Content-Range": f"bytes 5-6/{len(CONTENT)}"},
         )
     ]
-    with pytest.raises(UnsupportedCheckpoint, match="more than the 2 bytes asked for"):
+    with pytest.raises(UnsupportedCheckpoint, match="found more bytes than the 2 requested"):
         open_model().fetch("model.safetensors", 5, 7)
 
 
@@ -349,7 +349,7 @@ def test_a_page_of_a_proxy_instead_of_the_api_is_refused(hub: LoopbackHub, open_
 @pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\\..\\b", "a//b"])
 def test_a_listed_name_that_leaves_the_checkpoint_is_refused(hub: LoopbackHub, open_model: Open, name: str) -> None:
     hub.repos["org/model"].about["siblings"] = [{"rfilename": name, "size": 1, "blobId": "0" * 40}]
-    with pytest.raises(CorruptCheckpoint, match="a path inside the checkpoint was expected"):
+    with pytest.raises(CorruptCheckpoint, match="expected a path inside the checkpoint"):
         open_model()
 
 
@@ -373,7 +373,7 @@ def test_the_wait_that_the_server_demands_is_kept(
 
 def test_a_demanded_wait_that_is_too_long_ends_the_attempt_at_once(hub: LoopbackHub, open_model: Open) -> None:
     hub.faults = [Fault("/api/*", host="hub", status=429, headers={"Retry-After": "3600"})]
-    with pytest.raises(TransientError, match=r"a wait of 3,600 s is demanded, at most 5 s"):
+    with pytest.raises(TransientError, match=r"demands a wait of 3,600 s, expected at most 5 s"):
         open_model()
 
 

@@ -15,12 +15,12 @@ from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
     Address,
     HttpFiles,
+    content_id_from_headers,
     is_retryable,
     network_failure,
     public_url,
     request_headers,
     retryable_refusal,
-    stated_id,
 )
 from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, retry
@@ -163,7 +163,7 @@ def _ask(source: str, name: str, timeout: float) -> tuple[StoredFile, Address] |
             f"{length!r}, {url.scheme} and status 200 with the size (or 404) was expected; use another server"
         )
     size = int(length)
-    identity = stated_id(answer.headers, size)
+    identity = content_id_from_headers(answer.headers, size)
     if identity is None:
         raise UnsupportedCheckpoint(
             f"{where}: neither ETag nor Last-Modified, one was expected, or nothing tells whether the file changed; "

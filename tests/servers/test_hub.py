@@ -282,7 +282,7 @@ REFUSED = {
     "missing-revision": ({"revision": "v9"}, ModelUnavailable, "@v9: no such revision"),
     "private": ({"repo_id": "org/private"}, ModelUnavailable, "private one that is hidden without a token"),
     "disabled": ({"repo_id": "org/disabled"}, ModelUnavailable, "disabled"),
-    "no-name": ({"repo_id": "org/model/extra"}, ModelUnavailable, "org/name was expected"),
+    "no-name": ({"repo_id": "org/model/extra"}, ModelUnavailable, "expected org/name"),
     "wrong-token": ({"token": "hf_wrong"}, ConfigError, "refuses HF_TOKEN .* replace it"),
     "gated": ({"repo_id": "org/gated"}, ModelUnavailable, "accept the licence at .*/org/gated and set HF_TOKEN"),
     "gated-for-this-token": (

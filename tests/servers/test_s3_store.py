@@ -47,7 +47,7 @@ def set_identity(monkeypatch: pytest.MonkeyPatch, identity: Identity) -> None:
 
 @pytest.mark.parametrize("output", ["s3://", "s3:///prefix", "bucket/prefix", "https://bucket/prefix", ""])
 def test_an_address_that_is_not_a_bucket_is_refused(output: str) -> None:
-    with pytest.raises(ConfigError, match="s3://bucket/prefix was expected"):
+    with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
         open_s3_store(output)
 
 

@@ -51,7 +51,7 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
             return open_http(
                 ref.location,
                 read_timeout=access.read_timeout,
-                also=(ref.file,) if ref.file else (),
+                extra_names=(ref.file,) if ref.file else (),
                 cooldown=access.cooldowns.of(ref.location),
             )
         case "hub":

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from job.monitor.current import CurrentStage
-    from job.outcome import Outcome
-    from job.plan import Planned
+    from job.outcome import Outcome, Planned
     from job.settings import Settings
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -69,10 +68,12 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
     import logging
 
     from job.monitor.metrics import Metrics
-    from job.report.terminal import abridged
+    from job.monitor.pushgateway import Pushgateway
+    from job.report.terminal import abridge
 
     logger = logging.getLogger("job")
-    metrics = Metrics(settings, now)
+    gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
+    metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     outcomes: list[Outcome] = []
     status, ended_by = 1, None  # a bug's, until the run has come to another end
     try:
@@ -84,7 +85,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
         take_over_libraries_logs()
         bars = console.is_terminal and settings.log_format == "text"
         for outcome in run(settings, ProgressReporter(console, bars, metrics)):
-            outcomes.append(abridged(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
+            outcomes.append(abridge(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
         status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
         status, ended_by = error.exit_status, error
@@ -145,12 +146,12 @@ def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary on standard output; the surveys are done, whether or not anybody reads it."""
     from rich.console import Console
 
-    from job.report.terminal import print_news, print_summary, print_tokens, print_whereabouts
+    from job.report.terminal import print_diffs, print_summary, print_tokens, print_whereabouts
 
     output = Console() if sys.stdout.isatty() else Console(width=180)
     try:
         if outcomes:
-            print_news(output, outcomes)
+            print_diffs(output, outcomes)
         for outcome in outcomes:
             if settings.show_tokens and outcome.manifest:
                 print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
@@ -192,13 +193,13 @@ def set_up_logging(settings: "Settings", console: "Console", now: "CurrentStage"
     from rich.logging import RichHandler
 
     from job.monitor.current import ASKED_ABOUT
-    from job.report.text import shown
+    from job.report.text import escape
 
     class OneLine(logging.Formatter):
         """Texts from a checkpoint may hold line ends and escapes; an event stays one line. Tracebacks keep theirs."""
 
         def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-            record.message = shown(record.message)
+            record.message = escape(record.message)
             return super().formatMessage(record)
 
     def located(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Seconds, by stage."""
+"""The stages of a model's survey, and the seconds they take."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from job.monitor.metrics import Metrics
 
 
 class StageTimer:
-    """How long each stage of a survey took, in seconds. Which stage is under way, it tells the metrics."""
+    """How long each stage of a survey took, in seconds. It tells the metrics which stage is under way."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -29,5 +29,5 @@ class StageTimer:
 
     @property
     def total(self) -> float:
-        """Since the clock was made."""
+        """Since the timer was made."""
         return round(time.monotonic() - self._started, 3)

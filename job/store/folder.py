@@ -3,14 +3,14 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError
-from job.store.store import asked, checked_key, exactly
+from job.store.store import checked_key, exactly
 
 UNFINISHED = ".unfinished"
 """How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
@@ -93,16 +93,6 @@ class FolderStore:
             for chunk in exactly(chunks, nbytes):
                 file.write(chunk)
 
-    def write_stream_header_last(
-        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
-    ) -> None:
-        with _published(self._path(key)) as file:
-            file.seek(header_nbytes)
-            for chunk in exactly(chunks, nbytes):
-                file.write(chunk)
-            file.seek(0)
-            file.write(asked(header, header_nbytes))
-
     def sizes(self, prefix: str) -> dict[str, int]:
         found = {}
         for path in self._files(prefix):
@@ -149,10 +139,6 @@ class _Unfinished:
         with _refusals(self.target):
             while rest:
                 rest = rest[self.file.write(rest) :]
-
-    def seek(self, offset: int) -> None:
-        with _refusals(self.target):
-            self.file.seek(offset)
 
 
 @contextmanager

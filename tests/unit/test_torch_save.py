@@ -23,7 +23,7 @@ from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.head.weights import open_weights, read_safetensors
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from tests.unit.limited import run_limited
+from tests.limits.limited import run_limited
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")

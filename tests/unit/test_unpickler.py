@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from job.checkpoints.formats.torch_globals import Storage, StoredTensor
 from job.checkpoints.formats.unpickler import MAX_OPCODES, unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from tests.unit.limited import run_limited
+from tests.limits.limited import run_limited
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")

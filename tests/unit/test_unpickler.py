@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.torch_globals import Storage, StoredTensor
+from job.checkpoints.formats.torch_globals import PickledTensor, Storage
 from job.checkpoints.formats.unpickler import MAX_OPCODES, unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.unit.limited import run_limited
@@ -46,7 +46,7 @@ def tensor(shape: bytes = b"K\x03K\x04\x86", strides: bytes = b"K\x04K\x01\x86",
 
 
 def test_a_plain_tensor_is_understood_without_torch() -> None:
-    stored = StoredTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
+    stored = PickledTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
     assert unpickle(PROTO + b"}" + text("w") + tensor() + b"s.", "here") == {"w": stored}
 
 

@@ -192,7 +192,7 @@ def test_weights_among_the_rest_of_a_training_run_are_found(wrapper: str) -> Non
         pytest.param({"epoch": 3, "elsewhere": {"w": a_matrix()}}, "'epoch', 'elsewhere'", id="an unknown wrapper"),
         pytest.param({}, "no tensors", id="nothing"),
         pytest.param([a_matrix()], "holds a list", id="a list"),
-        pytest.param(a_matrix(), "holds a StoredTensor", id="a tensor"),
+        pytest.param(a_matrix(), "holds a PickledTensor", id="a tensor"),
     ],
 )
 def test_anything_but_one_dict_of_tensors_is_refused(content: object, found: str) -> None:

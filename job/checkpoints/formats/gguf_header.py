@@ -75,7 +75,6 @@ class NeedsMore(Exception):
 class GgufFile:
     """What the header of a GGUF file says."""
 
-    version: int
     metadata: Mapping[str, Value]
     """The numbers and texts among its keys; no arrays."""
     tokens: tuple[str, ...]
@@ -97,7 +96,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
     """
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
-    version = _version(cursor)
+    _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
     n_keys = cursor.count(MAX_KEYS, 13, "keys")
     metadata, tokens = _metadata(cursor, n_keys)
@@ -109,7 +108,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     if len(tensors) < len(infos):
         raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
     data_begin = -(-cursor.position // alignment) * alignment
-    return GgufFile(version, metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
+    return GgufFile(metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass
@@ -164,7 +163,7 @@ class _Cursor:
         raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {MAX_NAME:,} bytes was expected")
 
 
-def _version(cursor: _Cursor) -> int:
+def _check_version(cursor: _Cursor) -> None:
     magic_begin = cursor.skip(4)
     magic = cursor.prefix[magic_begin : cursor.position]
     if magic != MAGIC:
@@ -179,7 +178,6 @@ def _version(cursor: _Cursor) -> int:
             f"{cursor.where}: is GGUF version {version:,}, {' or '.join(map(str, VERSIONS))} was expected;"
             " convert it with today's llama.cpp"
         )
-    return version
 
 
 def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...]]:

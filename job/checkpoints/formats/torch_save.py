@@ -6,7 +6,7 @@ from math import prod
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.formats.torch_globals import StoredTensor
+from job.checkpoints.formats.torch_globals import PickledTensor
 from job.checkpoints.formats.unpickler import CONVERT_IT, unpickle
 from job.checkpoints.formats.zip_directory import ZipByRange
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
@@ -58,7 +58,7 @@ def read_bin(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     return located
 
 
-def _location(tensor: StoredTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
+def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
     """``begin`` to ``end`` are the bytes of its storage."""
     n_storage = tensor.storage.n_items * BITS[tensor.storage.dtype] // 8
     if end - begin != n_storage:
@@ -83,7 +83,7 @@ def _location(tensor: StoredTensor, file: str, begin: int, end: int, where: str)
     return TensorLocation(file, first, first + n_spanned * width, tensor.dtype, tensor.shape, strides)
 
 
-def _is_contiguous(tensor: StoredTensor) -> bool:
+def _is_contiguous(tensor: PickledTensor) -> bool:
     """Row after row without gaps; how far apart the indices of a single one would be does not matter."""
     expected = 1
     for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
@@ -93,7 +93,7 @@ def _is_contiguous(tensor: StoredTensor) -> bool:
     return True
 
 
-def _state_dict(content: object, where: str) -> dict[str, StoredTensor]:
+def _state_dict(content: object, where: str) -> dict[str, PickledTensor]:
     """The tensors by name, be they the file's whole content or wrapped with the rest of a training run."""
     if not isinstance(content, dict):
         raise UnsupportedCheckpoint(
@@ -110,10 +110,10 @@ def _state_dict(content: object, where: str) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _tensors(content: object) -> dict[str, StoredTensor]:
+def _tensors(content: object) -> dict[str, PickledTensor]:
     if not isinstance(content, dict):
         return {}
-    return {name: value for name, value in content.items() if isinstance(value, StoredTensor)}
+    return {name: value for name, value in content.items() if isinstance(value, PickledTensor)}
 
 
 def _root(archive: ZipByRange, where: str) -> str:

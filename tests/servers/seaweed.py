@@ -175,7 +175,7 @@ class SeaweedServer:
             else:
                 return
 
-    def cooldown(self) -> None:
+    def pause(self) -> None:
         """Stop answering without closing a connection, as a hanging server does."""
         self._signal(signal.SIGSTOP)
 

@@ -148,7 +148,7 @@ def test_an_unreachable_store_is_transient(url: str, monkeypatch: pytest.MonkeyP
 
 def test_a_store_that_hangs_is_given_up_in_bounded_time(s3_server: SeaweedServer, url: str) -> None:
     checkpoint = open_impatient(url)
-    s3_server.cooldown()
+    s3_server.pause()
     began = time.monotonic()
     try:
         with pytest.raises(TransientError, match="3 times in a row"):

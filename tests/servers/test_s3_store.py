@@ -284,7 +284,7 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
 
 def test_a_store_that_stops_answering_fails_in_time(s3_server: SeaweedServer, s3_bucket: str) -> None:
     store = S3Store(s3_server.client(config=HASTY), s3_bucket, "surveys/")
-    s3_server.cooldown()
+    s3_server.pause()
     try:
         begun = time.monotonic()
         with pytest.raises(TransientError, match="timeout"):
@@ -300,7 +300,7 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(s3_server: SeaweedServer, 
     def chunks() -> Iterator[bytes]:
         for begin in range(0, len(content), MIB):
             if begin == 20 * MIB:
-                s3_server.cooldown()
+                s3_server.pause()
                 threading.Timer(2, s3_server.resume).start()
             yield content[begin : begin + MIB]
 
@@ -319,7 +319,7 @@ def test_an_interrupt_in_the_stream_while_a_part_is_being_sent_ends_the_upload(
         while not uploads(s3_server, s3_bucket):
             time.sleep(0.02)
             yield bytes(MIB)
-        s3_server.cooldown()
+        s3_server.pause()
         threading.Timer(1, s3_server.resume).start()
         yield from (bytes(MIB) for _ in range(17))
         time.sleep(0.3)  # by now a part is being sent to a server that takes no more of it

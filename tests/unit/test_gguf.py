@@ -26,6 +26,7 @@ from job.geometry.dedup import Dedup, find_black_holes
 from job.geometry.measure import Measurement
 from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
@@ -87,10 +88,7 @@ SPELLINGS = {
 @pytest.mark.parametrize(("model", "spelled"), [(name.split("-")[0], case) for name, case in SPELLINGS.items()])
 def test_tokens_are_spelled_as_their_model_says(model: str, spelled: tuple[str, str]) -> None:
     tokenizer = from_vocabulary(model, [spelled[0]])
-    assert tokenizer.tokens([0, 1]) == [
-        {"id": 0, "piece": spelled[0], "text": spelled[1]},
-        {"id": 1, "piece": None, "text": None},
-    ]
+    assert tokenizer.tokens([0, 1]) == [Token(0, *spelled), Token(1, None, None)]
 
 
 def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None:

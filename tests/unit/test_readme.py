@@ -76,7 +76,7 @@ def test_the_exception_tree_is_its_modules_docstring() -> None:
 
 def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
     suffix = {"counter": "_total", "info": "_info"}
-    metrics = Metrics(settings.read_settings(["org/name"]), CurrentStage())
+    metrics = Metrics(CurrentStage(), run=None, worker=0, file=None, gateway=None)
     present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
     rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
     assert rows == present

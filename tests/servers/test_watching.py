@@ -225,12 +225,11 @@ def test_in_a_plan_every_line_says_which_of_the_models_asked_about_at_once_it_co
 LIBRARIES = """
 import logging, sys, threading, warnings
 import entrypoint, job.survey
-from job.monitor.stages import StageTimer
 
 survey_model = job.survey.survey_model
-def noisy(ref, store, access, progress, timer, **options):
+def noisy(ref, store, access, monitor, **options):
     import huggingface_hub, transformers
-    with timer.stage("find"):
+    with monitor.stage("find"):
         def tell():
             transformers.utils.logging.get_logger("transformers.models").warning("two\\nlines")
             logging.getLogger("botocore").warning("retry")

@@ -15,7 +15,8 @@ from gguf.gguf_writer import GGUFWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.gguf_header import GgufFile, NeedsMore, parse_gguf_header
+from job.checkpoints.formats.gguf_header import GgufFile, parse_gguf_header
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 from tests.ggufs import planted_rows, write_gguf
 

@@ -13,6 +13,7 @@ from struct import Struct
 from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAGIC = b"GGUF"
@@ -60,15 +61,6 @@ _TYPES: Mapping[int, tuple[str, int, int]] = {
 
 _U32 = _SCALARS[GGUFValueType.UINT32]
 _U64 = _SCALARS[GGUFValueType.UINT64]
-
-
-class NeedsMore(Exception):
-    """The header goes on beyond the bytes that were given."""
-
-    def __init__(self, nbytes: int) -> None:
-        super().__init__(f"the header has {nbytes:,} bytes or more")
-        self.nbytes = nbytes
-        """The header has at least so many."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, NeedsMore, parse_gguf_header
+from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, parse_gguf_header
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 SUFFIX = ".gguf"

@@ -1,4 +1,4 @@
-"""Where each tensor of a checkpoint's weights lies. Here parsers and fetcher meet."""
+"""The weight files that count in a checkpoint, and where each of their tensors lies."""
 
 import re
 from collections.abc import Collection
@@ -7,9 +7,8 @@ from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.formats.json_text import parse_unambiguous_object
-from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
-from job.checkpoints.formats.torch_save import read_bin
 from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.headers import read_header
 from job.checkpoints.head.weight_sets import choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
@@ -67,37 +66,6 @@ class Weights:
         if shard not in self._headers:
             self._headers[shard] = read_header(self.checkpoint, shard)
         return self._headers[shard]
-
-
-def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a weight file, by the format that the file's ending tells.
-
-    Raises:
-        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
-        UnsupportedCheckpoint: it is in a format that cannot be read.
-    """
-    if file not in checkpoint.files:
-        raise CorruptCheckpoint(
-            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
-            " that the upload is complete"
-        )
-    if file.endswith(".safetensors"):
-        return read_safetensors(checkpoint, file)
-    if file.endswith(".bin"):
-        return read_bin(checkpoint, file)
-    raise UnsupportedCheckpoint(
-        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
-        " safetensors"
-    )
-
-
-def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a safetensors file, in one request where its header is as short as most."""
-    where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
-    first = checkpoint.fetch(file, 0, min(FIRST_READ_NBYTES, size))
-    end = header_end(first, size, where)
-    header = first[:end] + (checkpoint.fetch(file, len(first), end) if end > len(first) else b"")
-    return parse_header(header[LENGTH_NBYTES:], file, size, where)
 
 
 def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:

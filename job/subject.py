@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.head.gguf import dequantised
+from job.checkpoints.formats.gguf_rows import dequantised
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.transport.ranges import stream_range
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans

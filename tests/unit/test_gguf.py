@@ -22,7 +22,8 @@ from transformers import AutoTokenizer
 
 from entrypoint import main
 from examples import prepare
-from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
+from job.checkpoints.formats.gguf_rows import dequantised, is_dequantisable
+from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
@@ -119,8 +120,9 @@ def test_smollm2_as_packaged_has_the_black_holes_of_its_converted_form(tmp_path:
 def test_a_vocabulary_of_bytes_spells_what_the_models_own_tokenizer_decodes(shipped: Path) -> None:
     prepare.main()
     own = AutoTokenizer.from_pretrained(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct")
-    found = read_gguf(open_folder(shipped.parent), shipped.name)
-    tokenizer = from_vocabulary("gpt2", found.tokens)
+    vocabulary = read_gguf(open_folder(shipped.parent), shipped.name).vocabulary
+    assert vocabulary
+    tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
     assert tokenizer.n_tokens == 49_152
     assert [tokenizer.text(id) for id in range(49_152)] == [
         own.decode([id], clean_up_tokenization_spaces=False) for id in range(49_152)
@@ -340,7 +342,9 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
         ranges.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    assert read_gguf(replace(folder, fetch=fetch), "m.gguf").tokens == tuple(tokens)
+    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    assert vocabulary
+    assert vocabulary.tokens == tuple(tokens)
     assert ranges[0] == (0, 1 << 20)
     assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
     assert len(ranges) <= 4

@@ -64,13 +64,24 @@ _U64 = _SCALARS[GGUFValueType.UINT64]
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a GGUF file names."""
+
+    file: str
+    model: str
+    """How they are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for blanks, …"""
+    tokens: tuple[str, ...]
+    """By token id."""
+
+
+@dataclass(frozen=True)
 class GgufFile:
     """What the header of a GGUF file says."""
 
     metadata: Mapping[str, Value]
     """The numbers and texts among its keys; no arrays."""
-    tokens: tuple[str, ...]
-    """The vocabulary, by token id; empty where the file has none."""
+    vocabulary: Vocabulary | None
+    """None where the file names no tokens."""
     tensors: dict[str, TensorLocation]
     """By ggml's names. dtype is the ggml type's name: ``F32``, ``BF16``, ``Q8_0``, …; shape has the rows first."""
 
@@ -100,7 +111,8 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     if len(tensors) < len(infos):
         raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
     data_begin = -(-cursor.position // alignment) * alignment
-    return GgufFile(metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
+    vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
+    return GgufFile(metadata, vocabulary, _placed(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass

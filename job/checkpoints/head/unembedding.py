@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
     CannotTell,
@@ -17,7 +19,7 @@ from job.checkpoints.head.architecture import (
     is_tied_by_default,
 )
 from job.checkpoints.head.config import CONFIG, read_config, stated_tie
-from job.checkpoints.head.gguf import Vocabulary, find_gguf_head
+from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of
 from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transposed
@@ -25,9 +27,6 @@ from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import remarks
 from job.checkpoints.head.weights import Weights, open_weights
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-
-DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes in which a stored row is the row, with no scale beside it."""
 
 GIVE_IT = "give the tensor's name with the model"
 
@@ -213,7 +212,7 @@ def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None
     how = f" ({', '.join(said)})" if said else ""
     return (
         f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
-        f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
+        f" one of {', '.join(sorted(FLOAT_DTYPES))} was expected; survey the model it was quantised from"
     )
 
 
@@ -221,7 +220,7 @@ def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: 
     location = weights.find(name)
     assert location is not None, name  # noqa: S101 - every caller has seen it
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
-    if location.dtype not in DTYPES:
+    if location.dtype not in FLOAT_DTYPES:
         beside = beside_weight(name, weights.names)
         raise UnsupportedCheckpoint(f"{where}: is stored as {_quantised(weights, config, location.dtype, beside)}")
     if len(location.shape) != 2 or 0 in location.shape:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import ADAPTER_CONFIG
 from job.checkpoints.formats.json_text import parse_unambiguous_object
-from job.checkpoints.head.weight_sets import ADAPTER, choose_weights
+from job.checkpoints.head.weight_sets import choose_weights
 
 MAX_ADAPTER_CONFIG = 1_000_000
 """Bytes. Most have a thousand; lists of target modules make some larger."""
@@ -40,10 +41,10 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
         CorruptCheckpoint: adapter_config.json is not sound.
         UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one counts.
     """
-    if ADAPTER not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
+    if ADAPTER_CONFIG not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
         return None
-    text = checkpoint.read(ADAPTER, MAX_ADAPTER_CONFIG)
-    config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER}")
+    text = checkpoint.read(ADAPTER_CONFIG, MAX_ADAPTER_CONFIG)
+    config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER_CONFIG}")
     touched: set[str] = set()
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)

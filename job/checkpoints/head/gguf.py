@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.file_names import ADAPTER_CONFIG
 from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary
 from job.checkpoints.formats.gguf_rows import is_dequantisable
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
@@ -71,7 +72,7 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
 def _is_another_format(file: str) -> bool:
     name = file.rpartition("/")[2]
     is_torch = name.startswith("pytorch_model") and name.endswith(".bin")
-    return name.endswith(".safetensors") or is_torch or name == "adapter_config.json"
+    return name.endswith(".safetensors") or is_torch or name == ADAPTER_CONFIG
 
 
 def _head(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.head.config import CONFIG, HEAD_WIDTH, N_ROWS, WIDTH, stated_number
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.head.config import HEAD_WIDTH, N_ROWS, WIDTH, stated_number
 
 MAX_PADDING = 1024
 """Rows beyond the vocabulary up to which a side of the matrix is still taken to be the vocabulary's."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.gguf_header import Vocabulary
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
@@ -18,7 +19,7 @@ from job.checkpoints.head.architecture import (
     is_generative,
     is_tied_by_default,
 )
-from job.checkpoints.head.config import CONFIG, read_config, stated_tie
+from job.checkpoints.head.config import read_config, stated_tie
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of

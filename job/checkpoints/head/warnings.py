@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from job.checkpoints.head.config import CONFIG, stated_number, text_settings
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.head.config import stated_number, text_settings
 from job.checkpoints.head.names import bias_of
 from job.checkpoints.head.quantisation import beside_weight
 from job.checkpoints.head.tie import TieState

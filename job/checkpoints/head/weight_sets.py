@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from job.checkpoints.file_names import ADAPTER_CONFIG, WEIGHT_FILES
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-ADAPTER = "adapter_config.json"
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
 """Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
@@ -20,9 +19,6 @@ GGUF files are known as such, and chosen elsewhere: one of them is a whole model
 SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<rest>(\.[^.]+)?\.[^.]+)")
 
 INDEX = re.compile(r"(?P<stem>[^.]+)\.(?P<ending>safetensors|bin)\.index(?P<variant>\.[^.]+)?\.json")
-
-PREFERRED = ("model.safetensors", "pytorch_model.bin")
-"""The sets that transformers loads when it is not told otherwise, in its order."""
 
 USUAL = "what transformers loads"
 
@@ -63,7 +59,7 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
     chosen = _choose_in(root, where)
     if chosen is not None:
         return replace(chosen, others=(*chosen.others, *subfolders))
-    if ADAPTER in root or not subfolders:
+    if ADAPTER_CONFIG in root or not subfolders:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
@@ -115,13 +111,13 @@ def _set_of_index(file: str) -> str | None:
 
 def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
     """The name of the set, and why it is this one."""
-    for name in PREFERRED:
+    for name in WEIGHT_FILES:
         if name in sets:
             return name, USUAL
     for variants in VARIANTS:
         if found := [name for name in sets if variants.fullmatch(name)]:
             return _only(found, where), "a variant, the only one, and there is no plain set"
-    if ADAPTER in files:
+    if ADAPTER_CONFIG in files:
         return None
     if CONSOLIDATED in sets:
         return CONSOLIDATED, "the only set in a known format"

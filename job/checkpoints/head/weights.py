@@ -1,22 +1,15 @@
 """The weight files that count in a checkpoint, and where each of their tensors lies."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.formats.json_text import parse_unambiguous_object
+from job.checkpoints.formats.weight_index import MAX_INDEX, parse_index
 from job.checkpoints.head.adapters import read_adapter
 from job.checkpoints.head.headers import read_header
 from job.checkpoints.head.weight_sets import choose_weights
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-MAX_INDEX = 100_000_000
-"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
-
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""What JSON can escape and no text can hold: a name with it could be written nowhere."""
+from job.errors import UnsupportedCheckpoint
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
@@ -88,23 +81,12 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
         raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
     if chosen.index is None:
         return Weights(checkpoint, chosen.files, None, chosen.reason, chosen.folder, chosen.others)
-    index = {name: chosen.folder + shard for name, shard in _read_index(checkpoint, chosen.index).items()}
+    text = checkpoint.read(chosen.index, MAX_INDEX)
+    claims = parse_index(text, f"{checkpoint.source}: {chosen.index}")
+    index = {name: chosen.folder + shard for name, shard in claims.items()}
     shards = tuple(sorted(set(index.values())))
     others = tuple(file for file in chosen.others if chosen.folder + file not in shards)
     return Weights(checkpoint, shards, index, chosen.reason, chosen.folder, others)
-
-
-def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
-    where = f"{checkpoint.source}: {file}"
-    weight_map = parse_unambiguous_object(checkpoint.read(file, MAX_INDEX), where).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or LONE_SURROGATE.search(name):
-            raise CorruptCheckpoint(
-                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
-            )
-    return weight_map
 
 
 def _what_is_there_instead(checkpoint: Checkpoint) -> str:

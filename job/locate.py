@@ -8,6 +8,7 @@ from threading import Lock
 from urllib.parse import urlsplit
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.http import open_http
@@ -16,7 +17,6 @@ from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import Cooldown
 from job.errors import ConfigError
-from job.following import follow_base
 from job.manifest.filing import ContentIdentity, Published, find_published
 from job.models.queries import Entry
 from job.models.references import ModelRef

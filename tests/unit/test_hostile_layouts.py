@@ -9,11 +9,10 @@ from safetensors.torch import save
 from torch import ones
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.adapters import base_reference, read_adapter
 from job.checkpoints.head.config import MAX_DEPTH, text_settings
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from job.following import base_reference
 from job.models.references import ModelRef
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

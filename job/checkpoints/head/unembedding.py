@@ -27,7 +27,7 @@ from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transp
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import remarks
 from job.checkpoints.head.weights import Weights, open_weights
-from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
 GIVE_IT = "give the tensor's name with the model"
 
@@ -71,7 +71,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
             f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
-            f"{', such as ' + _listed(similar) if similar else ''}"
+            f"{', such as ' + join_limited(similar) if similar else ''}"
         )
     if head := find_gguf_head(checkpoint, tensor, file):
         tie: Tie = "tied" if head.tied else "untied"
@@ -108,7 +108,7 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
         similar = get_close_matches(tensor, few, n=3) or heads_among(few)
         raise NoUnembedding(
             f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
-            f" {'give one it has, such as ' + _listed(similar) if similar else 'see its files for the names it has'}"
+            f" {'give one it has, such as ' + join_limited(similar) if similar else 'see its files for the names it has'}"
         )
     return _checked(weights, config, tensor, f"{tensor} was asked for", _head_and(weights, config, tensor))
 
@@ -127,7 +127,7 @@ def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidate
     stored_embeddings = [name for name in answer.stored_embeddings if weights.find(name)]
     if len(stored_heads) > 1:
         raise NoUnembedding(
-            f"{source}: {_listed(stored_heads)} are all stored for {answer.parameter} of {answer.class_name}; {GIVE_IT}"
+            f"{source}: {join_limited(stored_heads)} are all stored for {answer.parameter} of {answer.class_name}; {GIVE_IT}"
         )
     if stored_heads:
         reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {stored_heads[0]}"
@@ -156,7 +156,7 @@ def _without_the_class(
         reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
         found = _checked(weights, config, candidates[0], reason, TieState("tied", reason))
         return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
-    seen = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
+    seen = f"{join_limited(candidates)} could be it" if candidates else "no output head is stored under a known name"
     raise NoUnembedding(
         f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
     ) from why
@@ -212,7 +212,7 @@ def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None
     said += [f"{CONFIG} names {method}"] if method else []
     how = f" ({', '.join(said)})" if said else ""
     return (
-        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
+        f"{' beside '.join(filter(None, [dtype, join_limited(dtypes)]))}{how},"
         f" one of {', '.join(sorted(FLOAT_DTYPES))} was expected; survey the model it was quantised from"
     )
 
@@ -230,7 +230,3 @@ def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: 
         location = transposed(location)
     notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
     return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -9,6 +9,7 @@ from job.checkpoints.head.quantisation import beside_weight
 from job.checkpoints.head.tie import TieState
 from job.checkpoints.head.weight_sets import USUAL
 from job.checkpoints.head.weights import Weights
+from job.errors import join_limited
 
 CHANGES_LOGITS = (
     "final_logit_softcapping",
@@ -28,14 +29,13 @@ NORMALISED = ("baichuan", 125_696)
 def remarks(weights: Weights, config: Mapping[str, object], name: str, tie: TieState) -> Iterator[str]:
     """Each a sentence, about the tensor ``name`` that was chosen."""
     if weights.others:
-        more = " …" if len(weights.others) > 5 else ""
-        yield f"{weights.reason}; also there and not read: {', '.join(weights.others[:5])}{more}"
+        yield f"{weights.reason}; also there and not read: {join_limited(weights.others)}"
     elif not weights.reason.endswith(USUAL):
         yield weights.reason
     if tie.tie == "config_says_tied_but_differ":
         yield f"{tie.evidence}: transformers 4 put the embedding in the head's place when it loaded, 5 keeps both"
     if scales := beside_weight(name, weights.names):
-        yield f"{', '.join(scales[:5])} beside {name} may scale it; what is measured are the stored values"
+        yield f"{join_limited(scales)} beside {name} may scale it; what is measured are the stored values"
     if bias_of(name) in weights.names:
         yield f"{bias_of(name)} is added to the logits; it is no part of W"
     for settings in text_settings(config):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from job.checkpoints.file_names import ADAPTER_CONFIG, WEIGHT_FILES
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint, join_limited
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
 """Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
@@ -63,7 +63,7 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: holds no weights itself but in {_listed(subfolders)}, one model was expected; a folder or an"
+            f"{where}: holds no weights itself but in {join_limited(subfolders)}, one model was expected; a folder or an"
             " s3:// prefix can name the one that is meant"
         )
     (folder,) = subfolders
@@ -130,7 +130,7 @@ def _only(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     raise UnsupportedCheckpoint(
-        f"{where}: holds {_listed(found)}, one set of weights was expected; give a checkpoint with one of them"
+        f"{where}: holds {join_limited(found)}, one set of weights was expected; give a checkpoint with one of them"
     )
 
 
@@ -149,10 +149,10 @@ def _complete(files: list[str], where: str) -> tuple[str, ...]:
             " expected; give a checkpoint with one of them"
         )
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
-    missing = [str(number) for number in islice(_missing(shards, total), 6)]
+    missing = ", ".join(str(number) for number in islice(_missing(shards, total), 5))
     raise CorruptCheckpoint(
         f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
-        f" missing, number {_listed(missing)}"
+        f" missing, starting with number {missing}"
     )
 
 
@@ -160,7 +160,3 @@ def _missing(shards: Mapping[int, str], total: int) -> Iterator[int]:
     """The numbers that are not there, counted from 1, or from 0 where there is a shard 0."""
     first = 0 if 0 in shards else 1
     return (number for number in range(first, first + total) if number not in shards)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -9,7 +9,7 @@ from job.checkpoints.formats.weight_index import MAX_INDEX, parse_index
 from job.checkpoints.head.adapters import read_adapter
 from job.checkpoints.head.headers import read_header
 from job.checkpoints.head.weight_sets import choose_weights
-from job.errors import UnsupportedCheckpoint
+from job.errors import UnsupportedCheckpoint, join_limited
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
@@ -93,5 +93,5 @@ def _what_is_there_instead(checkpoint: Checkpoint) -> str:
     if adapter := read_adapter(checkpoint):
         return adapter.refusal
     others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
-    found = f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}" if others else "no weights"
+    found = join_limited(others) if others else "no weights"
     return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

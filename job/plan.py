@@ -137,7 +137,7 @@ def _need(found: Located, settings: Settings) -> Need:
         reason=unembedding.reason,
         tie=unembedding.tie,
         tie_evidence=unembedding.tie_evidence,
-        notes=unembedding.notes,
+        notes=unembedding.warnings,
         dtype=location.dtype,
         shape=location.shape,
         file=location.file,

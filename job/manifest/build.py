@@ -82,7 +82,7 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "warnings": [
             *filter(None, [subject.ref.note]),
             *_followed(checkpoint),
-            *unembedding.notes,
+            *unembedding.warnings,
             *_warnings(measured["statistics"], tokenizer, one_to_one=subject.encoding.one_to_one),
         ],
         "tool": {"name": "black-hole-survey", "version": __version__},

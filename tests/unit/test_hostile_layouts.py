@@ -39,7 +39,7 @@ def outcome(files: Mapping[str, bytes]) -> Unembedding | ModelError:
     except ModelError as refusal:
         str(refusal).encode()
         return refusal
-    for text in (found.name, found.reason, found.tie_evidence, *found.notes):
+    for text in (found.name, found.reason, found.tie_evidence, *found.warnings):
         text.encode()
     return found
 

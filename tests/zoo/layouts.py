@@ -63,7 +63,7 @@ class Layout:
     by_columns: bool = False
     """Whether W is stored the other way."""
     says: tuple[str, ...] = ()
-    """What the notes, or the refusal, have to say."""
+    """What the warnings, or the refusal, have to say."""
     refusal: type[ModelError] | None = None
     settings: Mapping[str, object] = field(default_factory=lambda: config())
 

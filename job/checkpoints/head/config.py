@@ -63,3 +63,8 @@ def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple
                 found = (name, value)
                 break
     return found
+
+
+def stated_numbers(config: Mapping[str, object], names: tuple[str, ...]) -> dict[str, int]:
+    """Each of some settings that is a positive number, by its name; of several the innermost."""
+    return {name: found[1] for name in names if (found := stated_number(config, (name,)))}

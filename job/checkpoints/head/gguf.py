@@ -1,7 +1,6 @@
 """W in a checkpoint that has only GGUF files: which tensor it is, and why. Weights in other formats are no business of
 this module."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
@@ -10,6 +9,7 @@ from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary
 from job.checkpoints.formats.gguf_rows import is_dequantisable
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model, unquantised_model
+from job.checkpoints.head.warnings import warn_of_gguf
 from job.errors import NoUnembedding, UnsupportedCheckpoint
 
 HEAD = "output.weight"
@@ -24,9 +24,6 @@ WITHOUT_HEAD = frozenset({
 """Architectures, as ``general.architecture`` names them, that embed texts, images or sounds: none gives logits over
 tokens, whatever their tensors are called."""
 
-CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale")
-"""Settings, below the architecture's name, that scale the logits: Gemma, Cohere, Granite, Grok."""
-
 
 @dataclass(frozen=True)
 class GgufHead:
@@ -36,7 +33,7 @@ class GgufHead:
     location: TensorLocation
     reason: str
     tied: bool
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     vocabulary: Vocabulary | None = field(repr=False)
 
 
@@ -106,7 +103,7 @@ def _head(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufH
             f"{where}: {name} is stored as {location.dtype}, a type that the gguf package can dequantise was expected;"
             " choose another file of the model"
         )
-    return GgufHead(name, location, reason, tied, tuple(_notes(name, location, model)), model.vocabulary)
+    return GgufHead(name, location, reason, tied, tuple(warn_of_gguf(name, location, model)), model.vocabulary)
 
 
 def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
@@ -121,26 +118,3 @@ def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
             f"{where}: is a {model.architecture} model that {'pools' if pools else 'has no head'}, one that gives"
             " logits over tokens was expected; survey a language model, or give the tensor's name with the model"
         )
-
-
-def _notes(name: str, location: TensorLocation, model: GgufFile) -> Iterator[str]:
-    if location.dtype not in FLOAT_DTYPES:
-        row_nbytes = location.nbytes // location.shape[0]
-        yield (
-            f"W is quantised, as {location.dtype}: W.safetensors holds its rows as stored, {row_nbytes:,} bytes each,"
-            " and black holes are rows whose bytes are identical; mu, gamma_centered and black_hole_centroids are of"
-            " the numbers that the gguf package takes them for. Quantising merges rows that were nearly equal, so the"
-            " black holes are exact for the matrix as shipped, and not those of the model before"
-        )
-    elif location.dtype == "F16":
-        yield (
-            "W is F16 in this GGUF file, in whatever the model was released: F16 holds less of small numbers than BF16"
-            " and F32, so that a conversion can merge rows"
-        )
-    for beside in (f"{name.removesuffix('weight')}scale", f"{name.removesuffix('weight')}bias"):
-        if beside in model.tensors:
-            yield f"{beside} is stored beside {name}; it is no part of what was measured"
-    for key in CHANGES_LOGITS:
-        value = model.metadata.get(f"{model.architecture}.{key}")
-        if value is not None:
-            yield f"{model.architecture}.{key} is {value}: it changes the logits, not W"

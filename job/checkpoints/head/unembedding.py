@@ -23,9 +23,9 @@ from job.checkpoints.head.config import read_config, stated_tie
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of
-from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transposed
+from job.checkpoints.head.shape import lies_by_columns, transposed
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
-from job.checkpoints.head.warnings import remarks
+from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
@@ -46,8 +46,8 @@ class Unembedding:
     """One sentence for people: what says so."""
     copy: Copy | None = None
     """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
-    notes: tuple[str, ...] = ()
-    """What else was seen that a reader of the results may want to know; none of it changes W."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the results should know besides; none of it changes W."""
     vocabulary: Vocabulary | None = field(default=None, repr=False)
     """The tokens that the weight file itself names, as GGUF files do."""
 
@@ -81,7 +81,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
             reason=head.reason,
             tie=tie,
             tie_evidence=f"a GGUF file stores {'one matrix for both' if head.tied else 'the head by itself'}",
-            notes=head.notes,
+            warnings=head.warnings,
             vocabulary=head.vocabulary,
         )
     weights = open_weights(checkpoint, file)
@@ -155,7 +155,7 @@ def _without_the_class(
     if len(candidates) == 1 and is_generative(config) and _config_ties(config):
         reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
         found = _checked(weights, config, candidates[0], reason, TieState("tied", reason))
-        return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
+        return replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
     seen = f"{join_limited(candidates)} could be it" if candidates else "no output head is stored under a known name"
     raise NoUnembedding(
         f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
@@ -228,5 +228,5 @@ def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: 
         raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
     if lies_by_columns(location, config):
         location = transposed(location)
-    notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
-    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
+    warnings = tuple(warn_of_weights(weights, config, name, location, tie))
+    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)

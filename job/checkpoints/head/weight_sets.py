@@ -63,8 +63,8 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: holds no weights itself but in {join_limited(subfolders)}, one model was expected; a folder or an"
-            " s3:// prefix can name the one that is meant"
+            f"{where}: found no weights but in {join_limited(subfolders)}, expected one model; give the one that is meant,"
+            " by its folder or s3:// prefix"
         )
     (folder,) = subfolders
     chosen = _choose_in(by_folder[folder], f"{where}: {folder}")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.head.gguf import dequantised
+from job.checkpoints.formats.gguf_rows import dequantised
 from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import Dedup, find_black_holes
 from job.geometry.measure import Measurement

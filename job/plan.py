@@ -129,7 +129,7 @@ def _need(located: Located, dedup: Dedup, connections: int) -> Need:
         reason=unembedding.reason,
         tie=unembedding.tie,
         tie_evidence=unembedding.tie_evidence,
-        notes=unembedding.notes,
+        notes=unembedding.warnings,
         dtype=location.dtype,
         shape=location.shape,
         file=location.file,

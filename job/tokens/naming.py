@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.head.gguf import Vocabulary
+from job.checkpoints.formats.gguf_header import Vocabulary
 from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary

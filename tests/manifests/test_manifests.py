@@ -145,8 +145,8 @@ def test_the_list_is_one_that_the_job_reads(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_limits_are_what_a_plan_states_for_the_largest_matrix_known() -> None:
-    spec = job_spec(render(BASE))
-    memory = memory_needed(MAX_ROWS, MAX_NBYTES, read_settings(["org/name"]))
+    spec, settings = job_spec(render(BASE)), read_settings(["org/name"])
+    memory = memory_needed(MAX_ROWS, MAX_NBYTES, settings.dedup, settings.connections)
     stated = kubernetes_limits({"memory_nbytes": memory, "scratch_nbytes": MAX_NBYTES})
     resources = survey_container(render(BASE))["resources"]
     (scratch,) = (volume["emptyDir"] for volume in spec["template"]["spec"]["volumes"] if "emptyDir" in volume)

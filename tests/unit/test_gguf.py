@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from entrypoint import main
-from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
+from job.checkpoints.formats.gguf_rows import dequantised, is_dequantisable
+from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
@@ -264,12 +265,12 @@ def test_a_tensor_that_is_named_is_taken_and_one_that_is_not_there_is_refused(tm
         find_unembedding(open_folder(tmp_path), "lm_head.weight")
 
 
-def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
+def test_what_a_reader_should_know_is_a_warning(tmp_path: Path) -> None:
     f16 = (planted_rows("F16", 6), "F16")
     tensors = {"output.weight": f16, "output.bias": VECTOR}
     write_gguf(tmp_path / "m.gguf", tensors, {"gemma2.final_logit_softcapping": 30.0}, architecture="gemma2")
-    notes = find_unembedding(open_folder(tmp_path), None).notes
-    assert ["F16" in notes[0], "output.bias" in notes[1], "is 30.0" in notes[2]] == [True, True, True]
+    warnings = find_unembedding(open_folder(tmp_path), None).warnings
+    assert ["F16" in warnings[0], "output.bias" in warnings[1], "is 30.0" in warnings[2]] == [True, True, True]
 
 
 def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> None:
@@ -283,7 +284,9 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
         ranges.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    assert read_gguf(replace(folder, fetch=fetch), "m.gguf").tokens == tuple(tokens)
+    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    assert vocabulary
+    assert vocabulary.tokens == tuple(tokens)
     assert ranges[0] == (0, 1 << 20)
     assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
     assert len(ranges) <= 4

@@ -12,7 +12,8 @@ from gguf.gguf_writer import GGUFWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.gguf_header import GgufFile, NeedsMore, parse_gguf_header
+from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary, parse_gguf_header
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 from tests.ggufs import header, planted_rows, text, u32, u64, write_gguf
 
@@ -71,7 +72,7 @@ def test_every_type_of_value_and_tensor_is_read_as_the_package_reads_it(tmp_path
     assert parsed.metadata == {
         key: field.contents() for key, field in oracle.fields.items() if key not in arrays and key[:5] != "GGUF."
     }
-    assert parsed.tokens == ("<s>", "Ġa", "漢")
+    assert parsed.vocabulary == Vocabulary("a.gguf", "", ("<s>", "Ġa", "漢"))
     assert parsed.architecture == "llama"
     assert list(parsed.tensors) == [found.name for found in oracle.tensors]
     for found in oracle.tensors:

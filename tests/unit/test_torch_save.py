@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from torch.utils.serialization import config as torch_config
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, check_range
-from job.checkpoints.formats.torch_save import read_bin
-from job.checkpoints.formats.zip_directory import MAX_LOCAL_HEADERS
+from job.checkpoints.head.headers import MAX_LOCAL_HEADERS, read_header, read_safetensors, read_torch_save
 from job.checkpoints.head.unembedding import find_unembedding
-from job.checkpoints.head.weights import open_weights, read_safetensors
+from job.checkpoints.head.weights import open_weights
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 
@@ -57,7 +56,7 @@ def saved(content: object) -> bytes:
 
 
 def read(content: bytes) -> dict[str, TensorLocation]:
-    return read_bin(checkpoint_of(content), FILE)
+    return read_torch_save(checkpoint_of(content), FILE)
 
 
 def tensor_at(location: TensorLocation, content: bytes) -> torch.Tensor:
@@ -209,7 +208,7 @@ def test_two_or_three_requests_tell_where_everything_lies() -> None:
     requests: list[tuple[int, int]] = []
     tensors = {f"layers.{n}.weight": torch.full((n % 7, 100), n) for n in range(900)}
     content = saved(tensors)
-    found = read_bin(checkpoint_of(content, requests=requests), FILE)
+    found = read_torch_save(checkpoint_of(content, requests=requests), FILE)
     assert len(requests) <= 3
     assert sum(end - begin for begin, end in requests) < 300_000 < len(content)
     for name, tensor in tensors.items():
@@ -258,7 +257,7 @@ def test_a_file_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
         requests.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    found = read_bin(replace(folder, fetch=fetch), FILE)
+    found = read_torch_save(replace(folder, fetch=fetch), FILE)
     assert len(requests) <= 3
     begins = [reader.get_record_offset(f"data/{n}") for n in range(3)]  # type: ignore[attr-defined]  # the stubs lack it
     assert [found[name].begin for name in ("big", "w", "v")] == begins
@@ -365,7 +364,7 @@ def test_a_tensor_that_torch_would_negate_is_refused() -> None:
 
 def test_a_file_that_is_not_there_is_corrupt() -> None:
     with pytest.raises(CorruptCheckpoint, match="does not have it"):
-        read_bin(checkpoint_of(SOUND, "other.bin"), FILE)
+        read_header(checkpoint_of(SOUND, "other.bin"), FILE)
 
 
 def with_duplicate_names() -> bytes:
@@ -411,7 +410,7 @@ def test_more_requests_than_a_sound_file_needs_are_not_made() -> None:
     requests: list[tuple[int, int]] = []
     content = repacked(saved({f"{n}": torch.ones(1) for n in range(MAX_LOCAL_HEADERS + 10)}), {})
     with pytest.raises(UnsupportedCheckpoint, match="save it again"):
-        read_bin(checkpoint_of(content, requests=requests), FILE)
+        read_torch_save(checkpoint_of(content, requests=requests), FILE)
     assert len(requests) <= MAX_LOCAL_HEADERS + 3
 
 

@@ -10,8 +10,8 @@ from typing import Final
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
+from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import Cooldowns
-from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import SurveyError
 from job.locate import Located, locate
 from job.models.queries import Entry
@@ -91,7 +91,7 @@ def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tupl
         )
 
     refs = resolve_list(settings.models, access)
-    for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
+    for (place, _), planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
         yield place, planned
 
 

@@ -98,6 +98,7 @@ def _whole(value: object) -> int:
 
 
 def _ref(values: dict[str, Any]) -> ModelRef:
+    values = values | {"source": "http"} if values.get("source") == "mirror" else values  # an earlier version's word
     kinds = get_type_hints(ModelRef)
     names: Iterable[str] = (field.name for field in fields(ModelRef))
     if not values.keys() <= set(names):

@@ -12,13 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from job.errors import ConfigError
-from job.s3_errors import survey_error, without_endpoint_password
+from job.errors import ConfigError, TransientError
+from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
 from job.store.store import checked_key, exactly
 
 if TYPE_CHECKING:
@@ -73,13 +72,7 @@ def open_s3_store(url: str) -> S3Store:
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket:
         raise ConfigError(f"OUTPUT: found {url!r}, s3://bucket/prefix was expected; correct it")
-    try:
-        client = boto3.Session().client("s3", config=S3_CONFIG)
-    except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
-        raise ConfigError(
-            f"{url}: {without_endpoint_password(str(error))}; correct the AWS_… settings, or the profile they name"
-        ) from error
-    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
+    return S3Store(create_client(S3_CONFIG, url), bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -98,11 +91,7 @@ class S3Store:
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
             except RecursionError as error:
-                # botocore looks for the region of a bucket that it is redirected from, is redirected again, looks …
-                raise ConfigError(
-                    f"s3://{self.bucket}/{self.prefix}: the endpoint redirects every request, an S3 server was "
-                    "expected; correct AWS_ENDPOINT_URL (https for http, perhaps)"
-                ) from error
+                raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
         # An upload that is begun and given up shows that writing is allowed, and is never visible to a reader.
         key = f"{self.prefix}write-check"
         with self._refusals("write", key):
@@ -209,8 +198,9 @@ class S3Store:
         """Turn what boto3 raises into the errors of the contract."""
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
-            raise survey_error(error, f"s3://{self.bucket}/{key}: could not {action}") from error
+        except S3_ERRORS as error:
+            failure = s3_failure(error, f"s3://{self.bucket}/{key}: could not {action}", WRITING)
+            raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
 class _NothingMoreToPull(Exception):

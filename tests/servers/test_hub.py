@@ -13,7 +13,7 @@ import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.hub import open_hub
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import (
     ConfigError,

@@ -5,7 +5,7 @@ from threading import Thread
 
 import pytest
 
-from job.checkpoints.transport.retries import Cooldown, RetryableError, RetryPolicy, retry
+from job.checkpoints.transport.retries import Cooldown, Cooldowns, RetryableError, RetryPolicy, retry
 from job.errors import TransientError
 
 
@@ -46,3 +46,11 @@ def test_a_longer_pause_is_not_shortened_by_a_shorter_one() -> None:
     cooldown.begin(1, "second")
     with pytest.raises(TransientError, match="first; nothing more is asked of it for 60 s"):
         cooldown.wait(RetryPolicy(max_demanded_wait=5.0))
+
+
+def test_all_addresses_of_one_server_share_a_cooldown() -> None:
+    cooldowns = Cooldowns()
+    hub = cooldowns.of("https://hub.example.org")
+    assert cooldowns.of("https://hub.example.org/org/model") is hub
+    assert cooldowns.of("https://hub.example.org:8443/org/model") is not hub
+    assert cooldowns.of("https://cdn.example.org") is not hub

@@ -108,7 +108,7 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
         similar = get_close_matches(tensor, few, n=3) or heads_among(few)
         raise NoUnembedding(
             f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
-            + (f" give one it has, such as {join_limited(similar)}" if similar else " see its files for the names it has")
+            + (f" give one it has, such as {join_limited(similar)}" if similar else " see its files for their names")
         )
     return _checked(weights, config, tensor, f"{tensor} was asked for", _head_and(weights, config, tensor))
 

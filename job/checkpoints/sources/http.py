@@ -1,15 +1,18 @@
 """A checkpoint's files below an address of any web server. There is no listing: what is there is found by asking."""
 
 import re
-from functools import partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # exported, but lazily
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, check_range, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, derived_commit
 from job.checkpoints.formats.json_text import parse_json_object
+from job.checkpoints.formats.weight_index import MAX_INDEX
+from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
     Address,
     HttpFiles,
@@ -20,8 +23,8 @@ from job.checkpoints.transport.http_ranges import (
     retryable_refusal,
     stated_id,
 )
-from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, read_resuming, retry
-from job.checkpoints.transport.side_by_side import side_by_side
+from job.checkpoints.transport.parallel import map_as_completed
+from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -32,9 +35,6 @@ NAMES = (
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt"),
 )
 """The files that are asked for; beside them, those that an index names."""
-
-MAX_INDEX = 100_000_000
-"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
 MAX_SHARDS = 2_000
 """Each costs a request. The checkpoints of the largest models have a few hundred files."""
@@ -63,55 +63,61 @@ def open_http(
         ConfigError: the HTTP client is set to work offline.
         TransientError: the server cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
     """
-    source = url.rstrip("/")
-    files: dict[str, StoredFile] = {}
-    addresses: dict[str, Address] = {}
-
-    def look_for(*names: str) -> None:
-        ask = partial(_ask, source, timeout=read_timeout)
-        for name, found in side_by_side(lambda name: retry(partial(ask, name), retry_policy, cooldown), names, AT_ONCE):
-            if found is not None:
-                files[name], addresses[name] = found
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        size = check_range(files, source, file, begin, end).size
-        return read_resuming(
-            lambda position, end: remote.read(file, size, position, end),
-            begin,
-            end,
-            where=f"{source}/{file}",
-            policy=retry_policy,
-            cooldown=cooldown,
-        )
-
-    def resolve(file: str, _size: int) -> Address:
-        found = _ask(source, file, timeout=read_timeout)
-        if found is None:
-            raise ModelUnavailable(f"{source}/{file}: it was there before and is gone; put the file back")
-        return found[1]
-
-    look_for(*NAMES, *also)
-    remote = HttpFiles(resolve, read_timeout, addresses)
-    if not files.keys() & {"config.json", *WEIGHTS, *also}:
+    folder = _WebFolder(url.rstrip("/"), read_timeout, retry_policy, cooldown)
+    found = folder.find([*NAMES, *also])
+    if not found.keys() & {"config.json", *WEIGHTS, *also}:
         raise ModelUnavailable(
-            f"{source}: none of {', '.join(('config.json', *WEIGHTS, *also))} is there or may be read; check the "
+            f"{folder.url}: none of {', '.join(('config.json', *WEIGHTS, *also))} is there or may be read; check the "
             "address, and give the name of a weight file that is called otherwise, as GGUF files are, as `file`"
         )
-    for index in files.keys() & set(INDEXES):
-        stored = files[index]
-        if stored.size > MAX_INDEX:
-            raise CorruptCheckpoint(f"{source}/{index}: has {stored.size:,} bytes, {MAX_INDEX:,} were the limit")
-        shards = _shards(fetch(index, 0, stored.size), f"{source}/{index}", source)
-        look_for(*sorted(shards - files.keys()))
-    remote = HttpFiles(resolve, read_timeout, addresses)
-    return Checkpoint(
-        repo_id=f"local/{source.rpartition('/')[2]}",
-        revision=None,
-        commit=derived_commit(files),
-        source=source,
-        files=files,
-        fetch=fetch,
-    )
+    without_shards = folder.checkpoint(found)
+    for index in found.keys() & set(INDEXES):
+        shards = _shards(without_shards.read(index, MAX_INDEX), f"{folder.url}/{index}", folder.url)
+        found |= folder.find(sorted(shards - found.keys()))
+    return folder.checkpoint(found)
+
+
+@dataclass(frozen=True)
+class _WebFolder:
+    """A folder of a web server, as this reader asks for it."""
+
+    url: str
+    read_timeout: float
+    retry_policy: RetryPolicy
+    cooldown: Cooldown | None
+
+    def find(self, names: Iterable[str]) -> dict[str, tuple[StoredFile, Address]]:
+        """Those of the files that are there."""
+
+        def ask(name: str) -> tuple[StoredFile, Address] | None:
+            return retry(lambda: _ask(self.url, name, self.read_timeout), self.retry_policy, self.cooldown)
+
+        return {name: found for name, found in map_as_completed(ask, names, AT_ONCE) if found is not None}
+
+    def checkpoint(self, found: Mapping[str, tuple[StoredFile, Address]]) -> Checkpoint:
+        """The checkpoint that these files are."""
+        files = {name: stored for name, (stored, _) in found.items()}
+        remote = HttpFiles(self._resolve, self.read_timeout, {name: address for name, (_, address) in found.items()})
+        return Checkpoint(
+            repo_id=f"local/{self.url.rpartition('/')[2]}",
+            revision=None,
+            commit=derived_commit(files),
+            source=self.url,
+            files=files,
+            fetch=resuming_fetch(
+                lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+                files,
+                self.url,
+                self.retry_policy,
+                self.cooldown,
+            ),
+        )
+
+    def _resolve(self, file: str, _size: int) -> Address:
+        found = _ask(self.url, file, self.read_timeout)
+        if found is None:
+            raise ModelUnavailable(f"{self.url}/{file}: it was there before and is gone; put the file back")
+        return found[1]
 
 
 def _shards(index: bytes, where: str, source: str) -> set[str]:
@@ -128,7 +134,7 @@ def _shards(index: bytes, where: str, source: str) -> set[str]:
     return shards
 
 
-def _ask(source: str, name: str, *, timeout: float) -> tuple[StoredFile, Address] | None:
+def _ask(source: str, name: str, timeout: float) -> tuple[StoredFile, Address] | None:
     """What the server says of a file, without sending it; None where it says that there is none.
 
     Raises:

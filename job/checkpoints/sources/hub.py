@@ -14,8 +14,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
     validate_repo_id,
 )
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range
+from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.sources.hub_errors import hub_failure
+from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
     Address,
     HttpFiles,
@@ -24,7 +25,7 @@ from job.checkpoints.transport.http_ranges import (
     public_url,
     request_headers,
 )
-from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, read_resuming, retry
+from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 PUBLIC_HUB = "https://huggingface.co"
@@ -37,7 +38,7 @@ def open_hub(
     repo_id: str,
     revision: str | None,
     *,
-    endpoint: str | None,
+    endpoint: str,
     token: str | None,
     read_timeout: float,
     retry_policy: RetryPolicy = DEFAULT_RETRY,
@@ -45,7 +46,7 @@ def open_hub(
 ) -> Checkpoint:
     """The checkpoint of a repository at a revision (None: its default branch), pinned to the commit it has now.
 
-    ``endpoint`` is the Hub's address (None: the public Hub). ``token`` goes to that host alone; without one, none is
+    ``endpoint`` is the Hub's address. ``token`` goes to that host alone; without one, none is
     sent, not even one that is saved on this machine. An answer that stays silent for ``read_timeout`` seconds is
     abandoned and asked for again. ``cooldown`` is shared with whoever else asks this Hub.
 
@@ -55,7 +56,7 @@ def open_hub(
         ConfigError: the Hub refuses the token, or the Hub's client is set to work offline.
         TransientError: the Hub cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
     """
-    hub = (endpoint or PUBLIC_HUB).rstrip("/")
+    hub = endpoint.rstrip("/")
     info = retry(lambda: _model_info(hub, repo_id, revision, token, read_timeout), retry_policy, cooldown)
     commit = info.sha or ""
     source = f"{public_url(hub)}/{info.id}/tree/{commit}"
@@ -64,18 +65,20 @@ def open_hub(
     files = {sibling.rfilename: _stored_file(source, sibling) for sibling in info.siblings or []}
     remote = HttpFiles(_Commit(hub, info.id, commit, token, read_timeout).resolve, read_timeout)
 
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        size = check_range(files, source, file, begin, end).size
-        return read_resuming(
-            lambda position, end: remote.read(file, size, position, end),
-            begin,
-            end,
-            where=f"{source}: {file}",
-            policy=retry_policy,
-            cooldown=cooldown,
-        )
-
-    return Checkpoint(repo_id=info.id, revision=revision, commit=commit, source=source, files=files, fetch=fetch)
+    return Checkpoint(
+        repo_id=info.id,
+        revision=revision,
+        commit=commit,
+        source=source,
+        files=files,
+        fetch=resuming_fetch(
+            lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+            files,
+            source,
+            retry_policy,
+            cooldown,
+        ),
+    )
 
 
 def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None, timeout: float) -> ModelInfo:

@@ -3,51 +3,19 @@
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
-from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, read_resuming, retry
-from job.errors import (
-    ConfigError,
-    CorruptCheckpoint,
-    ModelUnavailable,
-    SurveyError,
-    UnsupportedCheckpoint,
-    without_credentials,
-)
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit
+from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
+from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
+from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_loop, s3_failure
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PIECE_NBYTES = 1 << 18
-_WRONG_KEYS = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "AuthorizationHeaderMalformed",
-}
-_TRANSIENT = {
-    "SlowDown",
-    "InternalError",
-    "ServiceUnavailable",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "503",
-    "500",
-    "429",
-}
 
 
 def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = DEFAULT_RETRY) -> Checkpoint:
@@ -66,22 +34,18 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
     if scheme != "s3" or not bucket:
         raise ConfigError(f"{url}: not the address of a checkpoint on S3, s3://bucket/prefix was expected; correct it")
     source = f"s3://{bucket}/{prefix}".rstrip("/")
-    client = _client(url, read_timeout)
+    config = Config(
+        connect_timeout=read_timeout,
+        read_timeout=read_timeout,
+        retries={"total_max_attempts": 1},  # the retries are ours: botocore's end where the body begins
+        max_pool_connections=64,  # more than are ever in flight: what exceeds it is closed, with a warning
+    )
+    client = create_client(config, url)
     below = f"{prefix}/" if prefix else ""
     files = retry(lambda: _list(client, bucket, below, source), retry_policy)
     if not files:
         raise ModelUnavailable(
             f"{source}: no object below it, config.json and weights were expected; check the address"
-        )
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        stored = check_range(files, source, file, begin, end)
-        return read_resuming(
-            lambda position, end: _read(client, bucket, below + file, stored, position, end),
-            begin,
-            end,
-            where=f"{source}/{file}",
-            policy=retry_policy,
         )
 
     return Checkpoint(
@@ -90,23 +54,13 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
         commit=derived_commit(files),
         source=source,
         files=files,
-        fetch=fetch,
+        fetch=resuming_fetch(
+            lambda file, stored, begin, end: _read(client, bucket, below + file, stored, begin, end),
+            files,
+            source,
+            retry_policy,
+        ),
     )
-
-
-def _client(url: str, read_timeout: float) -> "S3Client":
-    config = Config(
-        connect_timeout=read_timeout,
-        read_timeout=read_timeout,
-        retries={"total_max_attempts": 1},  # the retries are ours: botocore's end where the body begins
-        max_pool_connections=64,  # more than are ever in flight: what exceeds it is closed, with a warning
-    )
-    try:
-        return boto3.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
-        raise ConfigError(
-            f"{url}: {without_credentials(str(error))}; correct the AWS_… settings, or the profile they name"
-        ) from error
 
 
 def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, StoredFile]:
@@ -120,8 +74,10 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
                 if not folder_marker and not hidden:
                     files[name] = StoredFile(item["Size"], item["ETag"].strip('"'))
-    except (ClientError, BotoCoreError, HTTPError) as error:
+    except S3_ERRORS as error:
         raise _failure(error, source) from error
+    except RecursionError as error:
+        raise redirect_loop(source) from error
     return files
 
 
@@ -152,29 +108,18 @@ def _read(
             yield from body.iter_chunks(_PIECE_NBYTES)
         finally:
             body.close()
-    except (ClientError, BotoCoreError, HTTPError) as error:
+    except S3_ERRORS as error:
         raise _failure(error, where) from error
 
 
-def _failure(error: ClientError | BotoCoreError | HTTPError, where: str) -> SurveyError | RetryableError:
-    """What a failed request stands for. An answer's own words are left out but for its code."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return ConfigError(f"{where}: no S3 keys were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
-        return RetryableError(f"{where}: {type(error).__name__}")
-    if not isinstance(error, ClientError):
-        return ConfigError(f"{where}: {type(error).__name__}; check the AWS settings")
-    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-    if code == "PreconditionFailed" or status == 412:
+def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
+    """What a failed request stands for."""
+    if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] in (412, 416):
         return _changed(where)
-    if code in _TRANSIENT or status >= 500 or status == 429:
-        return RetryableError(f"{where}: {code} (status {status})")
-    if code in _WRONG_KEYS:
-        return ConfigError(f"{where}: the store refuses the S3 keys ({code}); check AWS_ACCESS_KEY_ID and its secret")
-    if code == "InvalidRange" or status == 416:
-        return _changed(where)
-    advice = "these keys may not read it" if status == 403 else "check that it exists"
-    return ModelUnavailable(f"{where}: {code} (status {status}), a readable object was expected; {advice}")
+    failure = s3_failure(error, where, READING)
+    if failure.kind == "retryable":
+        return RetryableError(failure.found)
+    return (ConfigError if failure.kind == "setting" else ModelUnavailable)(failure.message)
 
 
 def _changed(where: str) -> CorruptCheckpoint:

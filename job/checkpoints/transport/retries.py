@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from threading import Lock
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from job.errors import TransientError, UnsupportedCheckpoint
 
@@ -83,6 +84,19 @@ class Cooldown:
                     f"{policy.max_demanded_wait:,.0f} s were expected; try again after that"
                 )
             time.sleep(left + policy.first_wait * random.random())  # noqa: S311 - spreads load, guards nothing
+
+
+class Cooldowns:
+    """The cool-downs of the servers that a run asks: one for each server, shared by all who ask it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._cooldowns: dict[str, Cooldown] = {}
+
+    def of(self, url: str) -> Cooldown:
+        """The cool-down of the server that an address is on."""
+        with self._lock:
+            return self._cooldowns.setdefault(urlsplit(url).netloc, Cooldown())
 
 
 def retry(call: Callable[[], Value], policy: RetryPolicy, cooldown: Cooldown | None = None) -> Value:

@@ -71,7 +71,7 @@ def open_s3_store(url: str) -> S3Store:
     scheme, _, path = url.partition("://")
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket:
-        raise ConfigError(f"OUTPUT: found {url!r}, s3://bucket/prefix was expected; correct it")
+        raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
     return S3Store(create_client(S3_CONFIG, url), bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
 

@@ -87,7 +87,8 @@ def parse_pinned_list(content: bytes, url: str) -> PinnedList:
         return PinnedList(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{url}: {type(error).__name__} {error}, expected a plan of schema {PLAN_SCHEMA_VERSION}; choose another RUN"
+            f"{url}: {type(error).__name__} {error}, expected a plan of schema {PLAN_SCHEMA_VERSION}; "
+            "choose another RUN"
         ) from error
 
 

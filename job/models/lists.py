@@ -100,7 +100,7 @@ def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
         texts = value.value if key.value == "exclude" and isinstance(value, yaml.SequenceNode) else [value]
         if not all(isinstance(text, yaml.ScalarNode) for text in (key, *texts)):
             raise ConfigError(
-                f"{where}: {key.value!r:.80} of the query is not a text, expected one (a list for 'exclude'); correct it"
+                f"{where}: {key.value!r:.80} of the query is not a text, expected one (or a list for exclude); correct"
             )
         fields += [(key.value, text.value) for text in texts if text.tag != _NULL]
     try:

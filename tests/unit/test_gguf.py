@@ -23,8 +23,9 @@ from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token

@@ -1,5 +1,6 @@
-"""GGUF files as the gguf package writes them."""
+"""GGUF files as the gguf package writes them, and the pieces of a header to write one by hand."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,3 +76,20 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def text(value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def u32(value: int) -> bytes:
+    return struct.pack("<I", value)
+
+
+def u64(value: int) -> bytes:
+    return struct.pack("<Q", value)
+
+
+def header(n_tensors: int = 0, n_keys: int = 0, rest: bytes = b"", version: int = 3) -> bytes:
+    return b"GGUF" + u32(version) + u64(n_tensors) + u64(n_keys) + rest

@@ -1,11 +1,17 @@
 """The reading contract: what every source (the Hub, its cache, a folder, S3, a web server) gives."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
+from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint
+
+CHUNK_NBYTES: Final = 8 << 20
+"""A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,16 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Bytes in the whole checkpoint."""
         return sum(file.size for file in self.files.values())
+
+    def stream(self, location: TensorLocation, connections: int) -> Iterator[bytes]:
+        """The bytes that a tensor is stored in, in order, with several ranges of them in flight."""
+        return stream_range(
+            partial(self.fetch, location.file),
+            location.begin,
+            location.end,
+            chunk_nbytes=CHUNK_NBYTES,
+            connections=connections,
+        )
 
     def read(self, file: str, limit: int) -> bytes:
         """The whole content of a small file.

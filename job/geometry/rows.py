@@ -72,11 +72,6 @@ def row_blocks(chunks: Iterable[bytes], row_nbytes: int, block_nbytes: int) -> I
         yield block[:n_rows]
 
 
-def as_float64(block: Block, encoding: Encoding) -> NDArray[np.float64]:
-    """The numbers in a block as (n, hidden_size) float64, exactly."""
-    return encoding.numbers(block).to(torch.float64).numpy()
-
-
 def as_float32(block: Block, encoding: Encoding) -> NDArray[np.float32]:
     """The numbers in a block as (n, hidden_size) float32, which is exact but for F64."""
     return encoding.numbers(block).to(torch.float32).numpy()

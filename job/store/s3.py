@@ -8,24 +8,21 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from job.errors import ConfigError, TransientError
 from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
-from job.store.store import asked, checked_key, exactly
+from job.store.store import checked_key, exactly
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MIB = 1 << 20
 PART_NBYTES = 8 * MIB
@@ -153,30 +150,6 @@ class S3Store:
         if pulled.failure is not None:
             raise pulled.failure
 
-    def write_stream_header_last(
-        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
-    ) -> None:
-        """By a multipart upload whose first part, which begins with the header, is sent last; this thread pulls.
-
-        The transfer manager cannot do this: it sends parts in the order in which it reads them.
-        """
-        part_nbytes = max(part_nbytes_of(header_nbytes + nbytes), header_nbytes)
-        stream = io.BufferedReader(_ChunkStream(exactly(chunks, nbytes)))
-
-        def parts() -> Iterator[tuple[int, bytes]]:
-            first = stream.read(part_nbytes - header_nbytes)
-            numbers = count(2)
-            while part := stream.read(part_nbytes):
-                yield next(numbers), part
-            yield 1, asked(header, header_nbytes) + first
-
-        with self._refusals("write", self._key(key)):
-            if header_nbytes + nbytes > part_nbytes:
-                self._upload_in_parts(self._object(key), parts())
-            else:
-                body = stream.read()
-                self.client.put_object(**self._object(key), Body=asked(header, header_nbytes) + body)
-
     def sizes(self, prefix: str) -> dict[str, int]:
         found: dict[str, int] = {}
         with self._refusals("list what is there", self.prefix + prefix):
@@ -219,36 +192,6 @@ class S3Store:
         if self.client.meta.config.request_checksum_calculation == "when_supported":  # type: ignore[attr-defined]
             return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         return {}
-
-    def _upload_in_parts(self, target: _Object, parts: Iterator[tuple[int, bytes]]) -> None:
-        """A multipart upload of numbered parts, sent in the order in which they come; aborted if anything is raised."""
-        checksums = self._checksums()
-        upload_id = self.client.create_multipart_upload(**target, **checksums)["UploadId"]
-        try:
-            sent: list[CompletedPartTypeDef] = []
-            with ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="s3-part") as pool:
-                running: set[Future[CompletedPartTypeDef]] = set()
-                for number, body in parts:
-                    running.add(pool.submit(self._upload_part, target, upload_id, number, body))
-                    if len(running) == PARTS_IN_FLIGHT:
-                        finished, running = wait(running, return_when=FIRST_COMPLETED)
-                        sent += [part.result() for part in finished]
-                sent += [part.result() for part in running]
-            sent.sort(key=lambda part: part["PartNumber"])
-            # The store refuses where a part it holds is not the one whose ETag and CRC it answered with.
-            self.client.complete_multipart_upload(**target, UploadId=upload_id, MultipartUpload={"Parts": sent})
-        except BaseException:
-            # An abort that fails must not hide why it was needed; discard_unfinished() finds what it leaves.
-            with suppress(BotoCoreError, ClientError):
-                self.client.abort_multipart_upload(**target, UploadId=upload_id)
-            raise
-
-    def _upload_part(self, target: _Object, upload_id: str, number: int, body: bytes) -> CompletedPartTypeDef:
-        answer = self.client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=body)
-        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
-        if "ChecksumCRC32" in answer:  # not where checksums are off, nor from a store that knows none
-            part["ChecksumCRC32"] = answer["ChecksumCRC32"]
-        return part
 
     @contextmanager
     def _refusals(self, action: str, key: str) -> Iterator[None]:

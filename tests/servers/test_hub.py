@@ -24,6 +24,7 @@ from job.errors import (
     TransientError,
     UnsupportedCheckpoint,
 )
+from job.logs import set_levels
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 CONTENT = shake_256(b"weights").digest(1_500_000)
@@ -396,6 +397,7 @@ def test_a_signal_ends_the_wait_between_attempts(hub: LoopbackHub, open_model: O
 def test_neither_log_nor_errors_hold_the_token_or_a_signature(
     hub: LoopbackHub, open_model: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
+    set_levels()
     caplog.set_level(logging.DEBUG)
     hub.tokens = {"hf_good": set()}
     hub.faults = [

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.sources.folder import open_folder
 from job.errors import ModelUnavailable, UnsupportedCheckpoint
-from job.following import follow_base
 from job.models.references import ModelRef
 from tests.checkpoints import planted, write_checkpoint
 

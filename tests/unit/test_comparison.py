@@ -1,38 +1,38 @@
 """What a summary says is new: models, revisions, tensors, and black holes that changed."""
 
-import gc
 import json
 import os
-import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from entrypoint import main
-from job.manifest.comparison import Change, News, news_of, since_previous
+from job.manifest.comparison import HoleChange, SurveyDiff, compare_with_previous, survey_diff
 from job.manifest.filing import Novelty, Published
+from job.manifest.schema import Manifest
 from job.models.references import parse_reference
 from job.outcome import Outcome, Status
-from job.report.headline import headline, told
+from job.report.headline import format_change, headline
 from tests.checkpoints import planted, write_checkpoint
 
 
-def manifest(commit: str, *groups: list[int], **fields: object) -> dict[str, Any]:
+def manifest(commit: str, *groups: list[int], **fields: object) -> Manifest:
     """As much of a manifest as is compared."""
     holes = [{"tokens": [{"id": row} for row in group]} for group in groups]
     counts = {"black_holes": len(groups), "black_hole_tokens": sum(map(len, groups))}
-    return {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    compared = {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    return cast("Manifest", compared)
 
 
 def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     """How a change of black holes is told."""
     published = Published("folder", None, None, manifest("a", *before), "revision")
     now = manifest("b", *after)
-    now["previous"] = since_previous(published, now)
-    news = news_of(published, now)
-    assert news
-    return told(news.change) if news.change else None
+    now["previous"] = compare_with_previous(published, now["black_holes"])
+    diff = survey_diff(published, now)
+    assert diff
+    return format_change(diff.hole_change) if diff.hole_change else None
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
     own = manifest("b", [1, 2], previous={"commit": "a"})
     published = Published("folder", own, own, manifest("c"), None)
-    assert since_previous(published, manifest("b", [1, 2])) == {"commit": "a"}
-    assert news_of(published, own) is None
+    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is own["previous"]
+    assert survey_diff(published, own) is None
 
 
-CHANGE = Change(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
+CHANGE = HoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
 
 
-def outcome(name: str, status: Status, what: Novelty | None = None, change: Change | None = None) -> Outcome:
-    return Outcome(parse_reference(name), status, 1.0, news=News(what, change) if what else None)
+def outcome(name: str, status: Status, what: Novelty | None = None, change: HoleChange | None = None) -> Outcome:
+    return Outcome(parse_reference(name), status, 1.0, diff=SurveyDiff(what, change) if what else None)
 
 
 def test_the_headline_counts_and_names_what_is_new() -> None:
@@ -154,21 +154,3 @@ def test_a_tensor_that_was_asked_for_is_compared_with_that_tensor_of_other_commi
         f"New: 1 revision ({tmp_path / 'model'}), 1 tensor ({tmp_path / 'model'})",
     ]
     assert sum("1 → 2 holes" in line for line in lines) == 2
-
-
-def test_a_run_through_many_models_takes_no_more_memory_than_one_through_few(tmp_path: Path) -> None:
-    """A manifest of 4,000 tokens takes 1.5 MB here: four more models took 6 MB more, where all of them were kept."""
-    pairs = [[row, row + 1] for row in range(0, 4000, 2)]
-    models = [str(write_checkpoint(tmp_path / f"model-{number}", planted(4000, 4, pairs))) for number in range(6)]
-
-    def peak(chosen: list[str]) -> int:
-        gc.collect()
-        tracemalloc.start()
-        try:
-            assert main([*chosen, "--output", str(tmp_path / f"out-{len(chosen)}")]) == 0
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak(models[:1])  # what is imported and cached at the first time
-    assert peak(models) - peak(models[:2]) < 2_000_000

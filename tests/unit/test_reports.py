@@ -2,14 +2,11 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tokenizers
 from rich.console import Console
-from safetensors.torch import save_file
 from tokenizers.models import WordLevel
 
 from entrypoint import main
@@ -18,7 +15,7 @@ from job.outcome import Outcome
 from job.plan import plan_models
 from job.report.plan_table import kubernetes_limits, print_plan
 from job.report.terminal import print_summary
-from job.report.text import shown
+from job.report.text import escape
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 
@@ -92,7 +89,7 @@ def test_the_summary_has_a_row_for_every_model_with_its_numbers(
     [("plain ä 漢", "plain ä 漢"), ("a\nb\t", "a\\nb\\t"), ("\u200b\u2028", "\\u200b\\u2028"), ("\ud800", "\\ud800")],
 )
 def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: str) -> None:
-    assert shown(text) == expected
+    assert escape(text) == expected
 
 
 def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
@@ -118,15 +115,6 @@ def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: i
     assert all(len(line) <= width for line in table)
     for whole in ("1,000 × 16", "32.0 kB", "to survey", "ModelUnavailable"):
         assert any(whole in line for line in table)
-
-
-def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> None:
-    checkpoint = write_checkpoint(tmp_path / "one", planted(40, 8, []))
-    save_file({"\x1b[31m\n2026 INFO forged.lm_head.weight": planted(40, 8, [])}, checkpoint / "model.safetensors")
-    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(tmp_path / "out")]
-    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert "\x1b" not in done.stderr + done.stdout
-    assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 """Ranges as streams of chunks, over plain functions: order, number at once, errors, and being abandoned."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,65 +149,3 @@ def test_a_signal_ends_the_wait_for_a_stalled_chunk() -> None:
         list(stream_range(fetch, 0, 300, chunk_nbytes=100, connections=3))
     assert time.monotonic() - began < 5
     released.set()
-
-
-STALLED = """
-import signal, sys, time
-from job.checkpoints.transport.parallel import stream_range
-from job.errors import Terminated
-
-def terminate(number, frame):
-    raise Terminated
-
-def fetch(begin, end):
-    time.sleep(600)
-
-signal.signal(signal.SIGTERM, terminate)
-print("reading", flush=True)
-try:
-    list(stream_range(fetch, 0, 300, chunk_nbytes=100, connections=3))
-except Terminated:
-    sys.exit(Terminated.exit_status)
-"""
-
-
-def test_a_process_ends_at_once_although_its_fetches_are_stalled() -> None:
-    with subprocess.Popen([sys.executable, "-c", STALLED], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"reading\n"
-        time.sleep(0.2)
-        process.terminate()
-        try:
-            assert process.wait(timeout=5) == 143
-        finally:
-            process.kill()
-
-
-MEASURED = """
-import resource, sys
-from job.checkpoints.transport.parallel import stream_range
-
-CHUNK = 4 << 20
-
-def fetch(begin, end):
-    return bytes(bytearray(end - begin))
-
-def peak_after(chunks):
-    for chunk in stream_range(fetch, 0, chunks * CHUNK, chunk_nbytes=CHUNK, connections=4):
-        assert len(chunk) == CHUNK
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-before = peak_after(0)
-first = peak_after(40)
-print((first - before) // CHUNK, (peak_after(800) - before) // CHUNK)
-"""
-
-
-def test_memory_does_not_grow_with_the_length_of_the_stream() -> None:
-    # glibc returns a freed chunk to the system at once, so that what the kernel counts is what is held.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-    run = subprocess.run([sys.executable, "-c", MEASURED], env=environment, capture_output=True, check=True, text=True)
-    short, long = map(int, run.stdout.split())
-    # Four fetched, each twice while ``fetch`` above copies it, and one that the reader holds.
-    assert short <= 9
-    assert long <= short + 1

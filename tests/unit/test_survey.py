@@ -5,12 +5,7 @@ import logging
 import math
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from entrypoint import main
 from tests.checkpoints import planted, write_checkpoint
+from tests.surveys import survey
 
 ROOT = Path(__file__).parents[2]
 GROUPS = [[3, 9, 21], [10, 11]]
@@ -35,24 +31,19 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "surveys"
 
 
-def survey(checkpoint: Path, output: Path, *arguments: str) -> dict[str, Any]:
-    """Survey a checkpoint, which must succeed, and return its latest manifest."""
-    assert main([str(checkpoint), "--output", str(output), *arguments]) == 0
-    manifest: dict[str, Any] = json.loads((output / "local" / checkpoint.name / "latest.json").read_text())
-    return manifest
-
-
 def test_files_say_where_they_come_from(checkpoint: Path, output: Path) -> None:
     manifest = survey(checkpoint, output)
     for name in ("W", "mu", "gamma_centered", "black_holes"):
         with safe_open(output / manifest["artifacts"][name]["key"], "pt") as file:
-            assert file.metadata() == {
-                "model": "local/model",
-                "commit": manifest["commit"],
-                "tensor": "lm_head.weight",
-                "w_sha256": manifest["w_sha256"],
-                "version": manifest["tool"]["version"],
-            }
+            metadata = file.metadata()
+        # W's own file is written before W's digest is known.
+        assert metadata.pop("w_sha256", None) == (None if name == "W" else manifest["w_sha256"])
+        assert metadata == {
+            "model": "local/model",
+            "commit": manifest["commit"],
+            "tensor": "lm_head.weight",
+            "version": manifest["tool"]["version"],
+        }
 
 
 def test_tokens_are_named_by_the_checkpoints_own_tokenizer(checkpoint: Path, output: Path) -> None:
@@ -284,15 +275,6 @@ def test_a_folder_may_have_any_name(tmp_path: Path, output: Path, name: str) -> 
     assert "<b>" not in next(output.rglob("report.md")).read_text()
 
 
-def test_names_that_are_not_utf8_are_no_traceback(tmp_path: Path, output: Path) -> None:
-    raw = os.fsencode(tmp_path / "model-") + b"\xff"
-    checkpoint = write_checkpoint(Path(os.fsdecode(raw)), planted(40, 8, GROUPS))
-    (checkpoint / os.fsdecode(b"odd-\xfe.txt")).write_text("x")
-    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
-
-
 def test_a_survey_is_not_published_into_its_own_checkpoint(checkpoint: Path) -> None:
     assert main([str(checkpoint), "--output", str(checkpoint / "surveys")]) == 78
 
@@ -306,29 +288,6 @@ def test_what_killed_runs_left_on_the_scratch_disk_goes(checkpoint: Path, output
     (scratch / "somebody's").mkdir()
     survey(checkpoint, output, "--scratch", str(scratch))
     assert [path.name for path in scratch.iterdir()] == ["somebody's"]
-
-
-@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
-def test_a_signal_at_any_time_of_the_start_ends_with_its_status(
-    checkpoint: Path, output: Path, seconds: float, number: signal.Signals, status: int
-) -> None:
-    ready = "import sys, entrypoint; print(flush=True); sys.exit(entrypoint.main(sys.argv[1:]))"
-    arguments = [sys.executable, "-c", ready, str(checkpoint), "--output", str(output)]
-    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.send_signal(number)
-        assert "Traceback" not in process.stderr.read()
-        assert process.wait(20) in (status, 0)  # it may have been done
-
-
-def test_a_summary_that_nobody_reads_does_not_change_the_status(checkpoint: Path, output: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
-        assert subprocess.run(arguments, cwd=ROOT, stdout=full, check=False).returncode == 0
 
 
 def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_full(
@@ -348,15 +307,3 @@ def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_f
     assert torch.equal(load_file(output / manifest["artifacts"]["W"]["key"])["W"], w)
     assert manifest["tensor"]["tie"] == "untied"
     assert "differ" in manifest["tensor"]["tie_evidence"]
-
-
-def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path, tmp_path: Path) -> None:
-    arguments = [str(checkpoint), str(tmp_path / "missing"), "--output", str(output), "--log-format", "json"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "entrypoint.py"), *arguments], capture_output=True, text=True, check=False
-    )
-    events = [json.loads(line) for line in done.stderr.splitlines()]
-    assert done.returncode == 65
-    assert {event["model"] for event in events} == {str(checkpoint), str(tmp_path / "missing")}
-    assert {event.get("stage") for event in events} >= {"find", "stream W", "find black holes", "centre"}
-    assert [event["level"] for event in events if "ModelUnavailable" in event["message"]] == ["ERROR"]

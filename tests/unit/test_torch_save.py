@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 from torch.utils.serialization import config as torch_config
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, check_range
-from job.checkpoints.formats.torch_save import read_bin
-from job.checkpoints.formats.zip_directory import MAX_LOCAL_HEADERS
+from job.checkpoints.head.headers import MAX_LOCAL_HEADERS, read_header, read_safetensors, read_torch_save
 from job.checkpoints.head.unembedding import find_unembedding
-from job.checkpoints.head.weights import open_weights, read_safetensors
+from job.checkpoints.head.weights import open_weights
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from tests.unit.limited import run_limited
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
@@ -58,7 +56,7 @@ def saved(content: object) -> bytes:
 
 
 def read(content: bytes) -> dict[str, TensorLocation]:
-    return read_bin(checkpoint_of(content), FILE)
+    return read_torch_save(checkpoint_of(content), FILE)
 
 
 def tensor_at(location: TensorLocation, content: bytes) -> torch.Tensor:
@@ -193,7 +191,7 @@ def test_weights_among_the_rest_of_a_training_run_are_found(wrapper: str) -> Non
         pytest.param({"epoch": 3, "elsewhere": {"w": a_matrix()}}, "'epoch', 'elsewhere'", id="an unknown wrapper"),
         pytest.param({}, "no tensors", id="nothing"),
         pytest.param([a_matrix()], "holds a list", id="a list"),
-        pytest.param(a_matrix(), "holds a StoredTensor", id="a tensor"),
+        pytest.param(a_matrix(), "holds a PickledTensor", id="a tensor"),
     ],
 )
 def test_anything_but_one_dict_of_tensors_is_refused(content: object, found: str) -> None:
@@ -210,7 +208,7 @@ def test_two_or_three_requests_tell_where_everything_lies() -> None:
     requests: list[tuple[int, int]] = []
     tensors = {f"layers.{n}.weight": torch.full((n % 7, 100), n) for n in range(900)}
     content = saved(tensors)
-    found = read_bin(checkpoint_of(content, requests=requests), FILE)
+    found = read_torch_save(checkpoint_of(content, requests=requests), FILE)
     assert len(requests) <= 3
     assert sum(end - begin for begin, end in requests) < 300_000 < len(content)
     for name, tensor in tensors.items():
@@ -259,7 +257,7 @@ def test_a_file_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
         requests.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    found = read_bin(replace(folder, fetch=fetch), FILE)
+    found = read_torch_save(replace(folder, fetch=fetch), FILE)
     assert len(requests) <= 3
     begins = [reader.get_record_offset(f"data/{n}") for n in range(3)]  # type: ignore[attr-defined]  # the stubs lack it
     assert [found[name].begin for name in ("big", "w", "v")] == begins
@@ -366,7 +364,7 @@ def test_a_tensor_that_torch_would_negate_is_refused() -> None:
 
 def test_a_file_that_is_not_there_is_corrupt() -> None:
     with pytest.raises(CorruptCheckpoint, match="does not have it"):
-        read_bin(checkpoint_of(SOUND, "other.bin"), FILE)
+        read_header(checkpoint_of(SOUND, "other.bin"), FILE)
 
 
 def with_duplicate_names() -> bytes:
@@ -412,7 +410,7 @@ def test_more_requests_than_a_sound_file_needs_are_not_made() -> None:
     requests: list[tuple[int, int]] = []
     content = repacked(saved({f"{n}": torch.ones(1) for n in range(MAX_LOCAL_HEADERS + 10)}), {})
     with pytest.raises(UnsupportedCheckpoint, match="save it again"):
-        read_bin(checkpoint_of(content, requests=requests), FILE)
+        read_torch_save(checkpoint_of(content, requests=requests), FILE)
     assert len(requests) <= MAX_LOCAL_HEADERS + 3
 
 
@@ -442,34 +440,6 @@ def test_what_only_looks_as_torch_writes_it_is_looked_at_closely() -> None:
     content.write(directory)
     content.write(struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, n_entries, n_entries, len(directory), directory_begin, 0))
     assert torch.equal(tensor_at(read(content.getvalue())["w"], content.getvalue()), a_matrix())
-
-
-def flooded(n_entries: int) -> bytes:
-    """A zip that is nothing but directory."""
-    record = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", *[0] * 8, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0)
-    directory = b"".join(record[:42] + n.to_bytes(4, "little") + b"%06x" % n for n in range(n_entries))
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, n_entries % 65536, n_entries % 65536, len(directory), 0, 0)
-    return directory + end
-
-
-READ = f"""
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.formats.torch_save import read_bin
-from job.errors import ModelError
-content = sys.stdin.buffer.read()
-fetch = lambda file, begin, end: content[begin:end]
-try:
-    read_bin(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fetch), "{FILE}")
-except ModelError as error:
-    assert len(str(error)) < 1000
-else:
-    assert False
-"""
-
-
-@pytest.mark.parametrize("n_entries", [95_000, 2_000_000])
-def test_no_directory_takes_long_or_much_memory(n_entries: int) -> None:
-    run_limited(READ, flooded(n_entries))
 
 
 @given(st.integers(0, len(SOUND)), st.binary(max_size=9), st.sampled_from([SOUND, repacked(SOUND, {})]))

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import pickletools
-import struct
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -17,36 +16,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.torch_globals import Storage, StoredTensor
-from job.checkpoints.formats.unpickler import MAX_OPCODES, unpickle
+from job.checkpoints.formats.torch_globals import PickledTensor, Storage
+from job.checkpoints.formats.unpickler import unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from tests.unit.limited import run_limited
+from tests.pickles import HOOKS, PROTO, REBUILD, STORAGE, name, tensor, text
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 
-PROTO = b"\x80\x02"
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def name(module: str, function: str) -> bytes:
-    return f"c{module}\n{function}\n".encode()
-
-
-STORAGE = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + b"K\x0ctQ"
-REBUILD = name("torch._utils", "_rebuild_tensor_v2")
-HOOKS = name("collections", "OrderedDict") + b")R"
-
-
-def tensor(shape: bytes = b"K\x03K\x04\x86", strides: bytes = b"K\x04K\x01\x86", offset: bytes = b"K\x00") -> bytes:
-    return REBUILD + b"(" + STORAGE + offset + shape + strides + b"\x89" + HOOKS + b"tR"
-
 
 def test_a_plain_tensor_is_understood_without_torch() -> None:
-    stored = StoredTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
+    stored = PickledTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
     assert unpickle(PROTO + b"}" + text("w") + tensor() + b"s.", "here") == {"w": stored}
 
 
@@ -180,61 +160,6 @@ def test_an_unsound_pickle_is_refused(content: bytes) -> None:
 def test_unsound_is_corrupt() -> None:
     with pytest.raises(CorruptCheckpoint, match="here: its pickle is not sound: the key 'a' occurs twice"):
         unpickle(PROTO + b"}" + (text("a") + b"Ns") * 2 + b".", "here")
-
-
-N = MAX_OPCODES
-LONG = b"(" + b"N" * (N // 2) + b"tq\x01"
-INNER_CALL = (
-    name("torch._tensor", "_rebuild_from_type_v2")
-    + b"("
-    + name("torch._utils", "_rebuild_tensor_v3")
-    + name("torch", "Tensor")
-    + b"h\x01NtR"
-)
-
-BOMBS: dict[str, Callable[[], bytes]] = {
-    "a tuple a million deep": lambda: b")" + b"\x85" * (N - 10) + b".",
-    "a dict with a key a million deep": lambda: b"})" + b"\x85" * (N - 10) + b"Ns.",
-    "a list a million deep": lambda: b"]" * (N // 2) + b"a" * (N // 2 - 10) + b".",
-    "a dict a million deep": lambda: b"}" + (text("") + b"}") * (N // 3) + b"s" * (N // 3) + b".",
-    "a list in itself": lambda: b"]q\x01h\x01a.",
-    "all doubled a million times": lambda: b")" + b"q\x01h\x01\x86" * (N // 3 - 10) + b".",
-    "empty dicts": lambda: b"}" * 20_000_000,
-    "marks": lambda: b"(" * 20_000_000,
-    "everything kept": lambda: b"".join(b"}r%b" % n.to_bytes(4, "little") for n in range(N // 2 - 10)) + b".",
-    "a number as the place to keep": lambda: b"N" + b"r\xff\xff\xff\xff" * 100 + b".",
-    "a long tuple as a size": lambda: LONG + (name("torch", "Size") + b"h\x01\x85R") * (N // 10) + b".",
-    "a long tuple as arguments": lambda: LONG + REBUILD + b"q\x02" + b"h\x02h\x01R" * (N // 10) + b".",
-    "a long tuple as inner arguments": lambda: LONG + INNER_CALL * (N // 20) + b".",
-    "a long tuple as a storage": lambda: LONG + b"h\x01Q.",
-    "keys of one hash": lambda: b"}(" + b"".join(b"\x8a\x0b%bN" % of_one_hash(n) for n in range(N // 3)) + b"u.",
-    "integers": lambda: b"(" + (b"\x8a\xff" + b"\x7f" * 255) * 77_000 + b"t.",
-    "a long text": lambda: text("a" * 19_000_000) + b".",
-    "names": lambda: name("torch", "device") * N + b".",
-}
-"""Each within the length that is allowed, and most within the number of opcodes."""
-
-
-def of_one_hash(n: int) -> bytes:
-    """An integer that Python's hash takes to zero."""
-    return (n * (2**61 - 1)).to_bytes(11, "little")
-
-
-UNPICKLE = """
-from job.checkpoints.formats.unpickler import unpickle
-from job.errors import ModelError
-try:
-    unpickle(sys.stdin.buffer.read(), "here")
-except ModelError as error:
-    assert len(str(error)) < 1000
-"""
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_no_pickle_takes_long_or_much_memory(bomb: str) -> None:
-    content = PROTO + BOMBS[bomb]()
-    assert len(content) < 21_000_000
-    run_limited(UNPICKLE, content)
 
 
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]

@@ -63,7 +63,7 @@ class Layout:
     by_columns: bool = False
     """Whether W is stored the other way."""
     says: tuple[str, ...] = ()
-    """What the notes, or the refusal, have to say."""
+    """What the warnings, or the refusal, have to say."""
     refusal: type[ModelError] | None = None
     settings: Mapping[str, object] = field(default_factory=lambda: config())
 
@@ -121,7 +121,7 @@ WEIGHT_SETS = {
         refusal=CorruptCheckpoint, says=("model.safetensors: 3 of 4 shards", "number 3",),
     ),
     "shards of an absurd number": Layout(
-        {shard(1, 999_999_999): MODEL}, refusal=CorruptCheckpoint, says=("1 of 999,999,999", "number 2, 3, 4, 5, 6 …")
+        {shard(1, 999_999_999): MODEL}, refusal=CorruptCheckpoint, says=("1 of 999,999,999", "number 2, 3, 4, 5, 6")
     ),
     "two complete sets of shards": Layout(
         {shard(1, 1): MODEL, shard(1, 2): (EMBEDDING,), shard(2, 2): (HEAD,)},

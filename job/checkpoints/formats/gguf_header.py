@@ -13,6 +13,7 @@ from struct import Struct
 from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAGIC = b"GGUF"
@@ -62,24 +63,25 @@ _U32 = _SCALARS[GGUFValueType.UINT32]
 _U64 = _SCALARS[GGUFValueType.UINT64]
 
 
-class NeedsMore(Exception):
-    """The header goes on beyond the bytes that were given."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a GGUF file names."""
 
-    def __init__(self, nbytes: int) -> None:
-        super().__init__(f"the header has {nbytes:,} bytes or more")
-        self.nbytes = nbytes
-        """The header has at least so many."""
+    file: str
+    model: str
+    """How they are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for blanks, …"""
+    tokens: tuple[str, ...]
+    """By token id."""
 
 
 @dataclass(frozen=True)
 class GgufFile:
     """What the header of a GGUF file says."""
 
-    version: int
     metadata: Mapping[str, Value]
     """The numbers and texts among its keys; no arrays."""
-    tokens: tuple[str, ...]
-    """The vocabulary, by token id; empty where the file has none."""
+    vocabulary: Vocabulary | None
+    """None where the file names no tokens."""
     tensors: dict[str, TensorLocation]
     """By ggml's names. dtype is the ggml type's name: ``F32``, ``BF16``, ``Q8_0``, …; shape has the rows first."""
 
@@ -97,7 +99,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
     """
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
-    version = _version(cursor)
+    _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
     n_keys = cursor.count(MAX_KEYS, 13, "keys")
     metadata, tokens = _metadata(cursor, n_keys)
@@ -109,7 +111,8 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     if len(tensors) < len(infos):
         raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
     data_begin = -(-cursor.position // alignment) * alignment
-    return GgufFile(version, metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
+    vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
+    return GgufFile(metadata, vocabulary, _placed(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass
@@ -164,7 +167,7 @@ class _Cursor:
         raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {MAX_NAME:,} bytes was expected")
 
 
-def _version(cursor: _Cursor) -> int:
+def _check_version(cursor: _Cursor) -> None:
     magic_begin = cursor.skip(4)
     magic = cursor.prefix[magic_begin : cursor.position]
     if magic != MAGIC:
@@ -179,7 +182,6 @@ def _version(cursor: _Cursor) -> int:
             f"{cursor.where}: is GGUF version {version:,}, {' or '.join(map(str, VERSIONS))} was expected;"
             " convert it with today's llama.cpp"
         )
-    return version
 
 
 def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...]]:

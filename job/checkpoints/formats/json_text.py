@@ -6,9 +6,6 @@ from collections.abc import Callable
 
 from job.errors import CorruptCheckpoint
 
-MAX_INDEX = 100_000_000
-"""Bytes of an index of shards. That of DeepSeek-V3, with 91,991 tensors, has 9 million."""
-
 Pairs = list[tuple[str, object]]
 
 

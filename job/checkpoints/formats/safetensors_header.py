@@ -36,6 +36,9 @@ BITS: Mapping[str, int] = {
 }  # fmt: skip
 """Bits per element of the dtypes that safetensors 0.8 knows. Others pass unchecked: they matter only in W."""
 
+FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
+"""The dtypes whose numbers are stored as they are, with no scale beside them. GGUF gives them the same names."""
+
 
 def header_end(prefix: bytes, file_size: int, where: str) -> int:
     """The offset in the file where its header ends and its data begin, told by the file's first eight bytes.

@@ -17,7 +17,7 @@ CONVERT_IT = "load it with torch where it is trusted, and save its tensors with 
 
 
 def unpickle(pickle: bytes, where: str) -> object:
-    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``StoredTensor``.
+    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``PickledTensor``.
 
     Of a dict only the keys that are texts are kept, and of a dict with attributes only the dict.
 

@@ -3,7 +3,6 @@
 The only module that builds model classes: without weights, and with nobody's code but transformers'. It reads no files.
 """
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -136,9 +135,7 @@ def is_tied_by_default(config: Mapping[str, object]) -> bool:
 
 def _build(config: Mapping[str, object]) -> "PreTrainedModel":
     import accelerate  # type: ignore[import-untyped]  # it ships no types
-    from transformers.utils.logging import set_verbosity
 
-    set_verbosity(logging.ERROR)  # what transformers thinks of a config is not for the job's log
     model_class = _model_class(config)
     try:
         # include_buffers makes it torch's own device context, which concerns this thread alone.

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.json_text import parse_json_object
-
-CONFIG: Final = "config.json"
 
 MAX_CONFIG: Final = 10_000_000
 """Bytes. Most have a few thousand; label names and lists of quantised modules make some a hundred times as long."""
@@ -64,3 +63,8 @@ def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple
                 found = (name, value)
                 break
     return found
+
+
+def stated_numbers(config: Mapping[str, object], names: tuple[str, ...]) -> dict[str, int]:
+    """Each of some settings that is a positive number, by its name; of several the innermost."""
+    return {name: found[1] for name in names if (found := stated_number(config, (name,)))}

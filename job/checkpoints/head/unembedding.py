@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
     CannotTell,
@@ -16,18 +19,15 @@ from job.checkpoints.head.architecture import (
     is_generative,
     is_tied_by_default,
 )
-from job.checkpoints.head.config import CONFIG, read_config, stated_tie
-from job.checkpoints.head.gguf import Vocabulary, find_gguf_head
+from job.checkpoints.head.config import read_config, stated_tie
+from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
 from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of
-from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transposed
+from job.checkpoints.head.shape import lies_by_columns, transposed
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
-from job.checkpoints.head.warnings import remarks
+from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
-from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-
-DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes in which a stored row is the row, with no scale beside it."""
+from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
 GIVE_IT = "give the tensor's name with the model"
 
@@ -46,8 +46,8 @@ class Unembedding:
     """One sentence for people: what says so."""
     copy: Copy | None = None
     """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
-    notes: tuple[str, ...] = ()
-    """What else was seen that a reader of the results may want to know; none of it changes W."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the results should know besides; none of it changes W."""
     vocabulary: Vocabulary | None = field(default=None, repr=False)
     """The tokens that the weight file itself names, as GGUF files do."""
 
@@ -71,7 +71,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
             f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
-            f"{', such as ' + _listed(similar) if similar else ''}"
+            f"{', such as ' + join_limited(similar) if similar else ''}"
         )
     if head := find_gguf_head(checkpoint, tensor, file):
         tie: Tie = "tied" if head.tied else "untied"
@@ -81,7 +81,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
             reason=head.reason,
             tie=tie,
             tie_evidence=f"a GGUF file stores {'one matrix for both' if head.tied else 'the head by itself'}",
-            notes=head.notes,
+            warnings=head.warnings,
             vocabulary=head.vocabulary,
         )
     weights = open_weights(checkpoint, file)
@@ -108,7 +108,7 @@ def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unemb
         similar = get_close_matches(tensor, few, n=3) or heads_among(few)
         raise NoUnembedding(
             f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
-            f" {'give one it has, such as ' + _listed(similar) if similar else 'see its files for the names it has'}"
+            + (f" give one it has, such as {join_limited(similar)}" if similar else " see its files for their names")
         )
     return _checked(weights, config, tensor, f"{tensor} was asked for", _head_and(weights, config, tensor))
 
@@ -127,7 +127,8 @@ def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidate
     stored_embeddings = [name for name in answer.stored_embeddings if weights.find(name)]
     if len(stored_heads) > 1:
         raise NoUnembedding(
-            f"{source}: {_listed(stored_heads)} are all stored for {answer.parameter} of {answer.class_name}; {GIVE_IT}"
+            f"{source}: {join_limited(stored_heads)} are all stored for {answer.parameter} of {answer.class_name};"
+            f" {GIVE_IT}"
         )
     if stored_heads:
         reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {stored_heads[0]}"
@@ -155,8 +156,8 @@ def _without_the_class(
     if len(candidates) == 1 and is_generative(config) and _config_ties(config):
         reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
         found = _checked(weights, config, candidates[0], reason, TieState("tied", reason))
-        return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
-    seen = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
+        return replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
+    seen = f"{join_limited(candidates)} could be it" if candidates else "no output head is stored under a known name"
     raise NoUnembedding(
         f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
     ) from why
@@ -212,8 +213,8 @@ def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None
     said += [f"{CONFIG} names {method}"] if method else []
     how = f" ({', '.join(said)})" if said else ""
     return (
-        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
-        f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
+        f"{' beside '.join(filter(None, [dtype, join_limited(dtypes)]))}{how},"
+        f" one of {', '.join(sorted(FLOAT_DTYPES))} was expected; survey the model it was quantised from"
     )
 
 
@@ -221,16 +222,12 @@ def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: 
     location = weights.find(name)
     assert location is not None, name  # noqa: S101 - every caller has seen it
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
-    if location.dtype not in DTYPES:
+    if location.dtype not in FLOAT_DTYPES:
         beside = beside_weight(name, weights.names)
         raise UnsupportedCheckpoint(f"{where}: is stored as {_quantised(weights, config, location.dtype, beside)}")
     if len(location.shape) != 2 or 0 in location.shape:
         raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
     if lies_by_columns(location, config):
         location = transposed(location)
-    notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
-    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    warnings = tuple(warn_of_weights(weights, config, name, location, tie))
+    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)

@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-ADAPTER = "adapter_config.json"
+from job.checkpoints.file_names import ADAPTER_CONFIG, WEIGHT_FILES
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint, join_limited
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
 """Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
@@ -20,9 +19,6 @@ GGUF files are known as such, and chosen elsewhere: one of them is a whole model
 SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<rest>(\.[^.]+)?\.[^.]+)")
 
 INDEX = re.compile(r"(?P<stem>[^.]+)\.(?P<ending>safetensors|bin)\.index(?P<variant>\.[^.]+)?\.json")
-
-PREFERRED = ("model.safetensors", "pytorch_model.bin")
-"""The sets that transformers loads when it is not told otherwise, in its order."""
 
 USUAL = "what transformers loads"
 
@@ -63,12 +59,12 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
     chosen = _choose_in(root, where)
     if chosen is not None:
         return replace(chosen, others=(*chosen.others, *subfolders))
-    if ADAPTER in root or not subfolders:
+    if ADAPTER_CONFIG in root or not subfolders:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: holds no weights itself but in {_listed(subfolders)}, one model was expected; a folder or an"
-            " s3:// prefix can name the one that is meant"
+            f"{where}: found no weights but in {join_limited(subfolders)}, expected one model; give the one that is"
+            " meant, by its folder or s3:// prefix"
         )
     (folder,) = subfolders
     chosen = _choose_in(by_folder[folder], f"{where}: {folder}")
@@ -115,13 +111,13 @@ def _set_of_index(file: str) -> str | None:
 
 def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
     """The name of the set, and why it is this one."""
-    for name in PREFERRED:
+    for name in WEIGHT_FILES:
         if name in sets:
             return name, USUAL
     for variants in VARIANTS:
         if found := [name for name in sets if variants.fullmatch(name)]:
             return _only(found, where), "a variant, the only one, and there is no plain set"
-    if ADAPTER in files:
+    if ADAPTER_CONFIG in files:
         return None
     if CONSOLIDATED in sets:
         return CONSOLIDATED, "the only set in a known format"
@@ -134,7 +130,7 @@ def _only(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     raise UnsupportedCheckpoint(
-        f"{where}: holds {_listed(found)}, one set of weights was expected; give a checkpoint with one of them"
+        f"{where}: holds {join_limited(found)}, one set of weights was expected; give a checkpoint with one of them"
     )
 
 
@@ -153,10 +149,10 @@ def _complete(files: list[str], where: str) -> tuple[str, ...]:
             " expected; give a checkpoint with one of them"
         )
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
-    missing = [str(number) for number in islice(_missing(shards, total), 6)]
+    missing = ", ".join(str(number) for number in islice(_missing(shards, total), 5))
     raise CorruptCheckpoint(
         f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
-        f" missing, number {_listed(missing)}"
+        f" missing, starting with number {missing}"
     )
 
 
@@ -164,7 +160,3 @@ def _missing(shards: Mapping[int, str], total: int) -> Iterator[int]:
     """The numbers that are not there, counted from 1, or from 0 where there is a shard 0."""
     first = 0 if 0 in shards else 1
     return (number for number in range(first, first + total) if number not in shards)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

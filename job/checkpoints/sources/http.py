@@ -10,7 +10,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # exported, but lazily
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, derived_commit
-from job.checkpoints.formats.json_text import MAX_INDEX, parse_json_object
+from job.checkpoints.formats.json_text import parse_json_object
+from job.checkpoints.formats.weight_index import MAX_INDEX
 from job.checkpoints.sources.hub_errors import offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (

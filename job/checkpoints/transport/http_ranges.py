@@ -1,6 +1,5 @@
 """Verified byte ranges over HTTP, for the Hub and for other web servers. It does not know what the files mean."""
 
-import logging
 import re
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
@@ -40,8 +39,6 @@ class HttpFiles:
     def __init__(
         self, resolve: Callable[[str, int], Address], timeout: float, known: Mapping[str, Address] | None = None
     ) -> None:
-        for name in ("httpx2", "httpcore2"):  # they log addresses with their signatures at INFO and DEBUG
-            logging.getLogger(name).setLevel(logging.WARNING)
         self._resolve = resolve
         self._timeout = timeout
         self._lock = Lock()

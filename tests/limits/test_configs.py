@@ -1,0 +1,37 @@
+"""Configs that are made to cost much time or memory, where transformers is asked to build the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from job.checkpoints.head.unembedding import find_unembedding
+from job.checkpoints.sources.folder import open_folder
+from job.errors import NoUnembedding
+
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"num_hidden_layers": 10**12},
+        {"num_hidden_layers": 10**9, "hidden_size": 10**15},
+        {"layer_types": ["full_attention"] * 1000, "num_hidden_layers": 1000, "head_dim": -5},
+        {
+            "attn_implementation": "someone/kernels",
+            "auto_map": {"AutoConfig": "evil.Config"},
+            "num_hidden_layers": 10**12,
+        },
+        {"rope_parameters": {"rope_theta": {"a": [{}]}}},
+        {"hidden_size": None, "num_attention_heads": 0},
+    ],
+    ids=["layers", "layers and width", "negative", "code", "nonsense", "zero"],
+)
+def test_a_hostile_config_is_refused_in_bounded_time(tmp_path: Path, hostile: dict[str, object]) -> None:
+    save_file({"model.embed_tokens.weight": torch.ones(6, 4, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | hostile))
+    with pytest.raises(NoUnembedding):
+        find_unembedding(open_folder(tmp_path), None)

@@ -1,0 +1,74 @@
+"""The README says what the manifests do: the folders, the variables, the runbook, an overlay of one's own."""
+
+import os
+import re
+from pathlib import Path
+
+from job import errors
+from tests.manifests.rendering import (
+    APPLIED,
+    BASE,
+    MANIFESTS,
+    NEWEST,
+    OLDEST,
+    environment,
+    job_spec,
+    render,
+    survey_container,
+)
+from tests.manifests.rules import broken
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def rows_of(section: str) -> dict[str, str]:
+    """The rows of a section's tables, by what stands in backticks at their beginning."""
+    (text,) = re.findall(rf"^#+ {section}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    return {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+
+
+def test_the_kubernetes_section_names_every_folder_that_can_be_applied() -> None:
+    folders = {path.relative_to(ROOT).as_posix() for path in APPLIED}
+    assert {name for name in rows_of("Kubernetes") if name.startswith("k8s/")} == folders
+    assert f"Kubernetes {OLDEST} to {NEWEST}" in README
+
+
+def test_the_runbook_has_every_exit_status_and_says_what_the_failure_policy_does_with_it() -> None:
+    rows, spec = rows_of("Runbook"), job_spec(render(BASE))
+    statuses = {0, errors.Terminated.exit_status} | {
+        branch.exit_status for branch in errors.SurveyError.__subclasses__()
+    }
+    assert {str(status) for status in statuses} <= rows.keys()
+    actions = {
+        str(status): rule["action"]
+        for rule in spec["podFailurePolicy"]["rules"]
+        for status in rule.get("onExitCodes", {}).get("values", [])
+    }
+    named = {status: re.findall("`(FailJob|FailIndex)`", row) for status, row in rows.items()}
+    assert {status: names for status, names in named.items() if names} == {
+        status: [action] for status, action in actions.items()
+    }
+    assert f"up to {spec['backoffLimitPerIndex']} times" in rows[str(errors.TransientError.exit_status)]
+    assert "`DisruptionTarget`" in rows[str(errors.Terminated.exit_status)]
+
+
+def test_every_variable_of_the_manifests_is_in_the_readme() -> None:
+    for folder in APPLIED:
+        for variable in survey_container(render(folder))["env"]:
+            if f"$({variable['name']})" not in str(environment(survey_container(render(folder)))):
+                assert f"`{variable['name']}`" in README
+
+
+def test_an_overlay_like_the_one_shown_has_as_many_workers_as_it_tells_them(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", README, re.DOTALL)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    cloud = os.path.relpath(MANIFESTS / "overlays/cloud", folder)
+    (folder / "kustomization.yaml").write_text(shown.replace("../cloud", cloud))
+    (folder / "models.yaml").write_text("models: [org/name]")
+    documents = render(folder)
+    assert list(broken(documents)) == []
+    completions = job_spec(documents)["completions"]
+    assert completions != job_spec(render(BASE))["completions"]
+    assert environment(survey_container(documents))["JOB_COMPLETIONS"] == str(completions)

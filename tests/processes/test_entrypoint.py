@@ -1,0 +1,80 @@
+"""The job as a process: its exit status, its signals, what it prints and logs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from tests.checkpoints import planted, write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+GROUPS = [[3, 9, 21], [10, 11]]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS), n_tokens=20)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "surveys"
+
+
+def test_names_that_are_not_utf8_are_no_traceback(tmp_path: Path, output: Path) -> None:
+    raw = os.fsencode(tmp_path / "model-") + b"\xff"
+    checkpoint = write_checkpoint(Path(os.fsdecode(raw)), planted(40, 8, GROUPS))
+    (checkpoint / os.fsdecode(b"odd-\xfe.txt")).write_text("x")
+    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
+def test_a_signal_at_any_time_of_the_start_ends_with_its_status(
+    checkpoint: Path, output: Path, seconds: float, number: signal.Signals, status: int
+) -> None:
+    ready = "import sys, entrypoint; print(flush=True); sys.exit(entrypoint.main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", ready, str(checkpoint), "--output", str(output)]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(20) in (status, 0)  # it may have been done
+
+
+def test_a_summary_that_nobody_reads_does_not_change_the_status(checkpoint: Path, output: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(output)]
+        assert subprocess.run(arguments, cwd=ROOT, stdout=full, check=False).returncode == 0
+
+
+def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    arguments = [str(checkpoint), str(tmp_path / "missing"), "--output", str(output), "--log-format", "json"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "entrypoint.py"), *arguments], capture_output=True, text=True, check=False
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 65
+    assert {event["model"] for event in events} == {str(checkpoint), str(tmp_path / "missing")}
+    assert {event.get("stage") for event in events} >= {"find", "stream W", "find black holes", "centre"}
+    assert [event["level"] for event in events if "ModelUnavailable" in event["message"]] == ["ERROR"]
+
+
+def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "one", planted(40, 8, []))
+    save_file({"\x1b[31m\n2026 INFO forged.lm_head.weight": planted(40, 8, [])}, checkpoint / "model.safetensors")
+    arguments = [sys.executable, "entrypoint.py", str(checkpoint), "--output", str(tmp_path / "out")]
+    done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert "\x1b" not in done.stderr + done.stdout
+    assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())

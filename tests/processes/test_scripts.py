@@ -1,0 +1,95 @@
+"""The scripts that install packages and build the image, as far as they need no network."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+
+
+def interpreter(folder: Path, script: str) -> Path:
+    """A Python of our own making, to install with."""
+    path = folder / "python3"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def install(python: Path, venv: Path, *sets: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHON": str(python), "PATH": "/usr/bin:/bin"}
+    command = ["sh", str(REQUIREMENTS / "install.sh"), str(venv), *sets]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_python_too_old_is_refused_with_what_was_found_and_what_to_do(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'case "$1" in --version) echo Python 3.9.18 ;; *) exit 1 ;; esac')
+    result = install(python, tmp_path / "venv", "run")
+    assert result.returncode == 1
+    assert f"{python}: found Python 3.9.18, expected Python 3.11 to 3.14" in result.stderr
+    assert "make PYTHON=" in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_without_venv_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'case "$2" in *ensurepip*) exit 1 ;; esac')
+    result = install(python, tmp_path / "venv", "run")
+    assert result.returncode == 1
+    assert "apt install python3-venv" in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_set_that_is_installed_is_not_installed_again_until_its_lock_file_changes(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, 'echo "$@" >>"$0.calls"')
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(python)
+    calls = tmp_path / "bin" / "python.calls"
+
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    asked = calls.read_text()
+    assert all(f"{REQUIREMENTS}/{name}.txt" in asked for name in ("torch", "run", "dev"))
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    assert calls.read_text() == asked
+
+    (tmp_path / ".installed-dev").write_text("of another lock file")
+    assert install(python, tmp_path, "run", "dev").returncode == 0
+    assert calls.read_text().removeprefix(asked).count("dev.txt") == 1
+
+
+def build_image(folder: Path, engine: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The script in a copy of what it works on, with a docker of our own making, no podman and no root."""
+    shutil.copy(ROOT / "Dockerfile", folder)
+    shutil.copytree(REQUIREMENTS, folder / "requirements")
+    (folder / "bin").mkdir()
+    for name, script in {"docker": engine, "podman": "exit 1", "id": "echo 1000"}.items():
+        program = folder / "bin" / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    environment |= {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
+    command = ["sh", str(folder / "requirements" / "build-image.sh")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+RECORD = f'echo "$@" >>"$0.calls"; case "$3$4" in *--format*) echo {10**9} 10001 ;; esac'
+
+
+def test_with_docker_the_image_is_built_from_the_base_image_and_the_indexes_that_were_named(tmp_path: Path) -> None:
+    secret = "https://user:password@index.example/simple"
+    result = build_image(tmp_path, RECORD, BASE_IMAGE="registry.example/python:3.11", PIP_INDEX_URL=secret)
+    assert result.returncode == 0, result.stderr
+    calls = (tmp_path / "bin" / "docker.calls").read_text()
+    (build,) = (call for call in calls.splitlines() if call.startswith("build "))
+    assert build.startswith("build -t black-hole-survey ")
+    assert "--build-arg BASE_IMAGE=registry.example/python:3.11" in build
+    assert "--build-arg PIP_INDEX_URL " in build
+    assert "TORCH_INDEX_URL" not in build
+    assert "password" not in calls + result.stderr
+    assert (tmp_path / ".image" / "engine").read_text() == "docker\n"
+
+
+def test_where_no_engine_has_the_base_image_and_none_can_be_set_up_it_says_what_would_help(tmp_path: Path) -> None:
+    result = build_image(tmp_path, 'case "$1" in pull | image) echo "no such host" >&2; exit 1 ;; esac')
+    assert result.returncode == 1
+    assert "no such host" in result.stderr
+    assert "docker.io/library/python:3.11-slim: found no engine that has it or can pull it" in result.stderr
+    assert "make image BASE_IMAGE=" in result.stderr

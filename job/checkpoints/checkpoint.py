@@ -71,7 +71,7 @@ class Checkpoint:
         return sum(file.size for file in self.files.values())
 
     def stream(self, location: TensorLocation, connections: int) -> Iterator[bytes]:
-        """The bytes that a tensor is stored in, in order, with several ranges of them in flight."""
+        """The bytes that a tensor is stored in, in order. ``connections`` ranges of them are fetched at once."""
         return stream_range(
             partial(self.fetch, location.file),
             location.begin,

@@ -10,6 +10,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # exported, but lazily
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, derived_commit
+from job.checkpoints.file_names import ADAPTER_CONFIG, CONFIG, INDEX_FILES, TOKENIZER_FILES, WEIGHT_FILES
 from job.checkpoints.formats.json_text import parse_json_object
 from job.checkpoints.formats.weight_index import MAX_INDEX
 from job.checkpoints.sources.hub_errors import offline_error
@@ -28,20 +29,15 @@ from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, retry
 from job.errors import CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WEIGHTS = (*INDEXES, "model.safetensors", "pytorch_model.bin", "adapter_config.json")
-NAMES = (
-    *("config.json", "generation_config.json", *WEIGHTS),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt"),
-)
+WEIGHTS = (*INDEX_FILES, *WEIGHT_FILES, ADAPTER_CONFIG)
+NAMES = (CONFIG, "generation_config.json", *WEIGHTS, *TOKENIZER_FILES)
 """The files that are asked for, besides those that an index names."""
 
 MAX_SHARDS = 2_000
 """Files that an index may name. Each costs a request; the largest models have a few hundred files."""
 
-AT_ONCE = 4
-"""Requests at once: few, so that a small server is not overloaded."""
+REQUESTS_AT_ONCE = 4
+"""Few, so that a small server is not overloaded."""
 
 
 def open_http(
@@ -66,13 +62,13 @@ def open_http(
     """
     folder = _WebFolder(url.rstrip("/"), read_timeout, retry_policy, cooldown)
     found = folder.find([*NAMES, *extra_names])
-    if not found.keys() & {"config.json", *WEIGHTS, *extra_names}:
+    if not found.keys() & {CONFIG, *WEIGHTS, *extra_names}:
         raise ModelUnavailable(
-            f"{folder.url}: found none of {', '.join(('config.json', *WEIGHTS, *extra_names))} that may be read, "
+            f"{folder.url}: found none of {', '.join((CONFIG, *WEIGHTS, *extra_names))} that may be read, "
             "expected one or more; check the address, or name another weight file, such as a GGUF file, as `file`"
         )
     without_shards = folder.checkpoint(found)
-    for index in found.keys() & set(INDEXES):
+    for index in found.keys() & set(INDEX_FILES):
         shards = _shards(without_shards.read(index, MAX_INDEX), f"{folder.url}/{index}", folder.url)
         found |= folder.find(sorted(shards - found.keys()))
     return folder.checkpoint(found)
@@ -93,7 +89,7 @@ class _WebFolder:
         def find_one(name: str) -> tuple[StoredFile, Address] | None:
             return retry(lambda: _find_file(self.url, name, self.read_timeout), self.retry_policy, self.cooldown)
 
-        return {name: found for name, found in map_as_completed(find_one, names, AT_ONCE) if found is not None}
+        return {name: found for name, found in map_as_completed(find_one, names, REQUESTS_AT_ONCE) if found is not None}
 
     def checkpoint(self, found: Mapping[str, tuple[StoredFile, Address]]) -> Checkpoint:
         """The checkpoint with these files."""

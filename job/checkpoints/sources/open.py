@@ -14,7 +14,7 @@ from job.models.references import ModelRef
 
 @dataclass(frozen=True)
 class Access:
-    """What a run may ask servers with."""
+    """How a run asks servers: which Hub, with which token, how patiently."""
 
     hf_endpoint: str | None
     """The Hub's address; None: the public Hub."""
@@ -35,10 +35,10 @@ class Access:
 
 
 def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
-    """The checkpoint that a reference names, pinned to the commit that it has now. Raises what its source raises.
+    """The checkpoint that a reference names, pinned to the commit that it has now.
 
     Raises:
-        SurveyError: the checkpoint cannot be opened.
+        SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
     """
     match ref.source:
         case "folder":

@@ -6,7 +6,6 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import prod
 from struct import Struct
 
@@ -269,11 +268,10 @@ def _placed(
     Where a tensor of an unknown type ends, no one can tell; it is taken to reach to the next one.
     """
     in_order = sorted(tensors, key=lambda name: (tensors[name].begin, tensors[name].end))
+    borders = [*(data_begin + tensors[name].begin for name in in_order[1:]), file_size]
     placed = {}
-    for name, following in pairwise([*in_order, None]):
-        assert name is not None  # noqa: S101 - only the last of the pairs has it, and in second place
+    for name, border in zip(in_order, borders, strict=False):  # a file without tensors has one border
         found = tensors[name]
-        border = data_begin + tensors[following].begin if following is not None else file_size
         begin = data_begin + found.begin
         end = border if found.end < 0 else data_begin + found.end
         if found.begin % alignment or not begin <= end <= min(border, file_size):

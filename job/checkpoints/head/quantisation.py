@@ -1,7 +1,13 @@
-"""How quantised weights are told: by their dtype and by what is stored beside them. Knows names and dtypes only."""
+"""How quantised weights are recognised: by their dtype and by what is stored beside them."""
 
 import re
 from collections.abc import Collection, Mapping
+
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
+from job.checkpoints.head.names import is_head
+from job.checkpoints.head.weights import Weights
+from job.errors import UnsupportedCheckpoint, join_limited
 
 BESIDE = re.compile(
     r"\.(qweight|qzeros|scales|biases|g_idx|SCB|weight_\w+|weight\.[\w.]+|q_\w+|qdata|W_q|trellis|suh|svh|mcg|mul1|codes"
@@ -30,6 +36,37 @@ SIGNS = (
     ("FP8", "F8_", ""),
     ("integers of 8 bits", "I8", ""),
 )
+
+
+def refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> None:
+    """Make sure that no output head is stored quantised under other names than its own.
+
+    Raises:
+        UnsupportedCheckpoint: one is.
+    """
+    heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
+    if heads:
+        raise UnsupportedCheckpoint(
+            f"{weights.checkpoint.source}: the output head is stored quantised, as"
+            f" {describe_quantised(weights, config, heads[0], None)}"
+        )
+
+
+def describe_quantised(weights: Weights, config: Mapping[str, object], name: str, dtype: str | None) -> str:
+    """The end of a refusal of the weight ``name``: what was found, what was expected, what to do.
+
+    ``dtype``: None where the weight itself is not stored.
+    """
+    beside = beside_weight(name, weights.names)
+    dtypes = [f"{other} ({found.dtype})" for other in beside if (found := weights.find(other))]
+    scheme, method = scheme_of(dtype, beside), stated_method(config)
+    said = [f"by its names and dtypes {scheme}"] if scheme else []
+    said += [f"{CONFIG} names {method}"] if method else []
+    how = f" ({', '.join(said)})" if said else ""
+    return (
+        f"{' beside '.join(filter(None, [dtype, join_limited(dtypes)]))}{how},"
+        f" one of {', '.join(sorted(FLOAT_DTYPES))} was expected; survey the model it was quantised from"
+    )
 
 
 def scheme_of(dtype: str | None, beside: Collection[str]) -> str | None:

@@ -63,8 +63,8 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: found no weights but in {join_limited(subfolders)}, expected one model; give the one that is meant,"
-            " by its folder or s3:// prefix"
+            f"{where}: found weights in {join_limited(subfolders)} alone, expected one model; give the folder or the"
+            " s3:// prefix of one of them"
         )
     (folder,) = subfolders
     chosen = _choose_in(by_folder[folder], f"{where}: {folder}")

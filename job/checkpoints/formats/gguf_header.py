@@ -111,7 +111,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
     data_begin = -(-cursor.position // alignment) * alignment
     vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
-    return GgufFile(metadata, vocabulary, _placed(tensors, data_begin, alignment, file_size, cursor))
+    return GgufFile(metadata, vocabulary, _to_file_offsets(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass
@@ -198,7 +198,7 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
         elif kind == GGUFValueType.STRING:
             metadata[key] = cursor.raw_text().decode(errors="replace")
         elif kind == GGUFValueType.ARRAY and key == TOKENS:
-            tokens = _texts(cursor)
+            tokens = _token_texts(cursor)
         elif kind == GGUFValueType.ARRAY:
             _skip_array(cursor, 1)
         else:
@@ -206,7 +206,7 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
     return metadata, tokens
 
 
-def _texts(cursor: _Cursor) -> tuple[str, ...]:
+def _token_texts(cursor: _Cursor) -> tuple[str, ...]:
     kind = cursor.integer(_U32)
     if kind != GGUFValueType.STRING:
         raise cursor.corrupt(f"{TOKENS} is an array of type {kind:,}, texts were expected")
@@ -260,7 +260,7 @@ def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
     return name, TensorLocation(file, begin, begin + prod(shape) // block * block_nbytes, dtype, shape)
 
 
-def _placed(
+def _to_file_offsets(
     tensors: Mapping[str, TensorLocation], data_begin: int, alignment: int, file_size: int, cursor: _Cursor
 ) -> dict[str, TensorLocation]:
     """The tensors with offsets from the start of the file: aligned, within the file, none over another.

@@ -11,7 +11,7 @@ from math import prod
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.formats.torch_globals import PickledTensor
-from job.checkpoints.formats.unpickler import CONVERT_IT, unpickle
+from job.checkpoints.formats.unpickler import CONVERT_ADVICE, unpickle
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_PICKLE = 20_000_000
@@ -40,7 +40,9 @@ def archive_root(names: Collection[str], where: str) -> str:
         )
     (root,) = roots
     if f"{root}/constants.pkl" in names:
-        raise UnsupportedCheckpoint(f"{where}: is a TorchScript program, a dict of tensors was expected; {CONVERT_IT}")
+        raise UnsupportedCheckpoint(
+            f"{where}: is a TorchScript program, a dict of tensors was expected; {CONVERT_ADVICE}"
+        )
     return root
 
 
@@ -53,7 +55,7 @@ def check_byte_order(content: bytes, where: str) -> None:
     """
     if content != b"little":
         raise UnsupportedCheckpoint(
-            f"{where}: its byte order is {content.decode('latin-1')!r}, 'little' was expected; {CONVERT_IT}"
+            f"{where}: its byte order is {content.decode('latin-1')!r}, 'little' was expected; {CONVERT_ADVICE}"
         )
 
 
@@ -68,7 +70,7 @@ def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
     content = unpickle(pickle, where)
     if not isinstance(content, dict):
         raise UnsupportedCheckpoint(
-            f"{where}: holds a {type(content).__name__}, a dict of tensors by name was expected; {CONVERT_IT}"
+            f"{where}: holds a {type(content).__name__}, a dict of tensors by name was expected; {CONVERT_ADVICE}"
         )
     found = {"the file itself": _tensors(content)} | {key: _tensors(content.get(key)) for key in WRAPPERS}
     held = {place: tensors for place, tensors in found.items() if tensors}
@@ -76,7 +78,7 @@ def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
         places = (
             f"tensors in {', '.join(held)}" if held else f"no tensors by name ({', '.join(map(repr, content)):.200})"
         )
-        raise UnsupportedCheckpoint(f"{where}: holds {places}, one dict of them was expected; {CONVERT_IT}")
+        raise UnsupportedCheckpoint(f"{where}: holds {places}, one dict of them was expected; {CONVERT_ADVICE}")
     (tensors,) = held.values()
     return tensors
 
@@ -109,7 +111,7 @@ def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptChe
         form = "a tar" if is_tar else "a row of pickles"
         return UnsupportedCheckpoint(
             f"{where}: is {form}, as torch saved before 1.6, the zip that torch.save writes since was expected;"
-            f" {CONVERT_IT}"
+            f" {CONVERT_ADVICE}"
         )
     if first.startswith(b"PK"):
         return CorruptCheckpoint(f"{where}: is a zip file without an end ({error}); it is cut off, get the file again")

@@ -18,7 +18,7 @@ MAX_ADAPTER_CONFIG = 1_000_000
 MAX_STEPS: Final = 4
 """Adapters of adapters that are followed; one is the rule."""
 
-TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
+HEAD_MODULES = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
 """Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
 
 
@@ -29,16 +29,17 @@ class Adapter:
     base: object
     """The model it adapts: on the Hub, or a path on the machine where it was trained."""
     revision: object
-    touches_w: tuple[str, ...]
+    head_modules: tuple[str, ...]
     """Modules with W in them, or tied to it, of which the adapter brings its own version."""
 
     @property
     def refusal(self) -> str:
         """The end of a message for whoever asked for W."""
         base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
+        own_head = f" (it brings its own {self.head_modules[0]}, which the base has not)" if self.head_modules else ""
         return (
             f"is an adapter, a whole model was expected; survey {base}, or give follow_base: true beside its name in a"
-            f" list{f' (it brings its own {self.touches_w[0]}, which the base has not)' if self.touches_w else ''}"
+            f" list{own_head}"
         )
 
 
@@ -57,7 +58,7 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)
         if isinstance(modules, list):
-            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(TOUCHES_W)
+            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
     base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
     return Adapter(base, config.get("revision"), tuple(sorted(touched)))
 

@@ -16,7 +16,7 @@ HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
 """What ggml calls them. Where a model has no ``output.weight``, llama.cpp takes the embedding in its place."""
 
-WITHOUT_HEAD = frozenset({
+ARCHITECTURES_WITHOUT_HEAD = frozenset({
     "clip", "t5encoder", "wavtokenizer-dec",
     "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     "gemma-embedding", "llama-embed",
@@ -49,14 +49,14 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
     """
     models = gguf_models(checkpoint.files)
     if file is not None:
-        return _head(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
+        return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
     if not models or any(map(_is_another_format, checkpoint.files)):
         return None
     if len(models) == 1:
         (only,) = models.values()
-        return _head(checkpoint, only, tensor)
+        return _find_in_model(checkpoint, only, tensor)
     if best := unquantised_model(models):
-        head = _head(checkpoint, best, tensor)
+        head = _find_in_model(checkpoint, best, tensor)
         if head.location.dtype in FLOAT_DTYPES:
             return head
     raise NoUnembedding(
@@ -72,7 +72,7 @@ def _is_another_format(file: str) -> bool:
     return name.endswith(".safetensors") or is_torch or name == ADAPTER_CONFIG
 
 
-def _head(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:
+def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:
     where = f"{checkpoint.source}: {parts[0]}"
     model = read_model(checkpoint, parts)
     tensors = model.tensors
@@ -113,7 +113,7 @@ def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
             f"{where}: is of the type {kind!r:.80}, a model was expected; survey the model it belongs to"
         )
     pools = bool(model.metadata.get(f"{model.architecture}.pooling_type", 0))
-    if model.architecture in WITHOUT_HEAD or (tied and pools):
+    if model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools):
         raise NoUnembedding(
             f"{where}: is a {model.architecture} model that {'pools' if pools else 'has no head'}, one that gives"
             " logits over tokens was expected; survey a language model, or give the tensor's name with the model"

@@ -14,22 +14,22 @@ from job.checkpoints.formats.gguf_header import Vocabulary
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
-    CannotTell,
+    ModelClassUnusable,
     ask_model_class,
     is_generative,
     is_tied_by_default,
 )
 from job.checkpoints.head.config import read_config, stated_tie
 from job.checkpoints.head.gguf import find_gguf_head
-from job.checkpoints.head.names import embeddings_among, heads_among, partners_of
+from job.checkpoints.head.names import embeddings_among, heads_among, tie_candidates
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
-from job.checkpoints.head.shape import lies_by_columns, transposed
+from job.checkpoints.head.shape import is_column_major, transposed
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
-GIVE_IT = "give the tensor's name with the model"
+TENSOR_ADVICE = "give the tensor's name with the model"
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,17 @@ def _find_by_model_class(
     source = weights.checkpoint.source
     try:
         answer = ask_model_class(config, weights.names)
-    except CannotTell as why:
+    except ModelClassUnusable as why:
         return _find_by_config_class(weights, config, candidates, why)
     if answer.parameter is None:
         raise NoUnembedding(
-            f"{source}: {answer.class_name} has no output embedding; survey a language model, or {GIVE_IT}"
+            f"{source}: {answer.class_name} has no output embedding; survey a language model, or {TENSOR_ADVICE}"
         )
     heads, embeddings = _stored(weights, answer.stored_head), _stored(weights, answer.stored_embeddings)
     if len(heads) > 1:
         names = join_limited([head.name for head in heads])
         raise NoUnembedding(
-            f"{source}: {names} are all stored for {answer.parameter} of {answer.class_name}; {GIVE_IT}"
+            f"{source}: {names} are all stored for {answer.parameter} of {answer.class_name}; {TENSOR_ADVICE}"
         )
     if heads:
         (head,) = heads
@@ -155,12 +155,12 @@ def _find_by_model_class(
     untied = "" if answer.is_tied else " and not tied to the embedding"
     raise NoUnembedding(
         f"{source}: {answer.class_name} takes its logits from {answer.parameter}, which is not stored{untied};"
-        f" an embedding or reward model has no unembedding, otherwise {GIVE_IT}"
+        f" an embedding or reward model has no unembedding, otherwise {TENSOR_ADVICE}"
     )
 
 
 def _find_by_config_class(
-    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor], why: CannotTell
+    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor], why: ModelClassUnusable
 ) -> Unembedding:
     """The one candidate, where it is an embedding and the config class alone says that it is tied."""
     if len(candidates) == 1 and is_generative(config) and _config_ties(config):
@@ -171,7 +171,7 @@ def _find_by_config_class(
     names = join_limited([candidate.name for candidate in candidates])
     seen = f"{names} could be it" if names else "no output head is stored under a known name"
     raise NoUnembedding(
-        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
+        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {TENSOR_ADVICE}"
     ) from why
 
 
@@ -188,7 +188,7 @@ def _tie_state(
     ``counterparts``: the names of those that it may be tied to; None: those that the table of names knows.
     """
     name = tensor.name
-    for other in partners_of(name, weights.names) if counterparts is None else counterparts:
+    for other in tie_candidates(name, weights.names) if counterparts is None else counterparts:
         try:
             location = weights.find(other)
         except CorruptCheckpoint as why:  # what holds W is sound, and that is what counts
@@ -207,7 +207,7 @@ def _config_ties(config: Mapping[str, object]) -> bool | None:
         return stated
     try:
         return is_tied_by_default(config)
-    except CannotTell:
+    except ModelClassUnusable:
         return None
 
 
@@ -222,8 +222,8 @@ def _make_unembedding(
             f"{where}: is stored as {describe_quantised(weights, config, name, location.dtype)}"
         )
     if not _is_matrix(location):
-        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
-    if lies_by_columns(location, config):
+        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {TENSOR_ADVICE}")
+    if is_column_major(location, config):
         location = transposed(location)
     warnings = tuple(warn_of_weights(weights, config, name, location, tie))
     return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)

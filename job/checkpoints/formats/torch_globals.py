@@ -73,7 +73,7 @@ def _tensor(arguments: tuple[object, ...]) -> PickledTensor:
         case _:
             raise UnexpectedArguments("with other arguments")  # among them a lazy negation, which changes the numbers
     if not (is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
-        raise UnexpectedArguments("with a shape that none can have")
+        raise UnexpectedArguments("with a shape that no tensor has")
     return PickledTensor(storage, storage.dtype, offset, shape, strides)
 
 

@@ -40,14 +40,14 @@ def unpickle(pickle: bytes, where: str) -> object:
                 return machine.pop()
             if n_opcodes >= MAX_OPCODES:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has more than {MAX_OPCODES:,} opcodes, enough for 58,000 tensors;"
+                    f"{where}: found more than {MAX_OPCODES:,} opcodes in its pickle, expected fewer (58,000 tensors);"
                     f" {CONVERT_ADVICE}"
                 )
             action = _ACTIONS.get(opcode.name)
             if action is None:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has the opcode {opcode.name} at byte {position}, which torch.save does not"
-                    f" write for tensors; nothing was executed; {CONVERT_ADVICE}"
+                    f"{where}: found the opcode {opcode.name} at byte {position} of its pickle, expected those that"
+                    f" torch.save writes for tensors; nothing was executed; {CONVERT_ADVICE}"
                 )
             action(machine, argument)
     except (ValueError, IndexError, KeyError) as error:
@@ -65,7 +65,7 @@ class _Machine:
         self._memo: dict[object, object] = {}
 
     def not_sound(self, why: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"{self._where}: its pickle is not sound: {why}; get the file again")
+        return CorruptCheckpoint(f"{self._where}: found an invalid pickle: {why}; get the file again")
 
     def pop(self) -> object:
         return self._stack.pop()
@@ -95,7 +95,7 @@ class _Machine:
         name = str(argument).replace(" ", ".")
         if name not in ALLOWED:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle names {name!r:.200}, which no plain tensor needs; nothing was executed;"
+                f"{self._where}: found {name!r:.200} in its pickle, which no plain tensor needs; nothing was executed;"
                 f" {CONVERT_ADVICE}"
             )
         self.push(Global(name))
@@ -137,18 +137,18 @@ class _Machine:
             case ("storage", Global(name), str(key), str(), n_items) if name in STORAGES and is_size(n_items):
                 self.push(Storage(key, STORAGES[name], n_items))
             case _:
-                raise self.not_sound("it describes a storage by other things than type, key, device and length")
+                raise self.not_sound("it describes a storage by something else than type, key, device and length")
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
-            raise self.not_sound("it calls what is no function")
+            raise self.not_sound("it calls something that is no function")
         try:
             self.push(FUNCTIONS[function.name](arguments))
         except UnexpectedArguments as error:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle calls {function.name} {error}, as torch.save does for a plain tensor was"
-                f" expected; {CONVERT_ADVICE}"
+                f"{self._where}: found a call of {function.name} {error} in its pickle, expected one that torch.save"
+                f" writes for a plain tensor; {CONVERT_ADVICE}"
             ) from None
 
 

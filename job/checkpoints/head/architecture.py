@@ -132,7 +132,7 @@ def is_tied_by_default(config: Mapping[str, object]) -> bool:
             return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
         except BUILD_ERRORS as error:
             raise ModelClassUnusable(
-                f"config.json is not one of {model_class.__name__} ({_one_line(error)})"
+                f"config.json is not valid for {model_class.__name__} ({_one_line(error)})"
             ) from error
 
 

@@ -60,8 +60,8 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
         if head.location.dtype in FLOAT_DTYPES:
             return head
     raise NoUnembedding(
-        f"{checkpoint.source}: holds {len(models):,} GGUF models ({', '.join(parts[0] for parts in models.values())}),"
-        " a single one, or a single one that is F32, BF16 or F16, was expected; choose one in the list of models, by"
+        f"{checkpoint.source}: found {len(models):,} GGUF models ({', '.join(parts[0] for parts in models.values())}),"
+        " expected a single one, or a single one that is F32, BF16 or F16; choose one in the list of models, by"
         f" `file: {next(iter(models.values()))[0]}` beside `model`"
     )
 
@@ -78,7 +78,7 @@ def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None)
     tensors = model.tensors
     if tensor is not None and tensor not in tensors:
         raise NoUnembedding(
-            f"{where}: has no tensor {tensor!r:.200}, which was asked for; give one it has, such as"
+            f"{where}: found no tensor {tensor!r:.200}, which was asked for; give one of its tensors, such as"
             f" {HEAD if HEAD in tensors else EMBEDDING}"
         )
     tied = HEAD not in tensors and (tensor or EMBEDDING) == EMBEDDING
@@ -93,14 +93,16 @@ def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None)
     location = tensors.get(name)
     if location is None:
         raise NoUnembedding(
-            f"{where}: has neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors; give the tensor's name with"
+            f"{where}: found neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors; give the tensor's name with"
             " the model"
         )
     if len(location.shape) != 2 or 0 in location.shape:
-        raise NoUnembedding(f"{where}: {name} has the shape {list(location.shape)}, a matrix was expected")
+        raise NoUnembedding(
+            f"{where}: {name}: found shape {list(location.shape)}, expected a matrix; give the name of another tensor"
+        )
     if location.dtype not in FLOAT_DTYPES and not is_dequantisable(location.dtype):
         raise UnsupportedCheckpoint(
-            f"{where}: {name} is stored as {location.dtype}, a type that the gguf package can dequantise was expected;"
+            f"{where}: found {name} stored as {location.dtype}, expected a type that the gguf package can dequantise;"
             " choose another file of the model"
         )
     return GgufHead(name, location, reason, tied, tuple(warn_of_gguf(name, location, model)), model.vocabulary)
@@ -110,11 +112,11 @@ def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
     kind = model.metadata.get("general.type", "model")
     if kind != "model":
         raise NoUnembedding(
-            f"{where}: is of the type {kind!r:.80}, a model was expected; survey the model it belongs to"
+            f"{where}: found a file of type {kind!r:.80}, expected a model; survey the model it belongs to"
         )
     pools = bool(model.metadata.get(f"{model.architecture}.pooling_type", 0))
     if model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools):
         raise NoUnembedding(
-            f"{where}: is a {model.architecture} model that {'pools' if pools else 'has no head'}, one that gives"
-            " logits over tokens was expected; survey a language model, or give the tensor's name with the model"
+            f"{where}: found a {model.architecture} model that {'pools' if pools else 'has no head'}, expected one that"
+            " gives logits over tokens; survey a language model, or give the tensor's name with the model"
         )

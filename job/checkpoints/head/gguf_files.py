@@ -60,8 +60,8 @@ def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
     expected = [f"{part['set']}-{n:05}-of-{part['count']}{SUFFIX}" for n in range(1, len(parts) + 1)] if part else parts
     if parts != expected or (part and len(parts) != int(part["count"])):
         raise CorruptCheckpoint(
-            f"{where}: there are {len(parts):,} parts of {part['count'] if part else 1}; check that the upload is"
-            " complete"
+            f"{where}: found {len(parts):,} parts, expected parts 1 to {int(part['count']) if part else 1}; check that"
+            " the upload is complete"
         )
     files = [read_gguf(checkpoint, file) for file in parts]
     tensors = {name: location for file in files for name, location in file.tensors.items()}
@@ -70,11 +70,11 @@ def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
     n_claimed = files[0].metadata.get("split.tensors.count", n_found)
     if n_parts != len(parts) or n_claimed != n_found:
         raise CorruptCheckpoint(
-            f"{where}: claims {n_parts} parts with {n_claimed} tensors, found were {len(parts):,} with {n_found:,};"
-            " get all parts, under their names"
+            f"{where}: found {len(parts):,} parts with {n_found:,} tensors, expected {n_parts} with {n_claimed};"
+            " get all parts, under their own names"
         )
     if len(tensors) < n_found:
-        raise CorruptCheckpoint(f"{where}: a tensor is in several of its {len(parts):,} parts; get the files again")
+        raise CorruptCheckpoint(f"{where}: found a tensor in several of its {len(parts):,} parts; get the files again")
     return replace(files[0], tensors=tensors)
 
 
@@ -87,7 +87,7 @@ def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
     """
     where = f"{checkpoint.source}: {file}"
     if file not in checkpoint.files:
-        raise CorruptCheckpoint(f"{where}: is not there; check that the upload is complete")
+        raise CorruptCheckpoint(f"{where}: found no such file; check that the upload is complete")
     size = checkpoint.files[file].size
     prefix, needed = b"", FIRST_READ_NBYTES
     while True:

@@ -47,7 +47,7 @@ def refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> Non
     heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
     if heads:
         raise UnsupportedCheckpoint(
-            f"{weights.checkpoint.source}: the output head is stored quantised, as"
+            f"{weights.checkpoint.source}: found the output head stored quantised, as"
             f" {describe_quantised(weights, config, heads[0], None)}"
         )
 
@@ -60,12 +60,12 @@ def describe_quantised(weights: Weights, config: Mapping[str, object], name: str
     companions = companions_of(name, weights.names)
     dtypes = [f"{other} ({found.dtype})" for other in companions if (found := weights.find(other))]
     scheme, method = scheme_of(dtype, companions), stated_method(config)
-    said = [f"by its names and dtypes {scheme}"] if scheme else []
+    said = [f"recognised as {scheme}"] if scheme else []
     said += [f"{CONFIG} names {method}"] if method else []
     how = f" ({', '.join(said)})" if said else ""
     return (
         f"{' beside '.join(filter(None, [dtype, join_limited(dtypes)]))}{how},"
-        f" one of {', '.join(sorted(FLOAT_DTYPES))} was expected; survey the model it was quantised from"
+        f" expected one of {', '.join(sorted(FLOAT_DTYPES))}; survey the model it was quantised from"
     )
 
 

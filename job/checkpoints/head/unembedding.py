@@ -70,7 +70,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
     if file is not None and file not in checkpoint.files:
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
-            f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
+            f"{checkpoint.source}: found no file {file!r:.200}, which was asked for; give one of its files"
             f"{', such as ' + join_limited(similar) if similar else ''}"
         )
     if head := find_gguf_head(checkpoint, tensor, file):
@@ -96,8 +96,8 @@ def _find_requested(weights: Weights, config: Mapping[str, object], name: str) -
     if location is None:
         few = [other for other in weights.names if not INSIDE_A_LAYER.search(other)]
         similar = get_close_matches(name, few, n=3) or heads_among(few)
-        give = f"give one it has, such as {join_limited(similar)}" if similar else "see its files for the names it has"
-        raise NoUnembedding(f"{weights.checkpoint.source}: has no tensor {name!r:.200}, which was asked for; {give}")
+        give = f"give one of its tensors, such as {join_limited(similar)}" if similar else "give one of its tensors"
+        raise NoUnembedding(f"{weights.checkpoint.source}: found no tensor {name!r:.200}, which was asked for; {give}")
     tensor = NamedTensor(name, location)
     return _make_unembedding(weights, config, tensor, f"{name} was asked for", _tie_state(weights, config, tensor))
 
@@ -137,7 +137,7 @@ def _find_by_model_class(
     if len(heads) > 1:
         names = join_limited([head.name for head in heads])
         raise NoUnembedding(
-            f"{source}: {names} are all stored for {answer.parameter} of {answer.class_name}; {TENSOR_ADVICE}"
+            f"{source}: found {names} for {answer.parameter} of {answer.class_name}, expected one; {TENSOR_ADVICE}"
         )
     if heads:
         (head,) = heads
@@ -169,7 +169,7 @@ def _find_by_config_class(
         found = _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
         return replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
     names = join_limited([candidate.name for candidate in candidates])
-    seen = f"{names} could be it" if names else "no output head is stored under a known name"
+    seen = f"{names} could be W" if names else "no output head is stored under a known name"
     raise NoUnembedding(
         f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {TENSOR_ADVICE}"
     ) from why
@@ -219,10 +219,10 @@ def _make_unembedding(
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
     if location.dtype not in FLOAT_DTYPES:
         raise UnsupportedCheckpoint(
-            f"{where}: is stored as {describe_quantised(weights, config, name, location.dtype)}"
+            f"{where}: found it stored as {describe_quantised(weights, config, name, location.dtype)}"
         )
     if not _is_matrix(location):
-        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {TENSOR_ADVICE}")
+        raise NoUnembedding(f"{where}: found shape {list(location.shape)}, expected a matrix; {TENSOR_ADVICE}")
     if is_column_major(location, config):
         location = transposed(location)
     warnings = tuple(warn_of_weights(weights, config, name, location, tie))

@@ -42,11 +42,11 @@ def warn_of_weights(
     """Warnings about the tensor ``name`` of safetensors or ``torch.save`` files, each a sentence."""
     yield from _warn_of_weight_set(weights)
     if tie.tie == "config_says_tied_but_differ":
-        yield f"{tie.evidence}: transformers 4 put the embedding in the head's place when it loaded, 5 keeps both"
+        yield f"{tie.evidence}: transformers 4 loads the embedding in place of the head, 5 keeps both"
     if scales := companions_of(name, weights.names):
-        yield f"{join_limited(scales)} beside {name} may scale it; what is measured are the stored values"
+        yield f"{join_limited(scales)} beside {name} may scale it; the survey measures the stored values"
     if bias_of(name) in weights.names:
-        yield f"{bias_of(name)} is added to the logits; it is no part of W"
+        yield f"{bias_of(name)} is added to the logits; it is not part of W"
     yield from _warn_of_settings(config)
     yield from _warn_of_shape(location, config)
 
@@ -57,18 +57,18 @@ def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterat
         row_nbytes = location.nbytes // location.shape[0]
         yield (
             f"W is quantised, as {location.dtype}: W.safetensors holds its rows as stored, {row_nbytes:,} bytes each,"
-            " and black holes are rows whose bytes are identical; mu, gamma_centered and black_hole_centroids are of"
-            " the numbers that the gguf package takes them for. Quantising merges rows that were nearly equal, so the"
-            " black holes are exact for the matrix as shipped, and not those of the model before"
+            " and black holes are rows whose bytes are identical; mu, gamma_centered and black_hole_centroids are"
+            " computed from the numbers that the gguf package reads from them. Quantising merges rows that were nearly"
+            " equal, so the black holes are exact for the matrix as shipped, and not those of the model before"
         )
     elif location.dtype == "F16":
         yield (
-            "W is F16 in this GGUF file, in whatever the model was released: F16 holds less of small numbers than BF16"
-            " and F32, so that a conversion can merge rows"
+            "W is F16 in this GGUF file, whatever the model was released in: F16 holds fewer small numbers than BF16"
+            " and F32, so the conversion may have merged rows"
         )
     for beside in (f"{name.removesuffix('weight')}scale", bias_of(name)):
         if beside in model.tensors:
-            yield f"{beside} is stored beside {name}; it is no part of what was measured"
+            yield f"{beside} is stored beside {name}; it is not part of what is measured"
     for key in CHANGES_LOGITS:
         value = model.metadata.get(f"{model.architecture}.{key}")
         if value is not None:
@@ -77,7 +77,7 @@ def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterat
 
 def _warn_of_weight_set(weights: Weights) -> Iterator[str]:
     if weights.others:
-        yield f"{weights.reason}; also there and not read: {join_limited(weights.others)}"
+        yield f"{weights.reason}; other weights are there and not read: {join_limited(weights.others)}"
     elif not weights.reason.endswith(DEFAULT_REASON):
         yield weights.reason
 
@@ -98,7 +98,7 @@ def _warn_of_shape(location: TensorLocation, config: Mapping[str, object]) -> It
     rows, columns = location.shape
     stated_rows, stated_width = stated_number(config, VOCAB_SIZE_NAMES), stated_number(config, HIDDEN_SIZE_NAMES)
     if location.strides == (1, rows):
-        yield f"W is stored as {columns:,} × {rows:,}, the vocabulary along its columns; it is published the other way"
+        yield f"W is stored as {columns:,} × {rows:,}, the vocabulary along its columns; it is published transposed"
     if stated_rows and stated_rows[1] != rows:
         kind = "padded" if rows > stated_rows[1] else "short"
         yield f"W has {rows:,} rows, {CONFIG} sets {stated_rows[0]} to {stated_rows[1]:,}: it is {kind}"

@@ -130,7 +130,7 @@ def _single(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     raise UnsupportedCheckpoint(
-        f"{where}: holds {join_limited(found)}, one set of weights was expected; give a checkpoint with one of them"
+        f"{where}: found {join_limited(found)}, expected one set of weights; give a checkpoint with one of them"
     )
 
 
@@ -145,14 +145,14 @@ def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
         return tuple(complete[0].values())
     if complete:
         raise UnsupportedCheckpoint(
-            f"{where}: is there as sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, one was"
-            " expected; give a checkpoint with one of them"
+            f"{where}: found sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, expected one"
+            " set; give a checkpoint with one of them"
         )
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
     missing = ", ".join(str(number) for number in islice(_missing_numbers(shards, total), 5))
     raise CorruptCheckpoint(
-        f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
-        f" missing, starting with number {missing}"
+        f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; get the missing ones, starting"
+        f" with number {missing}"
     )
 
 

@@ -94,4 +94,4 @@ def _refuse_other_formats(checkpoint: Checkpoint) -> str:
         return adapter.refusal
     others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
     found = join_limited(others) if others else "no weights"
-    return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"
+    return f"found {found}, expected safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

@@ -21,10 +21,11 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
     """
     weight_map = parse_unambiguous_object(text, where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
+        raise CorruptCheckpoint(f"{where}: found no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or LONE_SURROGATE.search(name):
             raise CorruptCheckpoint(
-                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
+                f"{where}: found {name!r:.200} mapped to {shard!r:.80}, expected a tensor's name and a file's; get the"
+                " file again"
             )
     return weight_map

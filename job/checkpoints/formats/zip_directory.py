@@ -79,7 +79,8 @@ class ZipDirectory:
         entry = self._stored_entry(name)
         if not local_header.startswith(b"PK\3\4") or local_header[LOCAL_HEADER_NBYTES:] != _raw_name(entry):
             raise CorruptCheckpoint(
-                f"{self.where}: {_raw_name(entry)!r:.200} is not at byte {entry.header_offset:,}; get the file again"
+                f"{self.where}: found no header of {_raw_name(entry)!r:.200} at byte {entry.header_offset:,}, where its"
+                " directory has it; get the file again"
             )
         n_name, n_extra = struct.unpack_from("<HH", local_header, 26)
         return self._checked_range(entry, entry.header_offset + LOCAL_HEADER_NBYTES + int(n_name) + int(n_extra))
@@ -87,11 +88,13 @@ class ZipDirectory:
     def _stored_entry(self, name: str) -> zipfile.ZipInfo:
         entry = self._entries.get(name)
         if entry is None:
-            raise CorruptCheckpoint(f"{self.where}: has no entry {name!r:.200}, which it names; get the file again")
+            raise CorruptCheckpoint(
+                f"{self.where}: found no entry {name!r:.200}, which its pickle names; get the file again"
+            )
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
             raise UnsupportedCheckpoint(
-                f"{self.where}: {name} is compressed or encrypted (method {entry.compress_type}), as it is was"
-                " expected; save it again with torch.save or safetensors"
+                f"{self.where}: found {name} compressed or encrypted (method {entry.compress_type}), expected stored"
+                " (uncompressed); save it again with torch.save or safetensors"
             )
         return entry
 
@@ -108,8 +111,8 @@ class ZipDirectory:
 
     def _misplaced(self, entry: zipfile.ZipInfo, begin: int, end: int) -> CorruptCheckpoint:
         return CorruptCheckpoint(
-            f"{self.where}: {entry.filename} lies at bytes {begin:,} to {end:,}, between {entry.header_offset:,} and"
-            f" {self._room_end(entry):,} was expected; get the file again"
+            f"{self.where}: found {entry.filename} at bytes {begin:,} to {end:,}, expected it between"
+            f" {entry.header_offset:,} and {self._room_end(entry):,}; get the file again"
         )
 
 
@@ -125,12 +128,12 @@ def parse_zip_directory(tail: bytes, file_size: int, where: str) -> ZipDirectory
         with zipfile.ZipFile(_Tail(tail, file_size, where)) as archive:
             entries, by_name, directory_begin = archive.infolist(), archive.NameToInfo, archive.start_dir
     except (NotImplementedError, ValueError) as error:
-        raise CorruptCheckpoint(f"{where}: its zip directory is not sound ({error}); get the file again") from None
+        raise CorruptCheckpoint(f"{where}: found an invalid zip directory ({error}); get the file again") from None
     begins = {entry.header_offset for entry in entries}
     if min(len(by_name), len(begins)) < len(entries):
         raise CorruptCheckpoint(
-            f"{where}: its zip directory has {len(entries):,} entries, but {len(by_name):,} names at"
-            f" {len(begins):,} places; do not use this file"
+            f"{where}: found {len(entries):,} entries in its zip directory with {len(by_name):,} names at"
+            f" {len(begins):,} places, expected a name and a place each; do not use this file"
         )
     return ZipDirectory(where, by_name, (*sorted(begins), directory_begin))
 
@@ -183,8 +186,8 @@ class _Tail(io.RawIOBase):
         begin, end = self._position, self._file_size if size < 0 else min(self._position + size, self._file_size)
         if end - begin > MAX_DIRECTORY or (begin < end and self._file_size - begin > MAX_TAIL):
             raise CorruptCheckpoint(
-                f"{self._where}: its zip directory claims {end - begin:,} bytes, at most"
-                f" {MAX_DIRECTORY:,} were expected; check the file"
+                f"{self._where}: found a zip directory of {end - begin:,} bytes, expected at most {MAX_DIRECTORY:,};"
+                " check the file"
             )
         if begin < self._begin and begin < end:
             raise NeedsMore(self._file_size - begin)

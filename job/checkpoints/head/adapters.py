@@ -18,7 +18,7 @@ MAX_ADAPTER_CONFIG = 1_000_000
 MAX_STEPS: Final = 4
 """Adapters of adapters that are followed; one is the rule."""
 
-TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
+HEAD_MODULES = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
 """Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
 
 
@@ -29,16 +29,17 @@ class Adapter:
     base: object
     """The model it adapts: on the Hub, or a path on the machine where it was trained."""
     revision: object
-    touches_w: tuple[str, ...]
+    head_modules: tuple[str, ...]
     """Modules with W in them, or tied to it, of which the adapter brings its own version."""
 
     @property
     def refusal(self) -> str:
         """The end of a message for whoever asked for W."""
         base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
+        own_head = f" (it has its own {self.head_modules[0]}, which the base lacks)" if self.head_modules else ""
         return (
-            f"is an adapter, a whole model was expected; survey {base}, or give follow_base: true beside its name in a"
-            f" list{f' (it brings its own {self.touches_w[0]}, which the base has not)' if self.touches_w else ''}"
+            f"found an adapter, expected a whole model; survey {base}, or give follow_base: true beside its name in a"
+            f" list{own_head}"
         )
 
 
@@ -57,7 +58,7 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)
         if isinstance(modules, list):
-            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(TOUCHES_W)
+            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
     base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
     return Adapter(base, config.get("revision"), tuple(sorted(touched)))
 
@@ -74,13 +75,13 @@ def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpo
         passed.append(f"{checkpoint.repo_id}@{checkpoint.commit}")
         if len(passed) > MAX_STEPS:
             raise UnsupportedCheckpoint(
-                f"{' → '.join(passed)}: adapters of adapters, at most {MAX_STEPS} were expected; name the base model"
+                f"{' → '.join(passed)}: found adapters of adapters, expected at most {MAX_STEPS}; name the base model"
             )
         checkpoint = open_model(base_reference(adapter, checkpoint.source))
         if f"{checkpoint.repo_id}@{checkpoint.commit}" in passed:
             raise UnsupportedCheckpoint(
-                f"{checkpoint.source}: the adapters {' → '.join(passed)} lead back to it, a whole model was expected;"
-                " name the base model"
+                f"{checkpoint.source}: found that the adapters {' → '.join(passed)} lead back to it, expected a whole"
+                " model; name the base model"
             )
     return replace(checkpoint, followed_from=tuple(passed))
 
@@ -92,7 +93,7 @@ def base_reference(adapter: Adapter, source: str) -> ModelRef:
         UnsupportedCheckpoint: it names none: a path, say, on the machine where it was trained.
     """
     base, revision = adapter.base, adapter.revision
-    problem = "a model on the Hub was expected"
+    problem = "expected a model on the Hub"
     try:
         if isinstance(base, str) and isinstance(revision, str | None):
             ref = parse_reference(f"{base}@{revision}" if revision else base)
@@ -101,6 +102,6 @@ def base_reference(adapter: Adapter, source: str) -> ModelRef:
     except ValueError as error:
         problem = str(error)
     raise UnsupportedCheckpoint(
-        f"{source}: adapter_config.json names as base model {base!r:.200}, revision {revision!r:.80}; {problem};"
+        f"{source}: {ADAPTER_CONFIG}: found base model {base!r:.200}, revision {revision!r:.80}; {problem};"
         " survey the base model by its own reference"
     )

@@ -16,13 +16,13 @@ TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_co
 MAX_DEPTH: Final = 4
 """Of parts within parts; Qwen-Omni has two."""
 
-N_ROWS: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
+VOCAB_SIZE_NAMES: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
 """What configs call the number of tokens: most; ChatGLM; XLM; others."""
 
-WIDTH: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
+HIDDEN_SIZE_NAMES: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
 """What configs call the width of the hidden state."""
 
-HEAD_WIDTH: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
+EMBEDDING_SIZE_NAMES: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
 """What configs call the width of the embedding and of the head, where it is another: OPT; ALBERT, ELECTRA; others."""
 
 

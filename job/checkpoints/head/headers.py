@@ -21,15 +21,15 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     """
     if file not in checkpoint.files:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
-            " that the upload is complete"
+            f"{checkpoint.source}: found no file {file!r:.200}, which the index names; check that the upload is"
+            " complete"
         )
     if file.endswith(".safetensors"):
         return read_safetensors(checkpoint, file)
     if file.endswith(".bin"):
         return read_torch_save(checkpoint, file)
     raise UnsupportedCheckpoint(
-        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
+        f"{checkpoint.source}: found {file}, expected a .safetensors or .bin file; give a checkpoint converted to"
         " safetensors"
     )
 
@@ -99,7 +99,7 @@ class _ZipByRange:
         begin, end = self.range_of(name)
         if end - begin > limit:
             raise CorruptCheckpoint(
-                f"{self._where}: {name} has {end - begin:,} bytes, at most {limit:,} were expected; check the file"
+                f"{self._where}: found {end - begin:,} bytes in {name}, expected at most {limit:,}; check the file"
             )
         return self._fetch(begin, end)
 
@@ -116,8 +116,8 @@ class _ZipByRange:
         self._n_local_headers += 1
         if self._n_local_headers > MAX_LOCAL_HEADERS:
             raise UnsupportedCheckpoint(
-                f"{self._where}: more than {MAX_LOCAL_HEADERS:,} entries do not lie where torch.save puts them;"
-                " save it again with torch.save or safetensors"
+                f"{self._where}: found more than {MAX_LOCAL_HEADERS:,} entries that do not lie where torch.save puts"
+                " them; save it again with torch.save or safetensors"
             )
         return self._directory.content_range_after(name, self._fetch(*self._directory.local_header_range(name)))
 

@@ -78,7 +78,7 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
         )
     chosen = choose_weights(checkpoint.files, checkpoint.source)
     if chosen is None:
-        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
+        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_refuse_other_formats(checkpoint)}")
     if chosen.index is None:
         return Weights(checkpoint, chosen.files, None, chosen.reason, chosen.folder, chosen.others)
     text = checkpoint.read(chosen.index, MAX_INDEX)
@@ -89,9 +89,9 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
     return Weights(checkpoint, shards, index, chosen.reason, chosen.folder, others)
 
 
-def _what_is_there_instead(checkpoint: Checkpoint) -> str:
+def _refuse_other_formats(checkpoint: Checkpoint) -> str:
     if adapter := read_adapter(checkpoint):
         return adapter.refusal
     others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
     found = join_limited(others) if others else "no weights"
-    return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"
+    return f"found {found}, expected safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

@@ -7,7 +7,6 @@ from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
-from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import Cooldown, Cooldowns
 from job.models.references import ModelRef
 
@@ -46,6 +45,8 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
                 return open_hub_cache(ref.path, ref.revision)
             return open_folder(ref.path)
         case "s3":
+            from job.checkpoints.sources.s3 import open_s3  # boto3 takes a quarter of a second to import
+
             return open_s3(ref.location, read_timeout=access.read_timeout)
         case "http":
             return open_http(

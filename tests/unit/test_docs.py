@@ -1,0 +1,137 @@
+"""README and docs/ say what the code does: the map of the files, the settings, the exit statuses, the metrics, the
+manifest. Their links lead somewhere."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from job import errors, settings
+from job.models.lists import read_list
+from job.models.queries import KEYS, ModelQuery, parse_query
+from job.models.references import parse_reference
+from job.monitor.current import CurrentStage
+from job.monitor.metrics import Metrics
+from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
+from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, first_cells, named_in_first_cells, section
+
+MAX_README_WORDS = 1_500
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= MAX_README_WORDS
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", README, re.DOTALL)
+    named, folders = set(), [""]
+    for line in tree.splitlines():
+        depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth + 1 :] = [folders[depth] + entry]
+        if entry.endswith(".py"):
+            assert len(line.split()) > 1, f"{line}: says nothing of the module"
+            named.add(folders[depth] + entry)
+    present = {path.relative_to(ROOT).as_posix() for path in (ROOT / "job").rglob("*.py") if path.name != "__init__.py"}
+    assert named == present | {"entrypoint.py"}
+
+
+def without_code(page: str) -> str:
+    return re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: str) -> set[str]:
+    """What a link may name after a #, as GitHub makes it of the headings."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_to_a_file_of_the_repository_leads_to_one(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(path.read_text("utf-8"))):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.is_relative_to(ROOT), link
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in anchors(target.read_text("utf-8")), link
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_every_target_of_make_that_is_named_is_there(path: Path) -> None:
+    page = path.read_text("utf-8")
+    for named in re.findall(r"`((?:benchmarks|docs|examples|job|k8s|requirements|tests)/[\w./-]+)`", page):
+        assert (ROOT / named).exists(), named
+    for module in re.findall(r"python -m (benchmarks\.\w+)", page):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)) <= set(targets)
+
+
+def test_the_list_that_is_shown_is_one(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(models:\n.*?)```", DOCUMENTATION, re.DOTALL)
+    (tmp_path / "list.yaml").write_text(shown)
+    queries = [entry for entry in read_list(tmp_path / "list.yaml") if isinstance(entry, ModelQuery)]
+    assert {key for query in queries for key in KEYS if getattr(query, key)} == set(KEYS) - {"follow_base"}
+    texts = re.findall(r"'(hub\?.*?)'", DOCUMENTATION)
+    assert texts
+    assert all(parse_query(text) for text in texts)
+
+
+def options() -> list[click.Option]:
+    return [
+        parameter for parameter in settings.command.params if isinstance(parameter, click.Option) and parameter.envvar
+    ]
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: str(option.envvar))
+def test_the_table_of_settings_has_every_option_with_its_variable_and_default(option: click.Option) -> None:
+    row = next(line for line in DOCS["settings"].splitlines() if line.startswith(f"| `{option.envvar}` |"))
+    assert f"`{option.opts[0]}`" in row
+    if isinstance(option.default, str | int | float):
+        assert f"`{option.default}`" in row
+
+
+def test_the_table_of_settings_has_no_other_variable() -> None:
+    variables = set(re.findall(r"^\| `([A-Z_]{2,})` \|", DOCUMENTATION, re.MULTILINE))
+    assert variables == {option.envvar for option in options()} | {
+        "MODELS",
+        "HF_TOKEN",
+        "JOB_COMPLETION_INDEX",
+        "JOB_COMPLETIONS",
+    }
+
+
+def test_every_exit_status_is_explained_with_its_kinds() -> None:
+    branches = errors.SurveyError.__subclasses__()
+    statuses = {0, errors.Terminated.exit_status} | {branch.exit_status for branch in branches}
+    assert {int(cell) for cell in first_cells(section(README, "Exit statuses"))} == statuses
+    rows = {int(status): row for row in DOCS["settings"].splitlines() for status in re.findall(r"^\| (\d+) \|", row)}
+    assert rows.keys() == statuses
+    kinds: list[type[errors.SurveyError]] = [errors.ConfigError, errors.TransientError]
+    for kind in kinds + errors.ModelError.__subclasses__():
+        assert f"`{kind.__name__}`" in rows[kind.exit_status]
+
+
+def test_the_exception_tree_is_its_modules_docstring() -> None:
+    for kind in errors.SurveyError.__subclasses__() + errors.ModelError.__subclasses__():
+        assert kind.__name__ in str(errors.__doc__)
+
+
+def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
+    suffix = {"counter": "_total", "info": "_info"}
+    metrics = Metrics(CurrentStage(), run=None, worker=0, file=None, gateway=None)
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", DOCUMENTATION, re.MULTILINE)
+    assert rows == present
+
+
+def test_the_table_of_the_pinned_list_has_every_field_and_no_other() -> None:
+    pinned = PinnedList("run", 1, "0" * 64, "then", (Assignment(parse_reference("org/name"), 1, 0),))
+    written = json.loads(pinned_list_as_bytes(pinned))
+    text = section(DOCS["manifest"], "The pinned list of a run")
+    assert sorted(named_in_first_cells(text)) == sorted(written)
+    assert all(f"`{field}`" in text for field in written["models"][0])

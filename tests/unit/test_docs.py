@@ -9,6 +9,7 @@ import click
 import pytest
 
 from job import errors, settings
+from job.manifest.schema import json_schema
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
 from job.models.references import parse_reference
@@ -18,6 +19,7 @@ from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
 from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, first_cells, named_in_first_cells, section
 
 MAX_README_WORDS = 1_500
+SCHEMA = ROOT / "docs" / "manifest.schema.json"
 
 
 def test_the_readme_is_short() -> None:
@@ -127,6 +129,34 @@ def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
     present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
     rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", DOCUMENTATION, re.MULTILINE)
     assert rows == present
+
+
+def test_the_json_schema_is_the_codes() -> None:
+    expected = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    assert SCHEMA.read_text("utf-8") == expected, "docs/manifest.schema.json is out of date; run: make schema"
+
+
+@pytest.mark.parametrize(
+    ("heading", "definition"),
+    [
+        ("manifest.json", "Manifest"),
+        ("tensor", "TensorEntry"),
+        ("statistics", "Statistics"),
+        ("previous", "Comparison"),
+    ],
+    ids=lambda value: value,
+)
+def test_the_tables_of_the_manifest_have_every_field_and_no_other(heading: str, definition: str) -> None:
+    table = section(DOCS["manifest"], heading).partition("\n### ")[0]
+    properties = json.loads(SCHEMA.read_text("utf-8"))["$defs"][definition]["properties"]
+    assert sorted(named_in_first_cells(table)) == sorted(properties)
+
+
+def test_every_field_inside_the_manifests_fields_is_named() -> None:
+    definitions = json.loads(SCHEMA.read_text("utf-8"))["$defs"]
+    named = set(re.findall(r"`(\w+)`", section(DOCS["manifest"], "manifest.json")))
+    for definition in definitions.values():
+        assert definition["properties"].keys() <= named
 
 
 def test_the_table_of_the_pinned_list_has_every_field_and_no_other() -> None:

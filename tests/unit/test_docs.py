@@ -17,6 +17,7 @@ from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
 from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
 from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, first_cells, named_in_first_cells, section
+from tests.manifest_schema import errors_in
 
 MAX_README_WORDS = 1_500
 SCHEMA = ROOT / "docs" / "manifest.schema.json"
@@ -134,6 +135,12 @@ def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
 def test_the_json_schema_is_the_codes() -> None:
     expected = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
     assert SCHEMA.read_text("utf-8") == expected, "docs/manifest.schema.json is out of date; run: make schema"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema_version": 1}'])
+def test_what_is_no_manifest_is_found_wherever_a_test_leaves_it(content: bytes) -> None:
+    assert all(error.startswith("where: ") for error in errors_in([("where", content)]))
+    assert errors_in([("where", content)])
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,17 @@ from typing import Final
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
+from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import Cooldowns
-from job.checkpoints.transport.side_by_side import side_by_side
 from job.errors import SurveyError
+from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.models.queries import Entry
 from job.models.references import ModelRef
 from job.models.resolve import resolve
 from job.monitor.current import ASKED_ABOUT
 from job.outcome import Need, Planned, PlanStatus, Status, is_passed_over
-from job.settings import Dedup, Settings
+from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
 from job.tokens.tokenizer import FILES
@@ -91,7 +92,7 @@ def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tupl
         )
 
     refs = resolve_list(settings.models, access)
-    for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
+    for (place, _), planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
         yield place, planned
 
 
@@ -129,7 +130,7 @@ def _need(located: Located, dedup: Dedup, connections: int) -> Need:
         reason=unembedding.reason,
         tie=unembedding.tie,
         tie_evidence=unembedding.tie_evidence,
-        notes=unembedding.notes,
+        notes=unembedding.warnings,
         dtype=location.dtype,
         shape=location.shape,
         file=location.file,

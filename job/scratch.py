@@ -107,7 +107,9 @@ def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
         with _disk(str(file.name)):
             n_read = os.preadv(file.fileno(), [view], offset)
         if not n_read:
-            raise TransientError(f"{file.name}: ends at byte {offset}, more was expected; it changed while it was read")
+            raise TransientError(
+                f"{file.name}: ends at byte {offset}, expected more bytes; run again when nothing writes to it"
+            )
         view, offset = view[n_read:], offset + n_read
 
 
@@ -175,10 +177,8 @@ def _disk(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "look after the disk"
-        raise TransientError(
-            f"{path}: {error.strerror or error}, room for a copy of W was expected; {advice}"
-        ) from error
+        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "check the disk"
+        raise TransientError(f"{path}: {error.strerror or error}, expected room for a copy of W; {advice}") from error
 
 
 def _write_all(file: FileIO, content: bytes) -> None:

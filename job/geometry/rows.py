@@ -27,19 +27,19 @@ class Encoding:
     rows: where a block's scale is 0, whatever is scaled by it is 0."""
 
 
-def _float(name: str, dtype: torch.dtype) -> Encoding:
-    return Encoding(name, partial(_viewed, dtype), one_to_one=True)
+def _float_encoding(name: str, dtype: torch.dtype) -> Encoding:
+    return Encoding(name, partial(_view_as, dtype), one_to_one=True)
 
 
-def _viewed(dtype: torch.dtype, block: Block) -> torch.Tensor:
+def _view_as(dtype: torch.dtype, block: Block) -> torch.Tensor:
     return torch.from_numpy(block).view(dtype)
 
 
 FLOATS: Final[Mapping[str, Encoding]] = {
-    "F64": _float("F64", torch.float64),
-    "F32": _float("F32", torch.float32),
-    "F16": _float("F16", torch.float16),
-    "BF16": _float("BF16", torch.bfloat16),
+    "F64": _float_encoding("F64", torch.float64),
+    "F32": _float_encoding("F32", torch.float32),
+    "F16": _float_encoding("F16", torch.float16),
+    "BF16": _float_encoding("BF16", torch.bfloat16),
 }
 """Rows that are their numbers, by the names that safetensors gives their dtypes. They share the block's memory."""
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.head.unembedding import DTYPES, Unembedding
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
+from job.checkpoints.head.unembedding import Unembedding
 from job.manifest.schema import Statistics, TokenizerEntry
 
 
@@ -22,8 +23,8 @@ def collect_warnings(
     return [
         *filter(None, [note]),
         *_adapter(checkpoint),
-        *unembedding.notes,
-        *_numbers(statistics, is_quantised=unembedding.location.dtype not in DTYPES),
+        *unembedding.warnings,
+        *_numbers(statistics, is_quantised=unembedding.location.dtype not in FLOAT_DTYPES),
         *_tokens(tokenizer),
     ]
 

@@ -71,7 +71,7 @@ class Metrics(Collector):
                 self._write(path)
             except OSError as error:
                 raise ConfigError(
-                    f"METRICS_FILE: {path}: {error.strerror}, a file that can be written was expected; choose another, "
+                    f"METRICS_FILE: {path}: {error.strerror}, expected a file that can be written; choose another, "
                     "or give this user write access to its folder"
                 ) from error
 

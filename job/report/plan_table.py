@@ -16,7 +16,7 @@ from job.outcome import Need, Planned
 from job.report.failures import print_failures, status_text
 from job.report.text import count_statuses, escape, join_limited
 
-SCHEMA_VERSION: Final = 1
+PLAN_JSON_VERSION: Final = 1
 
 _MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
 """What Kubernetes' limits are rounded up to multiples of: 128Mi, so that a list may gain a model, and 1Gi."""
@@ -63,7 +63,7 @@ def plan_as_json(plan: Sequence[Planned]) -> str:
     totals = plan_totals(plan)
     return json.dumps(
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": PLAN_JSON_VERSION,
             "models": [_as_object(planned) for planned in plan],
             "totals": {**totals, "kubernetes": kubernetes_limits(totals)},
         },

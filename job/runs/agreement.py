@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PlanWait:
+class PinnedListWait:
     """How long a worker waits for another one to write the plan, in seconds.
 
     Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
@@ -29,14 +29,14 @@ class PlanWait:
 
     poll: float
     turn: float
-    longest: float
+    maximum: float
 
 
-def plan_wait_for(entries: Sequence[Entry]) -> PlanWait:
+def pinned_list_wait(entries: Sequence[Entry]) -> PinnedListWait:
     """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
     most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
     turn = 60.0 + most / 2
-    return PlanWait(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
+    return PinnedListWait(poll=2.0, turn=turn, maximum=max(600.0, 2 * turn))
 
 
 def share_of_run(
@@ -57,21 +57,21 @@ def share_of_run(
     """
     key = pinned_list_key(run)
     list_sha256 = _digest(entries)
-    plan_wait = plan_wait_for(entries)
+    wait = pinned_list_wait(entries)
 
     def propose() -> bytes | None:
         planned: dict[int, Planned] = {}
         looked = time.monotonic()
         for place, one in plan_list():
             planned[place] = one
-            if time.monotonic() - looked > plan_wait.poll:
+            if time.monotonic() - looked > wait.poll:
                 looked = time.monotonic()
                 if store.read(key) is not None:
                     return None
         in_order = [planned[place] for place in sorted(planned)]
         return pinned_list_as_bytes(pin(run, workers, list_sha256, in_order))
 
-    pinned = parse_pinned_list(agree(store, key, worker, propose, plan_wait), store.url(key))
+    pinned = parse_pinned_list(agree(store, key, worker, propose, wait), store.url(key))
     if (pinned.workers, pinned.list_sha256) != (workers, list_sha256):
         found, expected = (
             (f"{pinned.workers} workers", f"{workers}")
@@ -124,7 +124,7 @@ def pinned_ref(planned: Planned) -> ModelRef:
     return replace(planned.ref, commit=planned.need.asked_commit)
 
 
-def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: PlanWait) -> bytes:
+def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], wait: PinnedListWait) -> bytes:
     """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
     may see in between that another one has, and give None.
 
@@ -138,24 +138,26 @@ def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | Non
     content = store.read(key)
     if content is None and worker > 0:
         logger.info("worker %d: waiting for worker 0 to write %s", worker, store.url(key))
-        turn = min(worker * patience.turn, patience.longest)
-        content = _await(store, key, turn, patience.poll)
+        turn = min(worker * wait.turn, wait.maximum)
+        content = _await(store, key, turn, wait.poll)
         if content is None and not creates_once(store, f"{key}."):
-            content = _await(store, key, patience.longest - turn, patience.poll)
+            content = _await(store, key, wait.maximum - turn, wait.poll)
             if content is None:
                 raise TransientError(
-                    f"{store.url(key)}: nothing after {patience.longest:,.0f} s, worker 0 was expected to write it; "
-                    "nobody else may, as this store lets a second writer replace what the first one wrote: see what "
-                    "holds worker 0 up, then run again"
+                    f"{store.url(key)}: found nothing after {wait.maximum:,.0f} s, expected worker 0 to write it; "
+                    "no other worker may, because on this store a second writer would replace it; see why worker 0 is "
+                    "late, then run again"
                 )
     if content is None:
         proposal = propose()
         created = proposal is not None and store.create(key, proposal)
         # What counts is what is there: somebody else may have been first.
-        content = _await(store, key, patience.turn, patience.poll)
+        content = _await(store, key, wait.turn, wait.poll)
         if content is None:
-            found = "nothing, although it was written" if created else "neither there nor to be created"
-            raise TransientError(f"{store.url(key)}: {found}; check the store, then run again")
+            found = "nothing, although it was written" if created else "nothing, and it cannot be created"
+            raise TransientError(
+                f"{store.url(key)}: found {found}, expected the run's list; check the store, then run again"
+            )
     return content
 
 

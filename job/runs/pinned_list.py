@@ -10,7 +10,7 @@ from job.errors import ConfigError
 from job.models.references import ModelRef
 from job.store.json_file import to_json
 
-SCHEMA_VERSION: Final = 1
+PLAN_SCHEMA_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def pinned_list_as_bytes(pinned: PinnedList) -> bytes:
     """The plan as JSON; of a model's options, those that were given."""
     return to_json(
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": PLAN_SCHEMA_VERSION,
             "tool": {"name": "black-hole-survey", "version": __version__},
             "run": pinned.run,
             "workers": pinned.workers,
@@ -75,7 +75,7 @@ def parse_pinned_list(content: bytes, url: str) -> PinnedList:
     """
     try:
         plan = json.loads(content)
-        if plan["schema_version"] != SCHEMA_VERSION:
+        if plan["schema_version"] != PLAN_SCHEMA_VERSION:
             raise ValueError(f"schema_version is {plan['schema_version']}")
         workers = _whole(plan["workers"])
         models = tuple(
@@ -87,17 +87,19 @@ def parse_pinned_list(content: bytes, url: str) -> PinnedList:
         return PinnedList(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{url}: {type(error).__name__} {error}, a plan of schema {SCHEMA_VERSION} was expected; choose another RUN"
+            f"{url}: {type(error).__name__} {error}, expected a plan of schema {PLAN_SCHEMA_VERSION}; "
+            "choose another RUN"
         ) from error
 
 
 def _whole(value: object) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.80} is no whole number")
+        raise ValueError(f"{value!r:.80} is not a whole number")
     return value
 
 
 def _ref(values: dict[str, Any]) -> ModelRef:
+    values = values | {"source": "http"} if values.get("source") == "mirror" else values  # an earlier version's word
     kinds = get_type_hints(ModelRef)
     names: Iterable[str] = (field.name for field in fields(ModelRef))
     if not values.keys() <= set(names):

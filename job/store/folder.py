@@ -183,9 +183,9 @@ def survey_error(error: OSError, path: Path) -> SurveyError:
     """The error of the contract that a failure of the operating system at ``path`` stands for."""
     found = error.strerror or str(error)
     if error.errno in REFUSALS:
-        return ConfigError(f"{path}: {found}, a place to write to was expected; {REFUSALS[error.errno]}")
+        return ConfigError(f"{path}: {found}, expected a place to write to; {REFUSALS[error.errno]}")
     return TransientError(
-        f"{path}: {found}, a write was expected to succeed; make room or mend the disk, then run again"
+        f"{path}: {found}, expected the write to succeed; make room or repair the disk, then run again"
     )
 
 

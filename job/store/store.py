@@ -66,7 +66,7 @@ def checked_key(key: str) -> str:
         ValueError: a segment of it is empty, ``.`` or ``..``.
     """
     if any(segment in ("", ".", "..") for segment in key.split("/")):
-        raise ValueError(f"key {key!r}: empty, '.' or '..' between slashes, names were expected")
+        raise ValueError(f"key {key!r}: found an empty part, '.' or '..', expected names between slashes")
     return key
 
 

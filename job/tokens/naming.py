@@ -1,16 +1,19 @@
 """Which tokenizer a checkpoint has, and what it calls some of W's rows."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.head.gguf import Vocabulary
+from job.checkpoints.formats.gguf_header import Vocabulary
 from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import FILES, Token, Tokenizer, TokenizerUnusable, load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 MAX_TOKENIZER_FILE: Final = 256 << 20
 """Bytes; the largest tokenizer files today have about 40 MB."""
@@ -52,6 +55,7 @@ def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Ite
             return _unnamed({}, rows, "the checkpoint has no tokenizer")
         return TokenNames(files, tokenizer, "", {token.id: token for token in tokenizer.tokens(rows)})
     except (TokenizerUnusable, ModelError) as error:
+        logger.info("%s: rows are not decoded: %s", checkpoint.source, error)
         return _unnamed(files, rows, str(error))
 
 

@@ -235,7 +235,7 @@ def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
         lambda: store.write_stream(key, iter([b"x"]), 1),
     ]
     for attempt in attempts:
-        with pytest.raises(ValueError, match="names were expected"):
+        with pytest.raises(ValueError, match="expected names"):
             attempt()
     assert list(store.sizes("")) == []
 

@@ -1,6 +1,7 @@
 """This worker's share: each model has one worker, one repository's models the same, and the bytes are balanced."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,13 @@ PLAN = PinnedList(
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     assert parse_pinned_list(pinned_list_as_bytes(PLAN), "plan.json") == PLAN
     assert [str(ref) for ref in PLAN.share(0)] == ["./b", "org/c"]
+
+
+def test_a_plan_of_an_earlier_version_names_the_source_of_web_addresses_otherwise() -> None:
+    ref = ModelRef("http", "https://models.example.org/a/model")
+    plan = replace(PLAN, models=(Assignment(ref, 10, 0),))
+    content = pinned_list_as_bytes(plan)
+    assert parse_pinned_list(content.replace(b'"source": "http"', b'"source": "mirror"'), "plan.json") == plan
 
 
 DAMAGED = {

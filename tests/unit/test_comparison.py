@@ -3,24 +3,26 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from entrypoint import main
 from job.manifest.comparison import HoleChange, SurveyDiff, compare_with_previous, survey_diff
 from job.manifest.filing import Novelty, Published
+from job.manifest.schema import Manifest
 from job.models.references import parse_reference
 from job.outcome import Outcome, Status
 from job.report.headline import format_change, headline
 from tests.checkpoints import planted, write_checkpoint
 
 
-def manifest(commit: str, *groups: list[int], **fields: object) -> dict[str, Any]:
+def manifest(commit: str, *groups: list[int], **fields: object) -> Manifest:
     """As much of a manifest as is compared."""
     holes = [{"tokens": [{"id": row} for row in group]} for group in groups]
     counts = {"black_holes": len(groups), "black_hole_tokens": sum(map(len, groups))}
-    return {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    compared = {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    return cast("Manifest", compared)
 
 
 def change(before: list[list[int]], after: list[list[int]]) -> str | None:
@@ -54,7 +56,7 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
     own = manifest("b", [1, 2], previous={"commit": "a"})
     published = Published("folder", own, own, manifest("c"), None)
-    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) == {"commit": "a"}
+    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is own["previous"]
     assert survey_diff(published, own) is None
 
 

@@ -5,10 +5,10 @@ import json
 import re
 from pathlib import Path
 
-import click
 import pytest
 
-from job import errors, settings
+from job import errors
+from job.command_line.options import Option, environment_of, option_name, options_of, variable_name
 from job.manifest.schema import json_schema
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
@@ -16,6 +16,7 @@ from job.models.references import parse_reference
 from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
 from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
+from job.settings import Settings
 from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, first_cells, named_in_first_cells, section
 from tests.manifest_schema import errors_in
 
@@ -84,28 +85,17 @@ def test_the_list_that_is_shown_is_one(tmp_path: Path) -> None:
     assert all(parse_query(text) for text in texts)
 
 
-def options() -> list[click.Option]:
-    return [
-        parameter for parameter in settings.command.params if isinstance(parameter, click.Option) and parameter.envvar
-    ]
-
-
-@pytest.mark.parametrize("option", options(), ids=lambda option: str(option.envvar))
-def test_the_table_of_settings_has_every_option_with_its_variable_and_default(option: click.Option) -> None:
-    row = next(line for line in DOCS["settings"].splitlines() if line.startswith(f"| `{option.envvar}` |"))
-    assert f"`{option.opts[0]}`" in row
+@pytest.mark.parametrize(("field", "option"), options_of(Settings).items(), ids=options_of(Settings))
+def test_the_table_of_settings_has_every_option_with_its_variable_and_default(field: str, option: Option) -> None:
+    row = next(line for line in DOCS["settings"].splitlines() if line.startswith(f"| `{variable_name(field)}` |"))
+    assert f"`{option_name(field)}`" in row
     if isinstance(option.default, str | int | float):
         assert f"`{option.default}`" in row
 
 
 def test_the_table_of_settings_has_no_other_variable() -> None:
     variables = set(re.findall(r"^\| `([A-Z_]{2,})` \|", DOCUMENTATION, re.MULTILINE))
-    assert variables == {option.envvar for option in options()} | {
-        "MODELS",
-        "HF_TOKEN",
-        "JOB_COMPLETION_INDEX",
-        "JOB_COMPLETIONS",
-    }
+    assert variables == environment_of(Settings)
 
 
 def test_every_exit_status_is_explained_with_its_kinds() -> None:

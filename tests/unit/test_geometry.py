@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from job.geometry.black_holes import BlackHoles
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.digests import Digest, blake2b_128
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
 
 ITEM_NBYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

@@ -59,7 +59,7 @@ DTYPES: Mapping[str, str] = {
 CLASSES = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})
 
 
-class Unlike(Exception):
+class UnexpectedArguments(Exception):
     """Arguments that torch.save does not write for a plain tensor."""
 
 
@@ -71,9 +71,9 @@ def _tensor(arguments: tuple[object, ...]) -> PickledTensor:
         case (Storage() as storage, offset, shape, strides, _, _, metadata) if not metadata:
             pass
         case _:
-            raise Unlike("with other arguments")  # among them a lazy negation, which changes the numbers
+            raise UnexpectedArguments("with other arguments")  # among them a lazy negation, which changes the numbers
     if not (is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
-        raise Unlike("with a shape that none can have")
+        raise UnexpectedArguments("with a shape that no tensor has")
     return PickledTensor(storage, storage.dtype, offset, shape, strides)
 
 
@@ -84,7 +84,7 @@ def _tensor_with_dtype(arguments: tuple[object, ...]) -> PickledTensor:
             tensor = _tensor((Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, *metadata))
             if name in DTYPES:
                 return PickledTensor(tensor.storage, DTYPES[name], tensor.offset, tensor.shape, tensor.strides)
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _parameter(arguments: tuple[object, ...]) -> PickledTensor:
@@ -92,7 +92,7 @@ def _parameter(arguments: tuple[object, ...]) -> PickledTensor:
     match arguments:
         case (PickledTensor() as tensor, _, _) | (PickledTensor() as tensor, _, _, _):
             return tensor
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _tensor_with_attributes(arguments: tuple[object, ...]) -> PickledTensor:
@@ -100,12 +100,12 @@ def _tensor_with_attributes(arguments: tuple[object, ...]) -> PickledTensor:
     match arguments:
         case (Global(name), Global(of_type), tuple(inner), _) if name in _TENSORS and of_type in CLASSES:
             return _TENSORS[name](inner)
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _empty_dict(arguments: tuple[object, ...]) -> dict[str, object]:
     if arguments:
-        raise Unlike("with arguments")
+        raise UnexpectedArguments("with arguments")
     return {}
 
 
@@ -113,7 +113,7 @@ def _size(arguments: tuple[object, ...]) -> tuple[object, ...]:
     match arguments:
         case (tuple(size),):
             return size
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _device(_: tuple[object, ...]) -> None:
@@ -135,7 +135,7 @@ FUNCTIONS: Mapping[str, Callable[[tuple[object, ...]], object]] = {
     "torch.device": _device,
 }
 
-KNOWN = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
+ALLOWED = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
 """Every name that a file of plain tensors may use."""
 
 

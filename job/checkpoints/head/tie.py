@@ -63,7 +63,7 @@ def compare(
     if one == other:
         return TieState("tied", f"{head.name} and {embedding.name} are two names of the same bytes")
     if (one.dtype, one.shape) != (other.dtype, other.shape):
-        found = f"is {embedding.name} of {_described(other)}, {head.name} is of {_described(one)}"
+        found = f"is {embedding.name} of {_dtype_and_shape(other)}, {head.name} is of {_dtype_and_shape(one)}"
         return differing(f"the embedding {found}", config_ties())
     if one.strides != other.strides or one.nbytes != other.nbytes or not _is_dense(one):
         found = f"{head.name} and {embedding.name} are laid out differently in their files and were not compared"
@@ -122,5 +122,5 @@ def _is_dense(tensor: TensorLocation) -> bool:
     return tensor.strides in (None, (n_columns, 1), (1, n_rows))
 
 
-def _described(tensor: TensorLocation) -> str:
+def _dtype_and_shape(tensor: TensorLocation) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"

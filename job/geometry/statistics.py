@@ -1,4 +1,4 @@
-"""Figures that sum up a survey: of norms, and of the holes' populations."""
+"""The statistics of a survey: of norms and of the populations of black holes."""
 
 from dataclasses import asdict, dataclass
 
@@ -10,7 +10,7 @@ from job.geometry.black_holes import BlackHoles
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a set of numbers. ``std`` is the sample's, with n − 1 below the line, as ``torch.std`` gives it."""
+    """A summary of some numbers. ``std`` is the sample standard deviation (divided by n − 1), as in ``torch.std``."""
 
     mean: float
     std: float
@@ -20,7 +20,7 @@ class Summary:
 
 
 def summarise(values: NDArray[np.float64]) -> Summary | None:
-    """(n,) float64 → their summary; None for no numbers at all. A single number has no spread: its std is 0."""
+    """(n,) float64 → their summary; None if there are no numbers. The std of a single number is 0."""
     if not len(values):
         return None
     with np.errstate(invalid="ignore", over="ignore"):
@@ -34,8 +34,8 @@ def summarise(values: NDArray[np.float64]) -> Summary | None:
 
 
 def describe_black_holes(holes: BlackHoles) -> dict[str, object]:
-    """How many holes and rows in them, the extremes and the middle of their populations, and ``distribution``:
-    population → number of holes that have it."""
+    """The number of holes and of rows in them, statistics of their populations, and ``distribution``: population →
+    number of holes that have it."""
     sizes, counts = np.unique(holes.populations, return_counts=True)
     summary = summarise(holes.populations.astype(np.float64))
     return {
@@ -50,7 +50,7 @@ def describe_black_holes(holes: BlackHoles) -> dict[str, object]:
 
 
 def counts_of(holes: BlackHoles) -> dict[str, int]:
-    """The counts that are easily mixed up, by their names."""
+    """The counts, by the names that keep them apart."""
     return {
         "unique_rows": holes.unique_rows,
         "duplicate_rows": holes.duplicate_rows,
@@ -60,12 +60,12 @@ def counts_of(holes: BlackHoles) -> dict[str, int]:
 
 
 def describe_norms(norms: NDArray[np.float64]) -> dict[str, float] | None:
-    """(n,) float64 → the fields of their Summary; None for no norms at all."""
+    """(n,) float64 → the fields of their Summary; None if there are no norms."""
     summary = summarise(norms)
     return asdict(summary) if summary else None
 
 
 def describe_centroid(mu: NDArray[np.float32]) -> dict[str, float]:
-    """The norm of mu, and the mean and spread of its components."""
+    """The norm of mu, and the Summary of its components."""
     values = mu.astype(np.float64)
     return {"norm": float(np.sqrt(np.square(values).sum())), **(describe_norms(values) or {})}

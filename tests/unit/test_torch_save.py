@@ -495,6 +495,6 @@ def test_an_index_of_bin_files_is_followed(tmp_path: Path) -> None:
 
 def test_safetensors_come_before_the_same_weights_as_bin(tmp_path: Path) -> None:
     torch.save({"w": a_matrix()}, tmp_path / FILE)
-    assert open_weights(open_folder(tmp_path)).shards == (FILE,)
+    assert open_weights(open_folder(tmp_path)).chosen.files == (FILE,)
     safetensors.torch.save_file({"w": a_matrix()}, tmp_path / "model.safetensors")
-    assert open_weights(open_folder(tmp_path)).shards == ("model.safetensors",)
+    assert open_weights(open_folder(tmp_path)).chosen.files == ("model.safetensors",)

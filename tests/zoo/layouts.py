@@ -157,11 +157,11 @@ WEIGHT_SETS = {
         {"model.safetensors": MODEL, "model.fp16.safetensors": MODEL}, HEAD, says=("not read: model.fp16.safetensors",)
     ),
     "a variant alone": Layout(
-        {"model.fp16.safetensors": MODEL}, HEAD, "model.fp16.safetensors", says=("is a variant, the only one",)
+        {"model.fp16.safetensors": MODEL}, HEAD, "model.fp16.safetensors", says=("is the only variant",)
     ),
     "a variant with an index": Layout(
         {"model.safetensors.index.fp16.json": index(a=MODEL), "a.safetensors": MODEL}, HEAD, "a.safetensors",
-        says=("model.safetensors.index.fp16.json is a variant",),
+        says=("model.safetensors.index.fp16.json is the only variant",),
     ),
     "a variant in shards, as older tools number them": Layout(
         {shard(1, 2, "model.fp16"): (EMBEDDING,), shard(2, 2, "model.fp16"): (HEAD,)}, HEAD, shard(2, 2, "model.fp16")

@@ -15,22 +15,22 @@ from job.checkpoints.formats.unpickler import CONVERT_ADVICE, unpickle
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_PICKLE = 20_000_000
-"""Bytes. torch writes some 130 for each tensor, and its name."""
+"""Bytes. torch writes about 130 for each tensor, plus its name."""
 
 MAX_BYTE_ORDER = 16
 
 FIRST_BYTES = 512
-"""Where every other kind of file that is named ``.bin`` says what it is."""
+"""Enough to recognise other kinds of files that are named ``.bin``."""
 
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "model_state", "params")
-"""Where checkpoints of training runs keep the weights: Lightning, fairseq, DeepSpeed and others."""
+"""Keys under which training checkpoints keep the weights: Lightning, fairseq, DeepSpeed and others."""
 
 
 def archive_root(names: Collection[str], where: str) -> str:
-    """The folder that torch puts everything into: ``archive``, or the file's name.
+    """The folder in the zip that holds everything: ``archive``, or the file's name.
 
     Raises:
-        UnsupportedCheckpoint: these are not the names of one archive by ``torch.save``.
+        UnsupportedCheckpoint: these are not the entries of one archive by ``torch.save``.
     """
     roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0]:
@@ -47,11 +47,11 @@ def archive_root(names: Collection[str], where: str) -> str:
 
 
 def check_byte_order(content: bytes, where: str) -> None:
-    """Refuse numbers in another byte order. torch states it since 2.1; before, it only ran where integers are
-    little-endian.
+    """Make sure that the entry ``byteorder`` says ``little``. torch writes it since 2.1; before, it only ran on
+    little-endian machines.
 
     Raises:
-        UnsupportedCheckpoint: ``content``, of the entry ``byteorder``, is not ``little``.
+        UnsupportedCheckpoint: it says something else.
     """
     if content != b"little":
         raise UnsupportedCheckpoint(
@@ -60,12 +60,12 @@ def check_byte_order(content: bytes, where: str) -> None:
 
 
 def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
-    """The tensors by name, be they the file's whole content or wrapped with the rest of a training run.
+    """The tensors by name, whether they are the whole content of the file or under one key of a training checkpoint.
 
     Raises:
-        UnsupportedCheckpoint: it holds no dict of tensors, or several, or needs more than plain tensors; nothing of it
-            was executed.
-        CorruptCheckpoint: the pickle is not sound.
+        UnsupportedCheckpoint: the pickle holds no dict of tensors, or several, or needs more than plain tensors.
+            Nothing was executed.
+        CorruptCheckpoint: the pickle is invalid.
     """
     content = unpickle(pickle, where)
     if not isinstance(content, dict):
@@ -85,15 +85,15 @@ def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
 def locate_tensors(
     tensors: Mapping[str, PickledTensor], storages: Mapping[str, tuple[int, int]], file: str, where: str
 ) -> dict[str, TensorLocation]:
-    """Where tensors lie in ``file``, by name. Those that share a storage share bytes.
+    """Where the tensors lie in ``file``, by name. Tensors that share a storage share its bytes.
 
-    A tensor that repeats its numbers (an expanded view) is left out: its shape says nothing of what is stored.
+    A tensor that repeats its numbers (an expanded view) is left out: its shape is not what is stored.
 
     Args:
-        storages: the bytes of ``file`` that are each storage, by its key.
+        storages: by its key, where each storage begins and ends in ``file``.
 
     Raises:
-        CorruptCheckpoint: a storage is of another length than its tensors say, or a tensor reaches beyond it.
+        CorruptCheckpoint: a storage has another length than its tensors say, or a tensor reaches beyond its storage.
     """
     located = {}
     for name, tensor in tensors.items():
@@ -104,7 +104,7 @@ def locate_tensors(
 
 
 def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptCheckpoint | UnsupportedCheckpoint:
-    """The refusal of a file that does not end as a zip file does. ``first``: its first bytes."""
+    """The error for a file that does not end as a zip file does. ``first``: its first bytes."""
     is_tar = first[257:262] == b"ustar"
     if is_tar or first.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
         form = "a tar file" if is_tar else "a sequence of pickles"
@@ -125,7 +125,7 @@ def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptChe
 
 
 def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
-    """``begin`` to ``end`` are the bytes of its storage."""
+    """``begin`` to ``end`` are the bytes of the tensor's storage."""
     n_storage = tensor.storage.n_items * BITS[tensor.storage.dtype] // 8
     if end - begin != n_storage:
         raise CorruptCheckpoint(
@@ -150,7 +150,7 @@ def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str
 
 
 def _is_contiguous(tensor: PickledTensor) -> bool:
-    """Row after row without gaps; how far apart the indices of a single one would be does not matter."""
+    """Whether the tensor is stored row after row without gaps. The stride of a dimension of size 1 does not matter."""
     expected = 1
     for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
         if size > 1 and stride != expected:

@@ -1,7 +1,7 @@
-"""The pickles that ``torch.save`` writes, understood without being executed: nothing is imported, built or called.
+"""Reads the pickles that ``torch.save`` writes without executing them: it imports, builds and calls nothing.
 
-A machine of its own for the few opcodes torch needs: Python's would have to be kept from running code, from allocating
-what a number says, and from hashing a tuple a million deep. The opcodes themselves are told apart by ``pickletools``.
+It interprets the few opcodes that torch needs, as ``pickletools`` splits them. It does not use Python's own unpickler,
+which can run code, allocate as much as a number in the file says, and hash a tuple that is nested a million times.
 """
 
 import pickletools
@@ -19,19 +19,20 @@ from job.checkpoints.formats.torch_globals import (
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_OPCODES = 1_000_000
-"""torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
+"""torch writes 17 for each tensor, so these are 58,000 tensors. A million opcodes take 1 to 2 seconds and 100 MB."""
 
 CONVERT_ADVICE = "load it with torch where it is trusted, and save its tensors with safetensors"
 
 
 def unpickle(pickle: bytes, where: str) -> object:
-    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``PickledTensor``.
+    """The content of a pickle by ``torch.save``: dicts, lists, tuples, numbers, strings and ``PickledTensor``.
 
-    Of a dict only the keys that are texts are kept, and of a dict with attributes only the dict.
+    Dict keys that are not strings are dropped, and so are the attributes of a dict.
 
     Raises:
-        UnsupportedCheckpoint: it needs a function, class or opcode that no plain tensor needs; nothing was executed.
-        CorruptCheckpoint: it is not sound.
+        UnsupportedCheckpoint: the pickle needs a function, class or opcode that no plain tensor needs. Nothing was
+            executed.
+        CorruptCheckpoint: the pickle is invalid.
     """
     machine = _Machine(where)
     try:
@@ -51,12 +52,12 @@ def unpickle(pickle: bytes, where: str) -> object:
                 )
             action(machine, argument)
     except (ValueError, IndexError, KeyError) as error:
-        raise machine.not_sound(f"{type(error).__name__} {error!s:.200}") from None
-    raise machine.not_sound("it has no end")
+        raise machine.invalid(f"{type(error).__name__} {error!s:.200}") from None
+    raise machine.invalid("it has no end")
 
 
 class _Machine:
-    """Pickle's stack, marks and memo. No value is ever compared, hashed (but texts) or printed, however deep it is."""
+    """Pickle's stack, marks and memo. Values may be nested deeply, so only strings are compared, hashed or printed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -64,7 +65,7 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: dict[object, object] = {}
 
-    def not_sound(self, why: str) -> CorruptCheckpoint:
+    def invalid(self, why: str) -> CorruptCheckpoint:
         return CorruptCheckpoint(f"{self._where}: found an invalid pickle: {why}; get the file again")
 
     def pop(self) -> object:
@@ -74,7 +75,7 @@ class _Machine:
         self._stack.append(value)
 
     def protocol(self, version: object) -> None:
-        """Tells nothing that the opcodes do not."""
+        """Ignore the version: an opcode that is not in ``_ACTIONS`` is refused whatever the version."""
 
     def mark(self, _: object) -> None:
         self._marks.append(len(self._stack))
@@ -105,7 +106,7 @@ class _Machine:
 
     def tuple_of(self, length: int) -> None:
         if len(self._stack) < length:
-            raise IndexError("a tuple of more than there is")
+            raise IndexError("a tuple of more items than the stack has")
         values = tuple(self._stack[-length:])
         del self._stack[-length:]
         self.push(values)
@@ -113,36 +114,36 @@ class _Machine:
     def append(self, values: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise self.not_sound(f"it appends to a {type(target).__name__}")
+            raise self.invalid(f"it appends to a {type(target).__name__}")
         target.extend(values)
 
     def set_items(self, items: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict):
-            raise self.not_sound(f"it sets items of a {type(target).__name__}")
+            raise self.invalid(f"it sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if isinstance(key, str):
                 if key in target:
-                    raise self.not_sound(f"the key {key!r:.200} occurs twice")
+                    raise self.invalid(f"the key {key!r:.200} occurs twice")
                 target[key] = value
 
     def build(self, _: object) -> None:
-        """Drop a dict's attributes: a state dict has the versions of its modules there."""
+        """Drop the attributes of a dict. A state dict keeps the versions of its modules there."""
         self.pop()
         if not isinstance(self._stack[-1], dict):
-            raise self.not_sound(f"it gives a {type(self._stack[-1]).__name__} attributes")
+            raise self.invalid(f"it gives a {type(self._stack[-1]).__name__} attributes")
 
     def persistent(self, _: object) -> None:
         match self.pop():
             case ("storage", Global(name), str(key), str(), n_items) if name in STORAGES and is_size(n_items):
                 self.push(Storage(key, STORAGES[name], n_items))
             case _:
-                raise self.not_sound("it describes a storage by something else than type, key, device and length")
+                raise self.invalid("it describes a storage by something else than type, key, device and length")
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
-            raise self.not_sound("it calls something that is no function")
+            raise self.invalid("it calls something that is no function")
         try:
             self.push(FUNCTIONS[function.name](arguments))
         except UnexpectedArguments as error:
@@ -177,4 +178,4 @@ _ACTIONS: Mapping[str, Callable[[_Machine, object], None]] = {
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }
-"""What each opcode of protocol 2 that torch.save writes does; the others are refused."""
+"""What each opcode does, for those of protocol 2 that torch.save writes. All others are refused."""

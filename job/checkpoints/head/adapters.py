@@ -1,5 +1,4 @@
-"""Adapters: what one says of itself, and the way from it to the model that it adapts. Knows how models are named; the
-caller opens them."""
+"""Adapters: what an adapter says of itself, and the way to the model that it adapts. The caller opens that model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,28 +12,28 @@ from job.errors import UnsupportedCheckpoint
 from job.models.references import ModelRef, parse_reference
 
 MAX_ADAPTER_CONFIG = 1_000_000
-"""Bytes. Most have a thousand; lists of target modules make some larger."""
+"""Bytes. Most have about a thousand; lists of target modules make some larger."""
 
 MAX_STEPS: Final = 4
-"""Adapters of adapters that are followed; one is the rule."""
+"""How many adapters are followed, each the base of the one before. Usually there is one."""
 
 HEAD_MODULES = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
-"""Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
+"""Modules that are the output head or tied to it, and that an adapter may train or replace."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter without the weights of a whole model. Its fields may hold anything: they are the file's word."""
+    """An adapter without the weights of a whole model. ``base`` and ``revision`` are as the file has them: anything."""
 
     base: object
-    """The model it adapts: on the Hub, or a path on the machine where it was trained."""
+    """The model that it adapts: a name on the Hub, or a path on the machine where it was trained."""
     revision: object
     head_modules: tuple[str, ...]
-    """Modules with W in them, or tied to it, of which the adapter brings its own version."""
+    """Those of ``HEAD_MODULES`` that the adapter changes."""
 
     @property
     def refusal(self) -> str:
-        """The end of a message for whoever asked for W."""
+        """The end of a message that refuses to survey the adapter."""
         base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
         own_head = f" (it has its own {self.head_modules[0]}, which the base lacks)" if self.head_modules else ""
         return (
@@ -44,27 +43,27 @@ class Adapter:
 
 
 def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
-    """What the checkpoint's adapter_config.json says; None for a whole model, which a merged adapter is.
+    """What the checkpoint's adapter_config.json says; None for a whole model, such as a merged adapter.
 
     Raises:
-        CorruptCheckpoint: adapter_config.json is not sound.
-        UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one counts.
+        CorruptCheckpoint: adapter_config.json is invalid.
+        UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one to read.
     """
     if ADAPTER_CONFIG not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
         return None
     text = checkpoint.read(ADAPTER_CONFIG, MAX_ADAPTER_CONFIG)
     config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER_CONFIG}")
-    touched: set[str] = set()
+    changed: set[str] = set()
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)
         if isinstance(modules, list):
-            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
-    base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
-    return Adapter(base, config.get("revision"), tuple(sorted(touched)))
+            changed |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
+    base = config.get("base_model_name_or_path") or config.get("model_name")  # as AdapterHub calls it
+    return Adapter(base, config.get("revision"), tuple(sorted(changed)))
 
 
 def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpoint]) -> Checkpoint:
-    """The checkpoint itself where it is a whole model, else the one that it adapts, and so on.
+    """The checkpoint itself if it is a whole model, else the model that it adapts, and so on.
 
     Raises:
         UnsupportedCheckpoint: an adapter names no model on the Hub, or leads back to where it came from.
@@ -87,10 +86,10 @@ def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpo
 
 
 def base_reference(adapter: Adapter, source: str) -> ModelRef:
-    """The model on the Hub that an adapter names. What it says may be anything: nothing else is opened.
+    """The model on the Hub that an adapter names. Nothing but a model on the Hub is ever opened for an adapter.
 
     Raises:
-        UnsupportedCheckpoint: it names none: a path, say, on the machine where it was trained.
+        UnsupportedCheckpoint: it names something else, such as a path on the machine where it was trained.
     """
     base, revision = adapter.base, adapter.revision
     problem = "expected a model on the Hub"

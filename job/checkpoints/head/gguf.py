@@ -1,5 +1,4 @@
-"""W in a checkpoint that has only GGUF files: which tensor it is, and why. Weights in other formats are no business of
-this module."""
+"""Which tensor is W in a checkpoint that has only GGUF files, and why."""
 
 from dataclasses import dataclass, field
 
@@ -14,15 +13,15 @@ from job.errors import NoUnembedding, UnsupportedCheckpoint
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
-"""What ggml calls them. Where a model has no ``output.weight``, llama.cpp takes the embedding in its place."""
+"""ggml's names for them. If a model has no ``output.weight``, llama.cpp uses the embedding in its place."""
 
 ARCHITECTURES_WITHOUT_HEAD = frozenset({
     "clip", "t5encoder", "wavtokenizer-dec",
     "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     "gemma-embedding", "llama-embed",
 })  # fmt: skip
-"""Architectures, as ``general.architecture`` names them, that embed texts, images or sounds: none gives logits over
-tokens, whatever their tensors are called."""
+"""Architectures, by ``general.architecture``, that embed texts, images or sounds. They give no logits over tokens,
+whatever their tensors are called."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,14 @@ class GgufHead:
 
 
 def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None) -> GgufHead | None:
-    """W where GGUF is what there is to read: ``file`` is one, or the checkpoint has weights in no other format.
+    """W, if ``file`` is a GGUF file, or no file is given and the checkpoint has weights only in GGUF; else None.
 
-    Of several models the one that is by its name not quantised is taken, F32 before BF16 before F16.
+    If there are several models, the one whose name says that it is not quantised is taken: F32 before BF16 before F16.
 
     Raises:
-        NoUnembedding: no model, or more than one, could be meant; or the model has no unembedding.
-        UnsupportedCheckpoint: its version, byte order or quantisation cannot be read.
-        CorruptCheckpoint: a header is not sound, or parts are missing.
+        NoUnembedding: several models could be meant, or the model has no unembedding.
+        UnsupportedCheckpoint: the file's version, byte order or quantisation cannot be read.
+        CorruptCheckpoint: a header is invalid, or parts are missing.
     """
     models = gguf_models(checkpoint.files)
     if file is not None:

@@ -12,21 +12,21 @@ from job.errors import CorruptCheckpoint
 SUFFIX = ".gguf"
 
 FIRST_READ_NBYTES = 1 << 20
-"""A part without vocabulary has a header of about 100 kB, one with 49,152 tokens of 1.8 MB. Reads then double."""
+"""A header without vocabulary has about 100 kB, one with 49,152 tokens 1.8 MB. Each further read doubles the total."""
 
 _PART = re.compile(r"(?P<set>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NOT_A_MODEL = re.compile(r"mmproj|imatrix|ggml-vocab", re.IGNORECASE)
-"""What lies beside models: projectors of vision and sound, statistics for quantising, vocabularies without weights."""
+"""Other GGUF files than models: vision and audio projectors, statistics for quantising, vocabularies."""
 _QUANTISED_NAME = re.compile(r"(^|[^a-z0-9])([it]?q\d|mxfp4|nvfp4)([^a-z0-9]|$)", re.IGNORECASE)
 _FLOAT_NAMES = tuple(
     re.compile(rf"(^|[^a-z0-9])({name})([^a-z0-9]|$)", re.IGNORECASE) for name in ("f32|fp32", "bf16", "f16|fp16")
 )
-"""How files that are not quantised are named, the most exact first: BF16 holds what most models are released in, F16
-does not."""
+"""How files that are not quantised are named, the most exact first. Most models are released in BF16, which F16 cannot
+hold exactly."""
 
 
 def gguf_models(files: Collection[str]) -> dict[str, list[str]]:
-    """The GGUF models by name: the file of each, or the parts of one that is split."""
+    """The GGUF models by name, each with its file, or with its parts if it is split."""
     models: dict[str, list[str]] = {}
     for file in sorted(files):
         if file.endswith(SUFFIX) and not _NOT_A_MODEL.search(file.rpartition("/")[2]):
@@ -35,12 +35,12 @@ def gguf_models(files: Collection[str]) -> dict[str, list[str]]:
 
 
 def parts_of(file: str, models: Mapping[str, list[str]]) -> list[str]:
-    """The parts of the model that ``file`` belongs to; the file itself where it is of none."""
+    """The parts of the model that ``file`` belongs to; only the file itself if it belongs to none."""
     return models.get(_model_name(file), [file])
 
 
 def unquantised_model(models: Mapping[str, list[str]]) -> list[str] | None:
-    """The parts of the one model that is named as the most exact there is; None where none is, or several are."""
+    """The parts of the model with the most exact float type in its name; None if there is none, or several."""
     floats = {name: parts for name, parts in models.items() if not _QUANTISED_NAME.search(name.removesuffix(SUFFIX))}
     for pattern in _FLOAT_NAMES:
         if found := [parts for name, parts in floats.items() if pattern.search(name.removesuffix(SUFFIX))]:
@@ -49,11 +49,11 @@ def unquantised_model(models: Mapping[str, list[str]]) -> list[str] | None:
 
 
 def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
-    """What the headers of a model's parts say: the first part describes the model, each has some of its tensors.
+    """What the headers of all parts say. The first part describes the model, each part has some of its tensors.
 
     Raises:
-        UnsupportedCheckpoint: the version or byte order of a part is another.
-        CorruptCheckpoint: parts are missing, or a header is not sound.
+        UnsupportedCheckpoint: the version or byte order of a part cannot be read.
+        CorruptCheckpoint: parts are missing, or a header is invalid.
     """
     where = f"{checkpoint.source}: {parts[0]}"
     part = _PART.fullmatch(parts[0])
@@ -79,11 +79,11 @@ def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
 
 
 def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
-    """What the header of a GGUF file says, by a few reads from the file's begin.
+    """What the header of a GGUF file says, in a few reads from the start of the file.
 
     Raises:
-        UnsupportedCheckpoint: its version or byte order is another.
-        CorruptCheckpoint: the checkpoint has no such file, or its header is not sound.
+        UnsupportedCheckpoint: its version or byte order cannot be read.
+        CorruptCheckpoint: the checkpoint has no such file, or its header is invalid.
     """
     where = f"{checkpoint.source}: {file}"
     if file not in checkpoint.files:

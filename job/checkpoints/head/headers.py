@@ -9,11 +9,11 @@ from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_LOCAL_HEADERS = 1_000
-"""Requests spent on a zip's entries whose place the directory alone does not tell."""
+"""How many requests may be made for entries of a zip whose place the directory does not tell."""
 
 
 def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a weight file, by the format that the file's ending tells.
+    """Every tensor of a weight file, read in the format that the file's ending says.
 
     Raises:
         CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
@@ -35,7 +35,7 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
 
 
 def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a safetensors file, in one request where its header is as short as most.
+    """Every tensor of a safetensors file. Most headers are short enough for one request.
 
     Raises:
         CorruptCheckpoint: the file contradicts itself.
@@ -51,9 +51,9 @@ def read_torch_save(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocati
     """Every tensor of a file by ``torch.save``, in about three requests.
 
     Raises:
-        UnsupportedCheckpoint: it is in the form torch had before 1.6, is TorchScript, big-endian or compressed, or its
-            pickle needs more than plain tensors; nothing of it was executed.
-        CorruptCheckpoint: it contradicts itself.
+        UnsupportedCheckpoint: the file is in the form from before torch 1.6, is TorchScript, big-endian or compressed,
+            or its pickle needs more than plain tensors. Nothing was executed.
+        CorruptCheckpoint: the file contradicts itself.
     """
     where = f"{checkpoint.source}: {file}"
     try:
@@ -71,11 +71,11 @@ def read_torch_save(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocati
 
 
 class _ZipByRange:
-    """A zip file of which only the directory and the entries asked for are fetched.
+    """A zip file. Only its directory and the entries that are needed are fetched.
 
     Raises:
         zipfile.BadZipFile: the file does not end as a zip file does.
-        CorruptCheckpoint: its directory is not sound.
+        CorruptCheckpoint: its directory is invalid.
     """
 
     def __init__(self, checkpoint: Checkpoint, file: str, where: str) -> None:
@@ -93,8 +93,7 @@ class _ZipByRange:
         """The content of a small entry.
 
         Raises:
-            UnsupportedCheckpoint, CorruptCheckpoint: see ``range_of``.
-            CorruptCheckpoint: it is longer than ``limit`` bytes.
+            UnsupportedCheckpoint, CorruptCheckpoint: as ``range_of``; or the content is longer than ``limit`` bytes.
         """
         begin, end = self.range_of(name)
         if end - begin > limit:
@@ -104,10 +103,10 @@ class _ZipByRange:
         return self._fetch(begin, end)
 
     def range_of(self, name: str) -> tuple[int, int]:
-        """The bytes of the file that are the content of an entry.
+        """Where the content of an entry begins and ends in the file.
 
         Raises:
-            UnsupportedCheckpoint: it is compressed or encrypted, or too many entries lie where torch puts none.
+            UnsupportedCheckpoint: it is compressed or encrypted, or too many entries are not where torch puts them.
             CorruptCheckpoint: there is no such entry, or it does not fit between its neighbours.
         """
         found = self._directory.content_range(name)

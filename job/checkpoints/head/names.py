@@ -1,13 +1,13 @@
-"""What output heads and embeddings are called in checkpoint files. Knows only names; adding one takes a line."""
+"""The names of output heads and embeddings in checkpoint files. Knows only names; adding one takes one line."""
 
 import re
 from collections.abc import Collection, Mapping
 
 LM_HEAD = "lm_head.weight"
-"""Under any prefix, this name speaks for itself; the others of the table need one of their embeddings beside them."""
+"""This name is enough, under any prefix. The other heads of the table need one of their embeddings beside them."""
 
 HEADS: Mapping[str, tuple[str, ...]] = {
-    # output head on disk: the embeddings that stand in for it when it is tied and not stored
+    # output head on disk: the embeddings that take its place when it is tied and not stored
     "lm_head.weight": (
         "model.embed_tokens.weight",  # Llama, Mistral, Qwen, Gemma, Phi-3, Cohere, Granite, OLMo, DeepSeek, GLM, …
         "embed_tokens.weight",  # the same, saved from the model without its head
@@ -70,7 +70,7 @@ OTHER_HEADS = re.compile(
 
 
 def heads_among(names: Collection[str]) -> list[str]:
-    """The names that are an output head by the table, ``lm_head`` first."""
+    """The names that are output heads according to the table, ``lm_head`` first."""
     lm_heads = [name for name in names if _is_lm_head(name)]
     others = [
         head
@@ -81,12 +81,12 @@ def heads_among(names: Collection[str]) -> list[str]:
 
 
 def embeddings_among(names: Collection[str]) -> list[str]:
-    """The names that are, by the table, an embedding which stands in for a tied head."""
+    """The names that are, according to the table, embeddings which take the place of a tied head."""
     return list(dict.fromkeys(name for embeddings in HEADS.values() for name in embeddings if name in names))
 
 
 def tie_candidates(name: str, names: Collection[str]) -> list[str]:
-    """The embeddings a head may be tied to, or the heads an embedding may be; its own family's first."""
+    """The embeddings that a head may be tied to, or the heads that an embedding may be; its own family first."""
     family = [*HEADS.get(name, ()), *(head for head, embeddings in HEADS.items() if name in embeddings)]
     if name.endswith(f".{LM_HEAD}"):
         family.append(f"{name.removesuffix(LM_HEAD)}model.embed_tokens.weight")
@@ -95,7 +95,7 @@ def tie_candidates(name: str, names: Collection[str]) -> list[str]:
 
 
 def is_head(name: str) -> bool:
-    """Whether this is what an output head may be called."""
+    """Whether an output head may have this name."""
     return name in HEADS or _is_lm_head(name)
 
 

@@ -13,11 +13,11 @@ from job.checkpoints.head.config import (
 )
 
 MAX_PADDING = 1024
-"""Rows beyond the vocabulary up to which a side of the matrix is still taken to be the vocabulary's."""
+"""A side of the matrix may be this much longer than the vocabulary and still be the vocabulary's side."""
 
 
 def is_column_major(location: TensorLocation, config: Mapping[str, object]) -> bool:
-    """Whether a matrix is stored as hidden_size × vocab_size, told only where the config leaves no other reading."""
+    """Whether a matrix is stored as hidden_size × vocab_size. True only if the config allows no other reading."""
     n_rows, width = stated_number(config, VOCAB_SIZE_NAMES), stated_number(config, HIDDEN_SIZE_NAMES)
     if n_rows is None or width is None or location.strides is not None:
         return False
@@ -27,6 +27,6 @@ def is_column_major(location: TensorLocation, config: Mapping[str, object]) -> b
 
 
 def transposed(location: TensorLocation) -> TensorLocation:
-    """The transpose of a matrix stored row by row: the same bytes, read by columns."""
+    """The transpose of a matrix that is stored row by row: the same bytes, with other strides."""
     first, second = location.shape
     return replace(location, shape=(second, first), strides=(1, second))

@@ -1,7 +1,8 @@
-"""Which tensor of a checkpoint is the unembedding matrix W, and why. Reads config.json and headers, never weights.
+"""Which tensor of a checkpoint is the unembedding matrix W, and why. Reads config.json and headers, and of the weights
+only the rows that ``tie`` compares.
 
-The order of evidence: the tensor that was asked for; the table of names; the model class. The tensors that are there
-are believed over what config.json says of them.
+The evidence, in this order: the tensor that was asked for, the table of names, the model class. The stored tensors are
+believed more than config.json.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,33 +40,33 @@ class Unembedding:
     name: str
     location: TensorLocation
     reason: str
-    """One sentence for people: what was seen, and why it is this tensor."""
+    """One sentence for people: why it is this tensor."""
     tie: Tie
-    """Whether it is the input embedding too, is stored a second time as such, or is a matrix of its own."""
+    """Whether it is also the input embedding, or is stored a second time as such, or is a separate matrix."""
     tie_evidence: str
-    """One sentence for people: what says so."""
+    """One sentence for people: how that is known."""
     copy: Copy | None = None
-    """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
+    """The stored embedding, if it agrees with W in all sampled rows. The other rows remain to be compared."""
     warnings: tuple[str, ...] = ()
-    """What a reader of the results should know besides; none of it changes W."""
+    """What else a reader of the results should know. None of it changes W."""
     vocabulary: Vocabulary | None = field(default=None, repr=False)
-    """The tokens that the weight file itself names, as GGUF files do."""
+    """The tokens that a GGUF file names; None for other files."""
 
     @property
     def tied(self) -> bool:
-        """Whether it is stored once, for the head and for the embedding."""
+        """Whether it is stored once for the head and the embedding."""
         return self.tie == "tied"
 
 
 def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | None = None) -> Unembedding:
-    """Decide which tensor is W: ``tensor`` where it is given, else what the stored names or the model class say.
+    """Decide which tensor is W: ``tensor`` if it is given, else what the stored names or the model class say.
 
-    ``file``: the weight file to look in, where it is given.
+    ``file``: the only weight file to look in, if it is given.
 
     Raises:
-        NoUnembedding: there is none, or the evidence does not single one out.
-        UnsupportedCheckpoint: it is quantised, or its weights are in a format that cannot be read.
-        CorruptCheckpoint: config.json, the index or a header is not sound.
+        NoUnembedding: there is none, or several tensors could be W.
+        UnsupportedCheckpoint: W is quantised, or the weights are in a format that cannot be read.
+        CorruptCheckpoint: config.json, the index or a header is invalid.
     """
     if file is not None and file not in checkpoint.files:
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
@@ -85,7 +86,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
             vocabulary=head.vocabulary,
         )
     weights = open_weights(checkpoint, file)
-    config = read_config(checkpoint, weights.folder)
+    config = read_config(checkpoint, weights.chosen.folder)
     if tensor is not None:
         return _find_requested(weights, config, tensor)
     return _find_by_name(weights, config)
@@ -103,7 +104,7 @@ def _find_requested(weights: Weights, config: Mapping[str, object], name: str) -
 
 
 def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding:
-    """The only stored head, or the only embedding that config.json ties to it; else the model class decides."""
+    """The only stored head, or the only stored embedding if config.json ties it; else the model class decides."""
     heads = _stored(weights, heads_among(weights.names))
     if len(heads) == 1:
         (head,) = heads
@@ -123,7 +124,7 @@ def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding
 def _find_by_model_class(
     weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor]
 ) -> Unembedding:
-    """What the model class loads as its output embedding. ``candidates``: tensors that could be it by their names."""
+    """The tensor that the model class loads as output embedding. ``candidates``: tensors that could be W by name."""
     source = weights.checkpoint.source
     try:
         answer = ask_model_class(config, weights.names)
@@ -162,7 +163,7 @@ def _find_by_model_class(
 def _find_by_config_class(
     weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor], why: ModelClassUnusable
 ) -> Unembedding:
-    """The one candidate, where it is an embedding and the config class alone says that it is tied."""
+    """The only candidate, if it is an embedding and the config class says that it is tied."""
     if len(candidates) == 1 and is_generative(config) and _config_ties(config):
         (embedding,) = candidates
         reason = f"no output head is stored and the config class ties it to the embedding, which is {embedding.name}"
@@ -176,22 +177,22 @@ def _find_by_config_class(
 
 
 def _stored(weights: Weights, names: Iterable[str]) -> list[NamedTensor]:
-    """The tensors of these names that are really stored."""
+    """Those of these tensors that are really stored."""
     return [NamedTensor(name, location) for name in names if (location := weights.find(name)) is not None]
 
 
 def _tie_state(
     weights: Weights, config: Mapping[str, object], tensor: NamedTensor, counterparts: Iterable[str] | None = None
 ) -> TieState:
-    """How the tensor relates to its counterpart: a head to its embedding, an embedding to its head.
+    """How the tensor relates to its counterpart: a head to its embedding, or an embedding to its head.
 
-    ``counterparts``: the names of those that it may be tied to; None: those that the table of names knows.
+    ``counterparts``: the names of the tensors that it may be tied to; None: those from the table of names.
     """
     name = tensor.name
     for other in tie_candidates(name, weights.names) if counterparts is None else counterparts:
         try:
             location = weights.find(other)
-        except CorruptCheckpoint as why:  # what holds W is sound, and that is what counts
+        except CorruptCheckpoint as why:  # the file with W can be read, and that is enough
             return TieState("untied", f"{name} is stored; {other} could not be compared with it ({why})")
         if location is not None and _is_matrix(tensor.location) and len(location.shape) == 2:
             return compare(weights.checkpoint, tensor, NamedTensor(other, location), lambda: _config_ties(config))
@@ -201,7 +202,7 @@ def _tie_state(
 
 
 def _config_ties(config: Mapping[str, object]) -> bool | None:
-    """What config.json says, or where it is silent its class; None where neither can be asked."""
+    """Whether config.json ties head and embedding, or else its class by default; None if neither says it."""
     stated = stated_tie(config)
     if stated is not None:
         return stated
@@ -214,7 +215,7 @@ def _config_ties(config: Mapping[str, object]) -> bool | None:
 def _make_unembedding(
     weights: Weights, config: Mapping[str, object], tensor: NamedTensor, reason: str, tie: TieState
 ) -> Unembedding:
-    """W, once it is sure that the tensor is a matrix of floats."""
+    """The tensor as W, after a check that it is a matrix of floats."""
     name, location = tensor.name, tensor.location
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
     if location.dtype not in FLOAT_DTYPES:

@@ -17,7 +17,6 @@ from job.checkpoints.head.config import (
 from job.checkpoints.head.names import bias_of
 from job.checkpoints.head.quantisation import companions_of
 from job.checkpoints.head.tie import TieState
-from job.checkpoints.head.weight_sets import DEFAULT_REASON
 from job.checkpoints.head.weights import Weights
 from job.errors import join_limited
 
@@ -29,17 +28,17 @@ CHANGES_LOGITS = (
     "lm_head_multiplier",
     "dim_model_base",
 )
-"""Settings that scale the hidden state before the product with W, or the logits: Gemma, Cohere, Granite, Falcon-H1,
-MiniCPM. GGUF files have the first two, below the architecture's name."""
+"""Settings that scale the logits, or the hidden state before its product with W: Gemma, Cohere, Granite, Falcon-H1,
+MiniCPM. GGUF files have the first two, with the architecture's name before them."""
 
 NORMALISED_HEAD = ("baichuan", 125_696)
-"""The model type whose head is normalised row by row before the product, and its vocabulary; Baichuan 1 has 64,000."""
+"""The model type whose head is normalised row by row before it is used, and its vocabulary; Baichuan 1 has 64,000."""
 
 
 def warn_of_weights(
     weights: Weights, config: Mapping[str, object], name: str, location: TensorLocation, tie: TieState
 ) -> Iterator[str]:
-    """Warnings about the tensor ``name`` of safetensors or ``torch.save`` files, each a sentence."""
+    """Warnings about W, the tensor ``name`` of safetensors or ``torch.save`` files. Each is a sentence."""
     yield from _warn_of_weight_set(weights)
     if tie.tie == "config_says_tied_but_differ":
         yield f"{tie.evidence}: transformers 4 loads the embedding in place of the head, 5 keeps both"
@@ -52,7 +51,7 @@ def warn_of_weights(
 
 
 def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterator[str]:
-    """Warnings about the tensor ``name`` of a GGUF model, each a sentence."""
+    """Warnings about W, the tensor ``name`` of a GGUF model. Each is a sentence."""
     if location.dtype not in FLOAT_DTYPES:
         row_nbytes = location.nbytes // location.shape[0]
         yield (
@@ -76,10 +75,11 @@ def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterat
 
 
 def _warn_of_weight_set(weights: Weights) -> Iterator[str]:
-    if weights.others:
-        yield f"{weights.reason}; other weights are there and not read: {join_limited(weights.others)}"
-    elif not weights.reason.endswith(DEFAULT_REASON):
-        yield weights.reason
+    chosen = weights.chosen
+    if chosen.others:
+        yield f"{chosen.reason}; other weights are there and not read: {join_limited(chosen.others)}"
+    elif not chosen.is_default:
+        yield chosen.reason
 
 
 def _warn_of_settings(config: Mapping[str, object]) -> Iterator[str]:
@@ -90,11 +90,11 @@ def _warn_of_settings(config: Mapping[str, object]) -> Iterator[str]:
                 yield f"{CONFIG} sets {key} to {value}: it changes the logits, not W"
     vocabulary = stated_number(config, ("vocab_size",))
     if vocabulary and (config.get("model_type"), vocabulary[1]) == NORMALISED_HEAD:
-        yield "Baichuan 2 normalises the rows of its head before the product with them; W is as stored"
+        yield "Baichuan 2 normalises the rows of its head before it uses them; W is as stored"
 
 
 def _warn_of_shape(location: TensorLocation, config: Mapping[str, object]) -> Iterator[str]:
-    """More or fewer rows than the config has tokens, other columns than its hidden state has numbers."""
+    """Warn if W has not as many rows as the config has tokens, or not as many columns as its hidden state."""
     rows, columns = location.shape
     stated_rows, stated_width = stated_number(config, VOCAB_SIZE_NAMES), stated_number(config, HIDDEN_SIZE_NAMES)
     if location.strides == (1, rows):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
-from job.geometry.rows import FLOATS, Block, as_float64, centred, row_blocks, row_norms
+from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
 from job.passes import BLOCK_NUMBERS
 
 HIDDEN_SIZE = 2560
@@ -52,13 +52,17 @@ def main() -> None:
     show("  rows cut from the stream", seconds(len))
     show("  sha-256", seconds(lambda block: sha256.update(block.reshape(-1).data)))
     show("  row digests", seconds(row_digests))
-    show("  to float64", seconds(lambda block: as_float64(block, FLOATS["BF16"])))
-    show("  to float64, norms", seconds(lambda block: row_norms(as_float64(block, FLOATS["BF16"]))))
+    show("  to float64", seconds(_float64))
+    show("  to float64, norms", seconds(lambda block: row_norms(_float64(block))))
     for dedup in ("byte-hash", "torch-unique"):
         began = time.perf_counter()
         holes, _ = find_black_holes(measurement, lambda ids: rows[ids], rows.shape[1], dedup)
         taken = time.perf_counter() - began
         print(f"black holes by {dedup:<43}{taken:>8.2f} s ({holes.n_tokens:,} rows in {holes.n_holes})")
+
+
+def _float64(block: Block) -> NDArray[np.float64]:
+    return FLOATS["BF16"].numbers(block).to(torch.float64).numpy()
 
 
 def _second(mu: NDArray[np.float32]) -> Callable[[Block], object]:

@@ -15,13 +15,19 @@ A bug is none of these and stays a traceback.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
 
 
 def without_credentials(text: str) -> str:
     """The text with the user and password taken out of every address in it."""
     return re.sub(r"//[^/\s@]*@", "//", text)
+
+
+def join_limited(items: Sequence[object], most: int = 5) -> str:
+    """The first ``most`` of the items, and how many more there are."""
+    left = len(items) - most
+    return ", ".join(map(str, items[:most])) + (f" and {left:,} more" if left > 0 else "")
 
 
 class SurveyError(Exception):

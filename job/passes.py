@@ -1,158 +1,170 @@
-"""The two passes over W's rows: as they arrive, measured and published in one go; and again from the disk."""
+"""The two passes over W's rows: as they arrive, measured and published in one go; and again from the disk.
 
-import hashlib
+It knows the store and the geometry, and nothing of models, settings, consoles or metrics.
+"""
+
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from job import __version__
+from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.gguf_rows import dequantised
 from job.geometry.black_holes import BlackHoles
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
-from job.geometry.rows import FLOATS, centred, row_blocks, row_norms
+from job.geometry.methods import Dedup
+from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
+from job.manifest.build import artifact_entry, build_statistics, list_black_holes
+from job.manifest.schema import FromW
+from job.monitor.callbacks import Stage, Track
 from job.scratch import RowFile, scratch_copy, to_row_major
-from job.store.artifacts import Artifact, publish_safetensors
-from job.store.safetensors_file import StoredTensor, header
-from job.subject import Subject
+from job.store.artifacts import ArtifactFolder
+from job.store.safetensors_file import StoredTensor
 
 BLOCK_NUMBERS: Final = 1 << 19
 """A block's worth of rows: small enough that its float64 form, of 4 MiB, stays near the caches."""
 
 
-def w_tensor(subject: Subject) -> StoredTensor:
-    """W as published: of its dtype, or where that is a quantised one, the rows' bytes."""
-    location = subject.unembedding.location
-    if subject.encoding.name in FLOATS:
-        return StoredTensor("W", location.dtype, location.shape)
-    n_rows = location.shape[0]
-    return StoredTensor("W", "U8", (n_rows, location.nbytes // n_rows))
+@dataclass(frozen=True)
+class RowLayout:
+    """How W's rows are stored once they lie one after another."""
+
+    n_rows: int
+    hidden_size: int
+    encoding: Encoding
+    row_nbytes: int
+
+    @property
+    def w(self) -> StoredTensor:
+        """W as published: of its dtype, or where that is a quantised one, the rows' bytes."""
+        if self.encoding.name in FLOATS:
+            return StoredTensor("W", self.encoding.name, (self.n_rows, self.hidden_size))
+        return StoredTensor("W", "U8", (self.n_rows, self.row_nbytes))
+
+    @property
+    def block_nbytes(self) -> int:
+        """How many bytes of W are a block."""
+        return self.row_nbytes * max(1, BLOCK_NUMBERS // self.hidden_size)
 
 
-def metadata(subject: Subject, w_sha256: str) -> dict[str, str]:
-    """What every safetensors file says of its origin; ``encoding`` only where the rows of W are quantised."""
-    quantised = {} if subject.encoding.name in FLOATS else {"encoding": subject.encoding.name}
-    return quantised | {
-        "model": subject.checkpoint.repo_id,
-        "commit": subject.checkpoint.commit,
-        "tensor": subject.unembedding.name,
-        "w_sha256": w_sha256,
-        "version": __version__,
+def row_layout(location: TensorLocation) -> RowLayout:
+    """The layout of the rows of a tensor, whichever way it is stored."""
+    n_rows, hidden_size = location.shape
+    encoding = FLOATS.get(location.dtype) or _quantised(location.dtype)
+    if encoding.name in FLOATS:
+        return RowLayout(n_rows, hidden_size, encoding, StoredTensor("row", encoding.name, (hidden_size,)).nbytes)
+    return RowLayout(n_rows, hidden_size, encoding, location.nbytes // n_rows)
+
+
+def _quantised(dtype: str) -> Encoding:
+    def numbers(block: Block) -> torch.Tensor:
+        return torch.from_numpy(canonical_nans(dequantised(block, dtype)))
+
+    return Encoding(dtype, numbers, one_to_one=False)
+
+
+def measure(
+    location: TensorLocation,
+    chunks: Iterable[bytes],
+    local_file: Path | None,
+    workspace: Path,
+    output: ArtifactFolder,
+    *,
+    dedup: Dedup,
+    track: Track,
+    stage: Stage,
+) -> FromW:
+    """Measure W, and publish those of its tensors that ``output`` misses.
+
+    ``chunks`` are the bytes in which W is stored at ``location``, in order. ``local_file`` is the file that they come
+    from where it can be read again at no cost; without one, a copy is kept in ``workspace``.
+
+    Raises:
+        TransientError, ConfigError: the store, or the disk, fails.
+        SurveyError: whatever ``chunks`` raises.
+    """
+    # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
+    # other cores have the network and the store to serve.
+    torch.set_num_threads(1)
+    layout = row_layout(location)
+    if layout.encoding.name not in FLOATS:
+        output = output.with_metadata(encoding=layout.encoding.name)
+    # Columns are put together to rows in the workspace, so the checkpoint's own file does not hold the rows.
+    kept = local_file if location.strides is None else None
+    rows = RowFile(kept or workspace / "W", location.begin if kept else 0, layout.n_rows, layout.row_nbytes)
+    with stage("stream W"):
+        if location.strides is not None:
+            item_nbytes = layout.row_nbytes // layout.hidden_size
+            chunks = to_row_major(chunks, workspace, location.shape, location.strides, item_nbytes)
+        measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding)
+        blocks = row_blocks(chunks, layout.row_nbytes, layout.block_nbytes)
+        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if kept else rows.path)})
+    output = output.with_metadata(w_sha256=measurement.sha256.hexdigest())
+    with stage("find black holes"):
+        holes, by_value = find_black_holes(measurement, rows.read, rows.row_nbytes, dedup)
+    with stage("publish small tensors"):
+        for name, tensors in small_tensors(measurement, holes, rows, layout).items():
+            artifacts |= output.publish(name, tensors)
+    with stage("centre"):
+        gamma = StoredTensor("gamma_centered", "F32", (layout.n_rows, layout.hidden_size))
+        norms = np.empty(layout.n_rows, np.float64)
+        centred_rows = track(second_pass(rows, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
+        artifacts |= output.publish(gamma.name, {gamma: centred_rows})
+    return {
+        "w_sha256": measurement.sha256.hexdigest(),
+        "statistics": build_statistics(measurement, holes, by_value, norms),
+        "black_holes": list_black_holes(measurement, holes),
+        "artifacts": {name: artifact_entry(artifact) for name, artifact in artifacts.items()},
     }
 
 
-def block_nbytes(rows: RowFile, hidden_size: int) -> int:
-    """How many bytes of W are a block."""
-    return rows.row_nbytes * max(1, BLOCK_NUMBERS // hidden_size)
+def first_pass(blocks: Iterable[Block], measurement: Measurement, copy: Path | None) -> Iterator[bytes]:
+    """The rows' bytes as they pass through the measurements; kept on disk as well where ``copy`` is a path."""
+    with ExitStack() as stack:
+        append = stack.enter_context(scratch_copy(copy)) if copy else None
+        for block in blocks:
+            measurement.add(block)
+            content = block.tobytes()
+            if append:
+                append(content)
+            yield content
 
 
-def first_pass(subject: Subject, *, publish: bool) -> tuple[Measurement, RowFile]:
-    """Read W from the checkpoint once: the store pulls it through the measurements, and a copy stays on disk.
-
-    Returns the measurement, and W's rows for reading again: the copy, or the checkpoint's own file if it is local.
-    """
-    location = subject.unembedding.location
-    n_rows, hidden_size = location.shape
-    w_nbytes = w_tensor(subject).nbytes
-    row_nbytes = w_nbytes // n_rows
-    measurement = Measurement(n_rows, hidden_size, subject.encoding)
-    local = subject.checkpoint.local_paths.get(location.file) if location.strides is None else None
-    rows = RowFile(local or subject.scratch / "W", location.begin if local else 0, n_rows, row_nbytes)
-    chunks = subject.stream(location, "W")
-    if location.strides is not None:
-        chunks = to_row_major(chunks, subject.scratch, location.shape, location.strides, row_nbytes // hidden_size)
-
-    def measured() -> Iterator[bytes]:
-        with ExitStack() as stack:
-            keep = None if local else stack.enter_context(scratch_copy(rows.path))
-            for block in row_blocks(chunks, row_nbytes, block_nbytes(rows, hidden_size)):
-                measurement.add(block)
-                content = block.tobytes()
-                if keep:
-                    keep(content)
-                yield content
-
-    if publish:
-        subject.store.write_stream_header_last(
-            subject.key("W.safetensors"),
-            # The digest is 64 characters whatever it is, so the header's length is known before the digest is.
-            len(header([w_tensor(subject)], metadata(subject, "0" * 64))),
-            lambda: header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest())),
-            measured(),
-            w_nbytes,
-        )
-    else:
-        for _ in measured():
-            pass
-    return measurement, rows
-
-
-def publish_small_tensors(
-    subject: Subject, measurement: Measurement, rows: RowFile, holes: BlackHoles, missing: frozenset[str]
-) -> dict[str, Artifact]:
-    """Publish mu and the black-hole tensors, as far as they are missing; returns what was published, by name."""
-    origin = metadata(subject, measurement.sha256.hexdigest())
-    n_rows, hidden_size = subject.unembedding.location.shape
-    encoding = subject.encoding
+def small_tensors(
+    measurement: Measurement, holes: BlackHoles, rows: RowFile, layout: RowLayout
+) -> dict[str, dict[StoredTensor, Iterable[bytes]]]:
+    """mu and the black-hole tensors, by the artifact they belong to."""
+    encoding, n_rows = layout.encoding, layout.n_rows
     centroids_dtype = encoding.name if encoding.name in FLOATS else "F32"
     # 0 stands for "in no hole", so that 255 holes are what one byte can number.
     id_dtype, ids = ("U8", holes.ids.astype(np.uint8)) if holes.n_holes <= 255 else ("I32", holes.ids)
-    files: dict[str, dict[StoredTensor, Iterable[bytes]]] = {
-        "mu": {StoredTensor("mu", "F32", (hidden_size,)): [measurement.mu.tobytes()]},
+    return {
+        "mu": {StoredTensor("mu", "F32", (layout.hidden_size,)): [measurement.mu.tobytes()]},
         "black_holes": {
             StoredTensor("black_hole_mask", "BOOL", (n_rows,)): [(holes.ids > 0).tobytes()],
             StoredTensor("black_hole_id", id_dtype, (n_rows,)): [ids.tobytes()],
-            StoredTensor("black_hole_centroids", centroids_dtype, (holes.n_holes, hidden_size)): (
+            StoredTensor("black_hole_centroids", centroids_dtype, (holes.n_holes, layout.hidden_size)): (
                 encoding.numbers(block).view(torch.uint8).numpy().tobytes()
-                for block in rows.read_blocks(holes.first_members, block_nbytes(rows, hidden_size))
+                for block in rows.read_blocks(holes.first_members, layout.block_nbytes)
             ),
         },
-    }
-    return {
-        name: publish_safetensors(subject.store, subject.key(f"{name}.safetensors"), tensors, origin)
-        for name, tensors in files.items()
-        if name in missing
     }
 
 
 def second_pass(
-    subject: Subject, measurement: Measurement, rows: RowFile, *, publish: bool
-) -> tuple[NDArray[np.float64], dict[str, Artifact]]:
-    """Read W from disk: centre its rows, and finish the digest of W's file, which starts with the digest of W.
-
-    Returns γ′'s row norms, (n_rows,) float64, and what W.safetensors is and, if asked for, gamma_centered.safetensors.
-    """
-    location = subject.unembedding.location
-    head = header([w_tensor(subject)], metadata(subject, measurement.sha256.hexdigest()))
-    w_file = hashlib.sha256(head)
-    gamma = StoredTensor("gamma_centered", "F32", location.shape)
-    mu, encoding = measurement.mu, subject.encoding
-    norms = np.empty(rows.n_rows, np.float64)
-
-    def centred_rows() -> Iterator[bytes]:
-        first = 0
-        for block in rows.blocks(block_nbytes(rows, location.shape[1])):
-            w_file.update(block.reshape(-1).data)
-            gamma_block = centred(block, encoding, mu)
-            with np.errstate(invalid="ignore", over="ignore"):
-                norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
-            first += len(block)
-            yield gamma_block.tobytes()
-
-    chunks = subject.follow(centred_rows(), gamma.nbytes, str(subject.ref), "gamma_centered")
-    artifacts = {}
-    if publish:
-        origin = metadata(subject, measurement.sha256.hexdigest())
-        artifacts["gamma_centered"] = publish_safetensors(
-            subject.store, subject.key("gamma_centered.safetensors"), {gamma: chunks}, origin
-        )
-    else:
-        for _ in chunks:
-            pass
-    if subject.checkpoint.local_paths:
-        # A folder's files are checked against what they were when they were pinned whenever bytes are fetched.
-        subject.checkpoint.fetch(location.file, location.begin, location.begin + 1)
-    artifacts["W"] = Artifact(subject.key("W.safetensors"), len(head) + w_tensor(subject).nbytes, w_file.hexdigest())
-    return norms, artifacts
+    rows: RowFile, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
+) -> Iterator[bytes]:
+    """The bytes of γ′, from W's rows on disk. ``norms``, (n_rows,) float64, gets the norms of γ′'s rows."""
+    first = 0
+    for block in rows.blocks(layout.block_nbytes):
+        gamma_block = centred(block, layout.encoding, mu)
+        with np.errstate(invalid="ignore", over="ignore"):
+            norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
+        first += len(block)
+        yield gamma_block.tobytes()

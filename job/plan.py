@@ -3,27 +3,29 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.head.tie import Tie
-from job.checkpoints.transport.side_by_side import side_by_side
+from job.checkpoints.sources.hub_queries import find_models
+from job.checkpoints.sources.open import Access
+from job.checkpoints.transport.parallel import map_as_completed
+from job.checkpoints.transport.retries import Cooldowns
 from job.errors import SurveyError
-from job.locate import Cooldowns, Located, find, open_store
+from job.geometry.methods import Dedup
+from job.locate import Located, locate
+from job.models.queries import Entry
 from job.models.references import ModelRef
-from job.models.resolve import resolve_today
+from job.models.resolve import resolve
 from job.monitor.current import ASKED_ABOUT
-from job.outcome import Status, is_passed_over
+from job.outcome import Need, Planned, PlanStatus, Status, is_passed_over
 from job.settings import Settings
+from job.store.open import open_store
 from job.store.store import Store
 from job.tokens.tokenizer import FILES
 
 logger = logging.getLogger(__name__)
-
-PlanStatus = Literal["to survey", "same content", "already published", "passed over", "fails"]
-"""``same content``: a new commit whose W is published, so that only a manifest and a report will be written.
-``passed over``: a query found it, and its survey would fail; the run will not."""
 
 _STATUS: Final[dict[Status, PlanStatus]] = {
     "surveyed": "to survey",
@@ -43,42 +45,6 @@ COPIES_OF_W: Final = 5
 """What torch.unique holds: the rows, its own copies of them, and one more where W holds a −0 or a NaN."""
 
 
-@dataclass(frozen=True)
-class Need:
-    """What is known of a model's W, and what its survey takes. Sizes in bytes."""
-
-    repo_id: str
-    commit: str
-    asked_commit: str
-    """Of the model that was asked for, where that is an adapter whose base is surveyed; else the same."""
-    source: str
-    tensor: str
-    reason: str
-    tie: Tie
-    tie_evidence: str
-    notes: tuple[str, ...]
-    dtype: str
-    shape: tuple[int, ...]
-    file: str
-    w_nbytes: int
-    checkpoint_nbytes: int
-    read_nbytes: int
-    """Of W; 0 where it is published already."""
-    scratch_nbytes: int
-    """On the disk, while this model is surveyed."""
-    memory_nbytes: int
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What will come of one model: what it takes, or the error that it will fail with or be passed over for."""
-
-    ref: ModelRef
-    status: PlanStatus
-    need: Need | None = None
-    error: SurveyError | None = None
-
-
 def plan_models(settings: Settings) -> Iterator[tuple[int, Planned]]:
     """What a run with these settings would do, a model at a time, in the order in which that becomes known, each with
     its place in the run's list.
@@ -86,42 +52,69 @@ def plan_models(settings: Settings) -> Iterator[tuple[int, Planned]]:
     Raises:
         ConfigError, TransientError: the store cannot be read, or a query not be resolved; no model was asked about.
     """
-    store, cooldowns = open_store(settings), Cooldowns()
+    store, access = store_and_access(settings)
     # A store that refuses one model refuses them all. Listing what no model is filed under is the cheapest question.
     store.sizes("plan/")
+    yield from plan_list(settings, store, access)
 
-    yield from plan_each(resolve_today(settings, cooldowns), settings, store, cooldowns)
+
+def store_and_access(settings: Settings) -> tuple[Store, Access]:
+    """Where a run publishes, and how it reads. Nothing is asked of either yet.
+
+    Raises:
+        ConfigError: OUTPUT cannot be a store.
+    """
+    folders = [ref.path for ref in settings.models if isinstance(ref, ModelRef) and ref.source == "folder"]
+    access = Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, Cooldowns())
+    return open_store(settings.output, folders), access
 
 
-def plan_each(
-    refs: Sequence[ModelRef], settings: Settings, store: Store, cooldowns: Cooldowns
-) -> Iterator[tuple[int, Planned]]:
-    """What will come of each model, as it becomes known, with the model's place among those given."""
+def resolve_list(entries: Sequence[Entry], access: Access) -> list[ModelRef]:
+    """The models that a list stands for today.
+
+    Raises:
+        ConfigError, TransientError: a query cannot be resolved.
+    """
+    return resolve(entries, partial(find_models, access=access, today=datetime.now(UTC).date()))
+
+
+def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tuple[int, Planned]]:
+    """What will come of each model of the list, as it becomes known, with the model's place in the list."""
 
     def plan_one(numbered: tuple[int, ModelRef]) -> Planned:
-        return plan_model(numbered[1], settings, store, cooldowns)
+        return plan_model(
+            numbered[1],
+            store,
+            access,
+            tensors=settings.tensors,
+            dedup=settings.dedup,
+            connections=settings.connections,
+        )
 
-    for (place, _), planned in side_by_side(plan_one, enumerate(refs), settings.plan_concurrency):
+    refs = resolve_list(settings.models, access)
+    for (place, _), planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
         yield place, planned
 
 
-def plan_model(ref: ModelRef, settings: Settings, store: Store, cooldowns: Cooldowns) -> Planned:
+def plan_model(
+    ref: ModelRef, store: Store, access: Access, *, tensors: frozenset[str], dedup: Dedup, connections: int
+) -> Planned:
     """What will come of one model. Called by a thread of its own."""
     ASKED_ABOUT.set(str(ref))
     try:
-        found = find(ref, settings, store, cooldowns)
+        located = locate(ref, access, store, tensors)
     except SurveyError as error:
-        fate: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
-        logger.info("%s: %s: %s: %s", ref, fate, type(error).__name__, error)
-        return Planned(ref, fate, error=error.without_frames())
-    status = _STATUS[found.status]
-    logger.info("%s: %s: %s, %s", ref, status, found.unembedding.name, found.unembedding.reason)
-    return Planned(ref, status, _need(found, settings))
+        status: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
+        logger.info("%s: %s: %s: %s", ref, status, type(error).__name__, error)
+        return Planned(ref, status, error=error.without_frames())
+    status = _STATUS[located.status]
+    logger.info("%s: %s: %s, %s", ref, status, located.unembedding.name, located.unembedding.reason)
+    return Planned(ref, status, _need(located, dedup, connections))
 
 
-def _need(found: Located, settings: Settings) -> Need:
-    checkpoint, unembedding = found.checkpoint, found.unembedding
-    location, to_read = unembedding.location, bool(found.missing)
+def _need(located: Located, dedup: Dedup, connections: int) -> Need:
+    checkpoint, unembedding = located.checkpoint, located.unembedding
+    location, to_read = unembedding.location, bool(located.missing)
     is_local = location.file in checkpoint.local_paths
     if location.strides is None:
         copied = 0 if is_local else location.nbytes
@@ -137,7 +130,7 @@ def _need(found: Located, settings: Settings) -> Need:
         reason=unembedding.reason,
         tie=unembedding.tie,
         tie_evidence=unembedding.tie_evidence,
-        notes=unembedding.notes,
+        notes=unembedding.warnings,
         dtype=location.dtype,
         shape=location.shape,
         file=location.file,
@@ -145,11 +138,11 @@ def _need(found: Located, settings: Settings) -> Need:
         checkpoint_nbytes=checkpoint.nbytes,
         read_nbytes=location.nbytes if to_read else 0,
         scratch_nbytes=copied + tokenizer if to_read else 0,
-        memory_nbytes=memory_needed(location.shape[0], location.nbytes, settings) if to_read else BASE_NBYTES,
+        memory_nbytes=memory_needed(location.shape[0], location.nbytes, dedup, connections) if to_read else BASE_NBYTES,
     )
 
 
-def memory_needed(n_rows: int, w_nbytes: int, settings: Settings) -> int:
+def memory_needed(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:
     """Bytes that the process takes at most while it surveys a W of ``n_rows`` rows."""
-    copies = COPIES_OF_W * w_nbytes if settings.dedup == "torch-unique" else 0
-    return BASE_NBYTES + settings.connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies
+    copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
+    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.errors import TransientError
-from job.geometry.rows import Block
+
+if TYPE_CHECKING:
+    from job.geometry.rows import Block
 
 _PREFIX: Final = "black-hole-survey-"
 _SETTLED_SECONDS: Final = 60
@@ -38,7 +40,7 @@ class RowFile:
     n_rows: int
     row_nbytes: int
 
-    def read(self, ids: NDArray[np.int64]) -> Block:
+    def read(self, ids: NDArray[np.int64]) -> "Block":
         """The rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
         rows = np.empty((len(ids), self.row_nbytes), np.uint8)
         with _opened(self.path) as file:
@@ -46,13 +48,13 @@ class RowFile:
                 self._read_into(file, row, int(row_id))
         return rows
 
-    def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator[Block]:
+    def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator["Block"]:
         """The rows with these ids, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)
         for first in range(0, len(ids), rows_per_block):
             yield self.read(ids[first : first + rows_per_block])
 
-    def blocks(self, block_nbytes: int) -> Iterator[Block]:
+    def blocks(self, block_nbytes: int) -> Iterator["Block"]:
         """All rows in order, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)
         with _opened(self.path) as file:
@@ -105,7 +107,9 @@ def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
         with _disk(str(file.name)):
             n_read = os.preadv(file.fileno(), [view], offset)
         if not n_read:
-            raise TransientError(f"{file.name}: ends at byte {offset}, more was expected; it changed while it was read")
+            raise TransientError(
+                f"{file.name}: ends at byte {offset}, expected more bytes; run again when nothing writes to it"
+            )
         view, offset = view[n_read:], offset + n_read
 
 
@@ -173,10 +177,8 @@ def _disk(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "look after the disk"
-        raise TransientError(
-            f"{path}: {error.strerror or error}, room for a copy of W was expected; {advice}"
-        ) from error
+        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "check the disk"
+        raise TransientError(f"{path}: {error.strerror or error}, expected room for a copy of W; {advice}") from error
 
 
 def _write_all(file: FileIO, content: bytes) -> None:

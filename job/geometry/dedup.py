@@ -1,7 +1,5 @@
 """Two methods to find black holes, with one result: by digests, streaming; and by torch.unique, with W in memory."""
 
-from typing import Literal
-
 import numpy as np
 
 from job.geometry.black_holes import (
@@ -14,8 +12,7 @@ from job.geometry.black_holes import (
     number_holes,
 )
 from job.geometry.measure import Measurement
-
-Dedup = Literal["byte-hash", "torch-unique"]
+from job.geometry.methods import Dedup
 
 
 def find_black_holes(

@@ -27,19 +27,19 @@ class Encoding:
     rows: where a block's scale is 0, whatever is scaled by it is 0."""
 
 
-def _float(name: str, dtype: torch.dtype) -> Encoding:
-    return Encoding(name, partial(_viewed, dtype), one_to_one=True)
+def _float_encoding(name: str, dtype: torch.dtype) -> Encoding:
+    return Encoding(name, partial(_view_as, dtype), one_to_one=True)
 
 
-def _viewed(dtype: torch.dtype, block: Block) -> torch.Tensor:
+def _view_as(dtype: torch.dtype, block: Block) -> torch.Tensor:
     return torch.from_numpy(block).view(dtype)
 
 
 FLOATS: Final[Mapping[str, Encoding]] = {
-    "F64": _float("F64", torch.float64),
-    "F32": _float("F32", torch.float32),
-    "F16": _float("F16", torch.float16),
-    "BF16": _float("BF16", torch.bfloat16),
+    "F64": _float_encoding("F64", torch.float64),
+    "F32": _float_encoding("F32", torch.float32),
+    "F16": _float_encoding("F16", torch.float16),
+    "BF16": _float_encoding("BF16", torch.bfloat16),
 }
 """Rows that are their numbers, by the names that safetensors gives their dtypes. They share the block's memory."""
 
@@ -70,11 +70,6 @@ def row_blocks(chunks: Iterable[bytes], row_nbytes: int, block_nbytes: int) -> I
         raise ValueError(f"the stream ends {left_over} bytes into a row of {row_nbytes}")
     if n_rows:
         yield block[:n_rows]
-
-
-def as_float64(block: Block, encoding: Encoding) -> NDArray[np.float64]:
-    """The numbers in a block as (n, hidden_size) float64, exactly."""
-    return encoding.numbers(block).to(torch.float64).numpy()
 
 
 def as_float32(block: Block, encoding: Encoding) -> NDArray[np.float32]:

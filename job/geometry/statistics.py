@@ -1,11 +1,9 @@
 """Figures that sum up a survey: of norms, and of the holes' populations."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from job.geometry.black_holes import BlackHoles
 
 
 @dataclass(frozen=True)
@@ -33,39 +31,7 @@ def summarise(values: NDArray[np.float64]) -> Summary | None:
         )
 
 
-def describe_black_holes(holes: BlackHoles) -> dict[str, object]:
-    """How many holes and rows in them, the extremes and the middle of their populations, and ``distribution``:
-    population → number of holes that have it."""
-    sizes, counts = np.unique(holes.populations, return_counts=True)
-    summary = summarise(holes.populations.astype(np.float64))
-    return {
-        **counts_of(holes),
-        "share_of_rows": holes.n_tokens / len(holes.ids),
-        "largest": int(holes.populations[0]) if holes.n_holes else 0,
-        "smallest": int(holes.populations[-1]) if holes.n_holes else 0,
-        "mean_population": summary.mean if summary else None,
-        "median_population": summary.median if summary else None,
-        "distribution": {str(size): int(count) for size, count in zip(sizes[::-1], counts[::-1], strict=True)},
-    }
-
-
-def counts_of(holes: BlackHoles) -> dict[str, int]:
-    """The counts that are easily mixed up, by their names."""
-    return {
-        "unique_rows": holes.unique_rows,
-        "duplicate_rows": holes.duplicate_rows,
-        "black_holes": holes.n_holes,
-        "black_hole_tokens": holes.n_tokens,
-    }
-
-
-def describe_norms(norms: NDArray[np.float64]) -> dict[str, float] | None:
-    """(n,) float64 → the fields of their Summary; None for no norms at all."""
-    summary = summarise(norms)
-    return asdict(summary) if summary else None
-
-
-def describe_centroid(mu: NDArray[np.float32]) -> dict[str, float]:
-    """The norm of mu, and the mean and spread of its components."""
-    values = mu.astype(np.float64)
-    return {"norm": float(np.sqrt(np.square(values).sum())), **(describe_norms(values) or {})}
+def distribution(populations: NDArray[np.int64]) -> dict[int, int]:
+    """(n_holes,) int64 → how many holes have each population, the largest population first."""
+    sizes, counts = np.unique(populations, return_counts=True)
+    return {int(size): int(count) for size, count in zip(sizes[::-1], counts[::-1], strict=True)}

@@ -1,41 +1,92 @@
-"""What was learnt of a model, as the fields of its manifest."""
+"""From what a survey learnt to its manifest. Pure, but for the time that it states."""
 
-import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job import __version__
 from job.checkpoints.checkpoint import Checkpoint
-from job.geometry.black_holes import BlackHoles
-from job.geometry.measure import Measurement
-from job.geometry.statistics import counts_of, describe_black_holes, describe_centroid, describe_norms
-from job.manifest.filing import SCHEMA_VERSION, Manifest
-from job.subject import Subject
-from job.tying import describe_embedding
+from job.checkpoints.head.tie import NamedTensor
+from job.checkpoints.head.unembedding import Unembedding
+from job.geometry.statistics import distribution, summarise
+from job.manifest.schema import (
+    SCHEMA_VERSION,
+    ArtifactEntry,
+    BlackHole,
+    CentroidSummary,
+    Comparison,
+    Counts,
+    EmbeddingEntry,
+    FromW,
+    Manifest,
+    Norms,
+    Statistics,
+    TokenizerEntry,
+)
+from job.manifest.warnings import collect_warnings
+from job.store.artifacts import Artifact
+from job.tokens.naming import TokenNames
+
+if TYPE_CHECKING:  # both import torch
+    from job.geometry.black_holes import BlackHoles
+    from job.geometry.measure import Measurement
 
 
-def describe_statistics(
-    measurement: Measurement, holes: BlackHoles, by_value: BlackHoles, gamma_norms: NDArray[np.float64]
-) -> dict[str, object]:
+def build_statistics(
+    measurement: "Measurement", holes: "BlackHoles", by_value: "BlackHoles", gamma_norms: NDArray[np.float64]
+) -> Statistics:
     """Every number of a survey. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
+    populations = summarise(holes.populations.astype(np.float64))
     return {
-        **describe_black_holes(holes),
-        "by_value": {"agrees": bool(np.array_equal(holes.ids, by_value.ids)), **counts_of(by_value)},
+        **_counts(holes),
+        "share_of_rows": holes.n_tokens / len(holes.ids),
+        "largest": int(holes.populations[0]) if holes.n_holes else 0,
+        "smallest": int(holes.populations[-1]) if holes.n_holes else 0,
+        "mean_population": populations.mean if populations else None,
+        "median_population": populations.median if populations else None,
+        "distribution": {str(size): count for size, count in distribution(holes.populations).items()},
+        "by_value": {"agrees": bool(np.array_equal(holes.ids, by_value.ids)), **_counts(by_value)},
         "rows_with_negative_zero": int(measurement.has_negative_zero.sum()),
         "rows_with_nan": int(measurement.has_nan.sum()),
         "rows_with_infinity": int(measurement.has_infinity.sum()),
-        "mu": describe_centroid(measurement.mu),
-        "row_norm": describe_norms(measurement.norms),
-        "black_hole_row_norm": describe_norms(measurement.norms[holes.ids > 0]),
-        "gamma_centered_norm": describe_norms(gamma_norms),
+        "mu": _centroid(measurement.mu),
+        "row_norm": _norms(measurement.norms),
+        "black_hole_row_norm": _norms(measurement.norms[holes.ids > 0]),
+        "gamma_centered_norm": _norms(gamma_norms),
         "gamma_centered_norm_of_first_rows": gamma_norms[:10].tolist(),
     }
 
 
-def list_black_holes(measurement: Measurement, holes: BlackHoles) -> list[dict[str, Any]]:
+def _counts(holes: "BlackHoles") -> Counts:
+    return {
+        "unique_rows": holes.unique_rows,
+        "duplicate_rows": holes.duplicate_rows,
+        "black_holes": holes.n_holes,
+        "black_hole_tokens": holes.n_tokens,
+    }
+
+
+def _norms(values: NDArray[np.float64]) -> Norms | None:
+    """(n,) float64 → their summary; None for no numbers at all."""
+    found = summarise(values)
+    if found is None:
+        return None
+    return {"mean": found.mean, "std": found.std, "min": found.min, "median": found.median, "max": found.max}
+
+
+def _centroid(mu: NDArray[np.float32]) -> CentroidSummary:
+    """(hidden_size,) float32, at least one number → its norm, and a summary of its components."""
+    values = mu.astype(np.float64)
+    components = _norms(values)
+    if components is None:
+        raise ValueError("mu has no components")
+    return {"norm": float(np.sqrt(np.square(values).sum())), **components}
+
+
+def list_black_holes(measurement: "Measurement", holes: "BlackHoles") -> list[BlackHole]:
     """Each hole with its rows, whose tokens are not named yet."""
     return [
         {
@@ -48,10 +99,35 @@ def list_black_holes(measurement: Measurement, holes: BlackHoles) -> list[dict[s
     ]
 
 
-def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, object], bytes_fetched: int) -> Manifest:
-    """The manifest, but for the report's artifact. ``measured``: what follows from W's bytes alone."""
-    checkpoint, unembedding = subject.checkpoint, subject.unembedding
+def name_rows(black_holes: Sequence[BlackHole], names: TokenNames) -> list[BlackHole]:
+    """The holes with what each of their rows stands for."""
+    return [
+        {
+            **hole,
+            "tokens": [
+                {"id": token.id, "piece": token.piece, "text": token.text}
+                for token in (names.tokens[token["id"]] for token in hole["tokens"])
+            ],
+        }
+        for hole in black_holes
+    ]
+
+
+def build_manifest(
+    checkpoint: Checkpoint,
+    unembedding: Unembedding,
+    from_w: FromW,
+    names: TokenNames,
+    *,
+    chosen_by_user: bool,
+    note: str | None,
+    previous: Comparison | None,
+    bytes_fetched: int,
+    seconds: dict[str, float],
+) -> Manifest:
+    """The manifest, but for the report's artifact. ``note``: what the list says of the model."""
     location = unembedding.location
+    tokenizer = _tokenizer(names, location.shape[0])
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.repo_id,
@@ -62,11 +138,11 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
         "tensor": {
             "name": unembedding.name,
             "reason": unembedding.reason,
-            "chosen_by_user": subject.ref.tensor is not None or subject.ref.file is not None,
+            "chosen_by_user": chosen_by_user,
             "tied": unembedding.tied,
             "tie": unembedding.tie,
             "tie_evidence": unembedding.tie_evidence,
-            "embedding": describe_embedding(checkpoint, unembedding.copy.embedding) if unembedding.copy else None,
+            "embedding": embedding_entry(checkpoint, unembedding.copy.embedding) if unembedding.copy else None,
             "dtype": location.dtype,
             "shape": list(location.shape),
             "strides": list(location.strides) if location.strides else None,
@@ -76,43 +152,44 @@ def describe(subject: Subject, measured: dict[str, Any], tokenizer: dict[str, ob
             "end": location.end,
             "content_id": checkpoint.files[location.file].content_id,
         },
-        **measured,
+        "w_sha256": from_w["w_sha256"],
+        "statistics": from_w["statistics"],
+        "black_holes": name_rows(from_w["black_holes"], names),
+        "artifacts": from_w["artifacts"],
         "tokenizer": tokenizer,
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
-        "warnings": [
-            *filter(None, [subject.ref.note]),
-            *_followed(checkpoint),
-            *unembedding.notes,
-            *_warnings(measured["statistics"], tokenizer, one_to_one=subject.encoding.one_to_one),
-        ],
+        "warnings": collect_warnings(note, checkpoint, unembedding, from_w["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
-        "seconds": dict(subject.clock.stages),
+        "seconds": seconds,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "previous": previous,
     }
 
 
-def _followed(checkpoint: Checkpoint) -> list[str]:
-    if not checkpoint.followed_from:
-        return []
-    asked = checkpoint.followed_from[0]
-    return [f"surveyed as the model that the adapter {asked} adapts; what the adapter changes is not in it"]
+def embedding_entry(checkpoint: Checkpoint, embedding: NamedTensor) -> EmbeddingEntry:
+    """An embedding that is compared with all of W."""
+    location = embedding.location
+    return {
+        "name": embedding.name,
+        "file": location.file,
+        "begin": location.begin,
+        "end": location.end,
+        "content_id": checkpoint.files[location.file].content_id,
+    }
 
 
-def _warnings(statistics: dict[str, Any], tokenizer: dict[str, object], *, one_to_one: bool) -> list[str]:
-    """What a reader of the numbers should know before trusting them."""
-    found = []
-    if odd := statistics["rows_with_nan"] + statistics["rows_with_infinity"]:
-        found.append(f"{odd:,} rows hold a NaN or an infinity; mu and the norms suffer from it")
-    norm = statistics["mu"]["norm"]
-    if not odd and (norm is None or not math.isfinite(norm)):
-        found.append("W's numbers exceed what float32 can hold; mu and gamma_centered suffer from it")
-    if not statistics["by_value"]["agrees"]:
-        found.append(
-            "black holes are groups of rows with the same bits; by value, as torch.unique compares, other rows group "
-            f"({statistics['by_value']['unique_rows']:,} unique rows in place of {statistics['unique_rows']:,}): "
-            f"{statistics['rows_with_negative_zero']:,} rows hold a −0 and {statistics['rows_with_nan']:,} a NaN"
-            f"{'' if one_to_one else ', and rows of different bytes may stand for the same numbers'}"
-        )
-    if "unusable" in tokenizer:
-        found.append(f"the tokens of the black holes are not named: {tokenizer['unusable']}")
-    return found
+def artifact_entry(artifact: Artifact) -> ArtifactEntry:
+    """A published object, as the manifest names it."""
+    return {"key": artifact.key, "size": artifact.size, "sha256": artifact.sha256}
+
+
+def _tokenizer(names: TokenNames, n_rows: int) -> TokenizerEntry:
+    if names.tokenizer is None:
+        return {"files": names.files, "unusable": names.unusable}
+    n_tokens = names.tokenizer.n_tokens
+    return {
+        "files": names.files,
+        "kind": names.tokenizer.kind,
+        "n_tokens": n_tokens,
+        "rows_beyond": max(0, n_rows - n_tokens),
+    }

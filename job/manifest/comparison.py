@@ -1,13 +1,13 @@
-"""What is new of a model since it was last surveyed: the model, its revision, its black holes. Pure."""
+"""What changed in a model since it was last surveyed: the model, its revision, its black holes. Pure."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from job.manifest.filing import Manifest, Novelty, Published
+from job.manifest.filing import Novelty, Published
+from job.manifest.schema import BlackHole, Comparison, Manifest
 
 
 @dataclass(frozen=True)
-class Change:
+class HoleChange:
     """How the black holes of a model differ from those of its newest earlier survey."""
 
     holes: tuple[int, int]
@@ -20,27 +20,30 @@ class Change:
 
 
 @dataclass(frozen=True)
-class News:
-    """What is new of one model."""
+class SurveyDiff:
+    """What a survey adds to what was published before."""
 
-    what: Novelty
-    change: Change | None
-    """None where its black holes are what they were."""
+    novelty: Novelty
+    hole_change: HoleChange | None
+    """None where the black holes are what they were, or nothing was there to compare with."""
 
 
-def since_previous(published: Published, manifest: Manifest) -> dict[str, Any] | None:
-    """The newest earlier survey of another commit, and which rows joined or left black holes since: ``previous`` in the
-    manifest. A survey that is made again, for further tensors, keeps what it was compared with at first."""
+def compare_with_previous(published: Published, black_holes: list[BlackHole]) -> Comparison | None:
+    """The manifest's ``previous``: the newest earlier survey of another commit, and which rows joined or left holes.
+
+    A survey that is made again, for further tensors, keeps what it was compared with at first.
+    """
     if published.own:
-        kept: dict[str, Any] | None = published.own.get("previous")
+        kept: Comparison | None = published.own.get("previous")
         return kept
-    if published.previous is None:
+    previous = published.previous
+    if previous is None:
         return None
-    before, after = _holes(published.previous), _holes(manifest)
+    before, after = _row_groups(previous["black_holes"]), _row_groups(black_holes)
     ids_before, ids_after = frozenset().union(*before), frozenset().union(*after)
     return {
-        "commit": published.previous["commit"],
-        "published_at": published.previous["published_at"],
+        "commit": previous["commit"],
+        "published_at": previous["published_at"],
         "black_holes": len(before),
         "black_hole_tokens": len(ids_before),
         "same_black_holes": before == after,
@@ -49,20 +52,20 @@ def since_previous(published: Published, manifest: Manifest) -> dict[str, Any] |
     }
 
 
-def news_of(published: Published, manifest: Manifest) -> News | None:
-    """What is new of a model whose manifest says what it was compared with."""
-    return News(published.novelty, _change(manifest)) if published.novelty else None
+def survey_diff(published: Published, manifest: Manifest) -> SurveyDiff | None:
+    """What the survey of this manifest adds; None where its own manifest was there before."""
+    return SurveyDiff(published.novelty, _hole_change(manifest)) if published.novelty else None
 
 
-def _holes(manifest: Manifest) -> set[frozenset[int]]:
-    return {frozenset(token["id"] for token in hole["tokens"]) for hole in manifest["black_holes"]}
+def _row_groups(holes: list[BlackHole]) -> set[frozenset[int]]:
+    return {frozenset(token["id"] for token in hole["tokens"]) for hole in holes}
 
 
-def _change(manifest: Manifest) -> Change | None:
-    previous, now = manifest["previous"], manifest["statistics"]
+def _hole_change(manifest: Manifest) -> HoleChange | None:
+    previous, now = manifest.get("previous"), manifest["statistics"]
     if previous is None or previous["same_black_holes"]:
         return None
-    return Change(
+    return HoleChange(
         holes=(previous["black_holes"], now["black_holes"]),
         tokens=(previous["black_hole_tokens"], now["black_hole_tokens"]),
         joined=tuple(previous["joined"]),

@@ -1,46 +1,23 @@
-"""The manifest of a survey, ``manifest.json``: where it is filed, what it promises, how it is found again.
-
-It is written last: where it exists, everything that it names is whole.
-"""
+"""Where a survey is filed, what is published of a model already, and how a manifest is published and found again."""
 
 import hashlib
 import json
 import logging
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Literal
 
+from job.manifest.schema import SCHEMA_VERSION, Manifest, checked_manifest
+from job.store.json_file import to_json
 from job.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 1
-
-Manifest = dict[str, Any]
-"""A manifest as JSON gives it; its fields are described in the README."""
-
-
-_FIELDS: Final[dict[str, type]] = {
-    "model": str,
-    "commit": str,
-    "tensor": dict,
-    "w_sha256": str,
-    "statistics": dict,
-    "black_holes": list,
-    "artifacts": dict,
-    "tokenizer": dict,
-    "checkpoint": dict,
-    "warnings": list,
-    "published_at": str,
-}
-"""What every manifest of this schema has, as far as a later run relies on it."""
-
 
 @dataclass(frozen=True)
 class ContentIdentity:
-    """What W is, known before its bytes are read: the object they lie in, which changes only when its bytes do, the
-    range within it, and how the range is to be read."""
+    """What W is, known before its bytes are read: the file they lie in, by an id which changes only when its bytes do,
+    the range within it, and how the range is to be read."""
 
     content_id: str
     begin: int
@@ -50,6 +27,7 @@ class ContentIdentity:
     strides: tuple[int, ...] | None
 
     def is_of(self, manifest: Manifest) -> bool:
+        """Whether a manifest is of the same W."""
         tensor = manifest["tensor"]
         stated = {field: tensor.get(field) for field in vars(self)}
         return stated == {
@@ -78,12 +56,12 @@ Novelty = Literal["model", "revision", "tensor"]
 
 @dataclass(frozen=True)
 class Published:
-    """Where a survey is filed, and what is there already of the same W and of the same model."""
+    """Where a survey is filed, and what is published already of the same W and of the same model."""
 
     folder: str
     own: Manifest | None
     """The manifest in that very folder."""
-    known: Manifest | None
+    same_w: Manifest | None
     """That one, or else one of another commit or tensor name whose W is the same bytes."""
     previous: Manifest | None
     """The newest of another commit, where the tensor was chosen in the same way."""
@@ -112,7 +90,7 @@ def find_published(
     return Published(
         folder,
         own,
-        known=own or next(same, None),
+        same_w=own or next(same, None),
         previous=max(others, key=lambda manifest: manifest["published_at"], default=None),
         novelty=None if own else _novelty(manifests.values(), commit),
     )
@@ -136,27 +114,12 @@ def published_manifests(store: Store, repo_id: str) -> dict[str, Manifest]:
 
 
 def _parse(content: bytes | None, url: str) -> Manifest | None:
-    """A manifest of today's schema; anything else that stands in its place is told of and counts as nothing."""
+    """The manifest that is stored at an address. Anything else that stands there is logged and ignored."""
     try:
-        manifest = json.loads(content or b"")
+        return checked_manifest(json.loads(content or b""))
     except (ValueError, RecursionError):
-        manifest = None
-    sound = (
-        isinstance(manifest, dict)
-        and manifest.get("schema_version") == SCHEMA_VERSION
-        and all(isinstance(manifest.get(field), kind) for field, kind in _FIELDS.items())
-        and all(isinstance(entry, dict) and {"key", "size"} <= entry.keys() for entry in manifest["artifacts"].values())
-        and all(isinstance(hole, dict) and isinstance(hole.get("tokens"), list) for hole in manifest["black_holes"])
-        and all(
-            isinstance(token, dict) and isinstance(token.get("id"), int)
-            for hole in manifest["black_holes"]
-            for token in hole["tokens"]
-        )
-    )
-    if not sound:
-        logger.warning("%s: is no manifest of schema %d; it is left out of account", url, SCHEMA_VERSION)
+        logger.warning("%s: not a manifest of schema %d; ignored", url, SCHEMA_VERSION)
         return None
-    return cast("Manifest", manifest)
 
 
 def publish_manifest(store: Store, folder: str, manifest: Manifest) -> None:
@@ -170,23 +133,6 @@ def repair_latest(store: Store, manifest: Manifest) -> None:
     """Write the model's latest.json where a run was killed between the manifest and its copy."""
     key = latest_key(manifest["model"])
     content = store.read(key)
-    latest = _parse(content, store.url(key)) if content is not None else None
+    latest = None if content is None else _parse(content, store.url(key))
     if latest is None or latest["published_at"] < manifest["published_at"]:
         store.write(key, to_json(manifest))
-
-
-def to_json(value: Mapping[str, object]) -> bytes:
-    """JSON for people and machines. Numbers that JSON cannot say (NaN, infinity) null; half surrogates escapes."""
-    return json.dumps(_sayable(value), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _sayable(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {key: _sayable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sayable(item) for item in value]
-    return value

@@ -58,7 +58,7 @@ def _parse_yaml(text: str, where: str) -> list[Entry]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where}: is not YAML: {' '.join(str(error).split())}; correct the file") from error
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; correct the file") from error
     if isinstance(root, yaml.MappingNode):
         values = {str(key.value): value for key, value in root.value}
         if set(values) != {"models"}:
@@ -93,20 +93,20 @@ def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
     """A mapping of a query's keys, each with a text, ``exclude`` also with several; what is null is not said."""
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
-            f"{where}: 'query' holds no mapping, any of {', '.join(KEYS)} were expected; correct the entry"
+            f"{where}: 'query' holds no mapping, expected a mapping of any of {', '.join(KEYS)}; correct the entry"
         )
     fields: list[tuple[str, str]] = []
     for key, value in node.value:
         texts = value.value if key.value == "exclude" and isinstance(value, yaml.SequenceNode) else [value]
         if not all(isinstance(text, yaml.ScalarNode) for text in (key, *texts)):
             raise ConfigError(
-                f"{where}: {key.value!r:.80} of the query is no text, only 'exclude' may be a list of them; correct it"
+                f"{where}: {key.value!r:.80} of the query is not a text, expected one (or a list for exclude); correct"
             )
         fields += [(key.value, text.value) for text in texts if text.tag != _NULL]
     try:
         return query_of(fields)
     except ValueError as error:
-        raise ConfigError(f"{where}: the query is none: {error}") from error
+        raise ConfigError(f"{where}: not a query: {error}") from error
 
 
 def parse_entry(text: str, where: str) -> Entry:

@@ -95,12 +95,12 @@ def parse_query(text: str) -> ModelQuery:
     """The query that a text stands for.
 
     Raises:
-        ValueError: it is none; the message says what was expected.
+        ValueError: the text is not a query; the message says what was expected.
     """
     try:
         fields = parse_qsl(text.removeprefix(_PREFIX), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
-        raise ValueError("hub?key=value&key=value was expected") from error
+        raise ValueError("expected hub?key=value&key=value") from error
     return query_of(fields)
 
 
@@ -114,14 +114,16 @@ def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:
     exclude: list[str] = []
     for key, value in fields:
         if key not in KEYS:
-            raise ValueError(f"{key!r} was found, any of {', '.join(KEYS)} were expected")
+            raise ValueError(f"found {key!r}, expected any of {', '.join(KEYS)}")
         if key in said:
             raise ValueError(f"{key} was given twice; keep one")
         if not value.strip():
             raise ValueError(f"{key} is empty; give it a value or remove it")
         if key == "exclude":
             if not re.fullmatch(r"[A-Za-z0-9._/*?\[\]!-]+", value):
-                raise ValueError(f"exclude is {value!r}, one pattern such as *-GGUF was expected; give others apart")
+                raise ValueError(
+                    f"exclude is {value!r}, expected one pattern such as *-GGUF; repeat exclude for others"
+                )
             exclude.append(value)
         else:
             said[key] = value
@@ -130,8 +132,8 @@ def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:
     return ModelQuery(
         author=_matching(said, "author", HUB_PART, "a user or an organisation"),
         name=_matching(said, "name", r"[A-Za-z0-9._-]{1,96}", "part of a name without its author"),
-        task=_matching(said, "task", r"[a-z0-9]+(-[a-z0-9]+)*", "a task of the Hub, such as text-generation,"),
-        collection=_matching(said, "collection", r"[\w.-]+/[\w.-]+", "org/slug-id, as in its address,"),
+        task=_matching(said, "task", r"[a-z0-9]+(-[a-z0-9]+)*", "a task of the Hub, such as text-generation"),
+        collection=_matching(said, "collection", r"[\w.-]+/[\w.-]+", "org/slug-id, as in its address"),
         since=_since(said.get("since")),
         sort=_sort(said.get("sort")),
         limit=_limit(said.get("limit")),
@@ -143,7 +145,7 @@ def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:
 def _matching(said: dict[str, str], key: str, pattern: str, expected: str) -> str | None:
     value = said.get(key)
     if value is not None and not re.fullmatch(pattern, value, re.ASCII):
-        raise ValueError(f"{key} is {value!r}, {expected} was expected")
+        raise ValueError(f"{key} is {value!r}, expected {expected}")
     return value
 
 
@@ -157,7 +159,7 @@ def _since(text: str | None) -> date | timedelta | None:
             return date.fromisoformat(text)
     except ValueError:
         pass  # such as the 30th of February
-    raise ValueError(f"since is {text!r}, a day such as 2026-10-01, or a number of days such as 30d, was expected")
+    raise ValueError(f"since is {text!r}, expected a day such as 2026-10-01 or a number of days such as 30d")
 
 
 def _sort(text: str | None) -> Sort | None:
@@ -166,7 +168,7 @@ def _sort(text: str | None) -> Sort | None:
             found: Sort = sort
             return found
     if text is not None:
-        raise ValueError(f"sort is {text!r}, one of {', '.join(get_args(Sort))} was expected")
+        raise ValueError(f"sort is {text!r}, expected one of {', '.join(get_args(Sort))}")
     return None
 
 
@@ -174,11 +176,11 @@ def _limit(text: str | None) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_MATCHES:
-        raise ValueError(f"limit is {text!r}, a whole number from 1 to {MAX_MATCHES} was expected")
+        raise ValueError(f"limit is {text!r}, expected a whole number from 1 to {MAX_MATCHES}")
     return int(text)
 
 
 def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise ValueError(f"follow_base is {text!r}, true or false was expected")
+        raise ValueError(f"follow_base is {text!r}, expected true or false")
     return text.lower() == "true"

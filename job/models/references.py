@@ -29,7 +29,7 @@ _HUB_PAGE: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?
 class ModelRef:
     """A model as somebody named it."""
 
-    source: Literal["hub", "folder", "s3", "mirror"]
+    source: Literal["hub", "folder", "s3", "http"]
     location: str
     """``org/name``, a folder's path, ``s3://bucket/prefix`` or ``https://host/path``."""
     revision: str | None = None
@@ -68,8 +68,8 @@ def parse_reference(text: str) -> ModelRef:
         raise ValueError(
             f"{EXPECTED}; a model of the Hub is named {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
         )
-    if (mirror := _HTTP.fullmatch(text)) and not {".", ".."} & set(mirror["path"].split("/")):
-        return ModelRef("mirror", text)
+    if (address := _HTTP.fullmatch(text)) and not {".", ".."} & set(address["path"].split("/")):
+        return ModelRef("http", text)
     if cached := _CACHED.fullmatch(text):
         return ModelRef("folder", cached["folder"], cached["revision"])
     if _FOLDER.fullmatch(text):

@@ -1,18 +1,13 @@
-"""The numbers of a run while it goes on: OpenMetrics text in a file, and the same numbers sent to a Pushgateway."""
+"""The numbers of a run while it goes on: as OpenMetrics text in a file, and sent to a Pushgateway."""
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from http.client import HTTPException
 from pathlib import Path
-from threading import Thread
 from typing import Final, get_args
-from urllib.parse import unquote, urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.exposition import basic_auth_handler, default_handler, push_to_gateway
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -21,27 +16,34 @@ from job import __version__
 from job.errors import ConfigError, ModelError, SurveyError, TransientError
 from job.manifest.filing import Novelty
 from job.monitor.current import CurrentStage
+from job.monitor.pushgateway import Pushgateway
 from job.outcome import Outcome, Status
-from job.report.text import shown
-from job.settings import Settings
+from job.report.text import escape
 
 logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "black_hole_survey"
 
 _KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientError, *ModelError.__subclasses__())
-_PUSH_TIMEOUT: Final = 5.0
-"""Seconds for the gateway to answer in: a run waits for it, and has 25 in all to end in."""
-_PUSH_AGAIN: Final = 60.0
-"""Seconds for which a gateway that failed is left alone, so that one that is down costs hundreds of models little."""
 
 
 class Metrics(Collector):
     """What a run counts. One thread at a time changes and publishes it: where a thread of the store's pulls a stream
     through, the one that goes through the models waits for it."""
 
-    def __init__(self, settings: Settings, now: CurrentStage, refresh_seconds: float = 10.0) -> None:
-        self._settings, self._now = settings, now
+    def __init__(
+        self,
+        current: CurrentStage,
+        *,
+        run: str | None,
+        worker: int,
+        file: Path | None,
+        gateway: Pushgateway | None,
+        refresh_seconds: float = 10.0,
+    ) -> None:
+        self._current = current
+        self._run, self._worker = run, worker
+        self._file, self._gateway = file, gateway
         self._started = time.time()
         self.models = 0
         """How many are to be surveyed; 0 until that is known."""
@@ -57,8 +59,6 @@ class Metrics(Collector):
         self._exit_status: int | None = None
         self._refreshed = time.monotonic()
         self._file_failed = False
-        self._gateway_failed: float | None = None
-        """When, by the monotonic clock; None where the last push went well."""
 
     def check(self) -> None:
         """Write the file for the first time.
@@ -66,12 +66,12 @@ class Metrics(Collector):
         Raises:
             ConfigError: it cannot be written.
         """
-        if path := self._settings.metrics_file:
+        if path := self._file:
             try:
                 self._write(path)
             except OSError as error:
                 raise ConfigError(
-                    f"METRICS_FILE: {path}: {error.strerror}, a file that can be written was expected; choose another, "
+                    f"METRICS_FILE: {path}: {error.strerror}, expected a file that can be written; choose another, "
                     "or give this user write access to its folder"
                 ) from error
 
@@ -79,17 +79,18 @@ class Metrics(Collector):
         """So many models are to be surveyed."""
         self.models = n_models
         self._refresh()
-        self._push()
+        if self._gateway:
+            self._gateway.push(self)
 
     def begin_model(self, model: str) -> None:
-        self._now.model, self._now.stage = model, None
+        self._current.model, self._current.stage = model, None
 
     def fetch_from(self, fetched: Callable[[], int]) -> None:
         """The checkpoint of this model is open: ``fetched()`` is how many of its bytes were fetched so far."""
         self._fetching = fetched
 
     def begin_stage(self, stage: str) -> None:
-        self._now.stage = stage
+        self._current.stage = stage
         self._stage_done, self._stage_total = 0, 0
         self._refresh()
 
@@ -103,35 +104,35 @@ class Metrics(Collector):
                 self._refresh()
 
     def end_stage(self, stage: str, seconds: float) -> None:
-        self._now.stage = None
+        self._current.stage = None
         self._stage_done, self._stage_total = 0, 0
         self._stage_seconds[stage] = self._stage_seconds.get(stage, 0.0) + seconds
 
     def end_model(self, outcome: Outcome) -> None:
-        self._now.model = None
+        self._current.model = None
         self._fetched, self._fetching = self._fetched + self._fetching(), int
         self._done[outcome.status] += 1
         if outcome.error and outcome.status == "failed":
             self._failures[type(outcome.error).__name__] += 1
-        if outcome.news:
-            self._new[outcome.news.what] += 1
-            self._new["black_holes"] += bool(outcome.news.change)
+        if outcome.diff:
+            self._new[outcome.diff.novelty] += 1
+            self._new["black_holes"] += bool(outcome.diff.hole_change)
         self._last_model = time.time()
         self._refresh()
-        self._push()
+        if self._gateway:
+            self._gateway.push(self)
 
     def end(self, exit_status: int) -> None:
         """The run is over, whatever its end."""
-        self._now.model = self._now.stage = None
+        self._current.model = self._current.stage = None
         self._exit_status = exit_status
         self._refresh()
-        self._gateway_failed = None  # whatever it did before, this is worth an attempt
-        self._push()
+        if self._gateway:
+            self._gateway.push(self, is_last=True)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its value, as prometheus_client asks for them."""
-        settings, now = self._settings, self._now
-        run = {"version": __version__, "run": settings.run or "", "index": str(settings.worker)}
+        run = {"version": __version__, "run": self._run or "", "index": str(self._worker)}
         yield InfoMetricFamily(f"{_PREFIX}_run", "The tool's version, RUN, and which of its workers this is.", run)
         yield _gauge("start_time_seconds", "When the run started, in Unix time.", self._started)
         yield _gauge("running", "1 while the run goes on, 0 once it has ended.", self._exit_status is None)
@@ -149,13 +150,14 @@ class Metrics(Collector):
         yield _counter("stage_seconds", "Time that ended stages took.", "stage", self._stage_seconds)
         yield _gauge("stage_bytes", "Bytes that pass in the current stage; 0 where none do.", self._stage_total)
         yield _gauge("stage_done_bytes", "Those of them that have passed.", self._stage_done)
-        current = {"model": shown(now.model), "stage": now.stage or ""} if now.model else None
+        model, stage = self._current.model, self._current.stage
+        current = {"model": escape(model), "stage": stage or ""} if model else None
         yield InfoMetricFamily(f"{_PREFIX}_current", "The model and stage under way; absent between models.", current)
 
     def _refresh(self) -> None:
         """Write the file anew. That it fails later on does not end a run that goes well."""
         self._refreshed = time.monotonic()
-        if path := self._settings.metrics_file:
+        if path := self._file:
             try:
                 self._write(path)
             except OSError as error:
@@ -170,45 +172,6 @@ class Metrics(Collector):
         unfinished = path.with_name(f".{path.name}.unfinished")
         unfinished.write_bytes(generate_latest(self))  # type: ignore[no-untyped-call]  # it has no types
         unfinished.replace(path)
-
-    def _push(self) -> None:
-        """Send everything to the Pushgateway, where it replaces what this worker's index sent before, in whatever run:
-        by run, the groups of all runs there ever were would stay."""
-        if not self._settings.pushgateway:
-            return
-        if self._gateway_failed is not None and time.monotonic() - self._gateway_failed < _PUSH_AGAIN:
-            return
-        address = urlsplit(self._settings.pushgateway)
-        handler = default_handler
-        if address.username is not None:
-            user, password = unquote(address.username), unquote(address.password or "")
-            handler = partial(basic_auth_handler, username=user, password=password)
-        gateway = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-        failure: list[str] = []
-
-        def push() -> None:
-            try:
-                push_to_gateway(
-                    gateway,
-                    job="black-hole-survey",
-                    registry=self,
-                    grouping_key={"index": str(self._settings.worker)},
-                    timeout=2 * _PUSH_TIMEOUT,  # so that the thread ends, too
-                    handler=handler,
-                )
-            except (OSError, HTTPException, ValueError) as error:
-                failure.append(str(error))
-
-        # Its time-out holds for every piece of an answer; this one for all of it, and for looking up the name.
-        thread = Thread(target=push, daemon=True)
-        thread.start()
-        thread.join(_PUSH_TIMEOUT)
-        if thread.is_alive():
-            failure.append(f"nothing within {_PUSH_TIMEOUT:.0f} s")
-        self._gateway_failed = time.monotonic() if failure else None
-        if failure:
-            host = address.hostname
-            logger.warning("PUSHGATEWAY: %s did not take the metrics: %s; the run goes on", host, failure[0])
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -16,21 +16,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Follows streams on a console."""
+    """Shows how far streams of bytes have come."""
 
     console: Console
     bars: bool
     """Whether to draw bars; log lines otherwise."""
     metrics: Metrics
 
-    def __call__(self, chunks: Iterable[bytes], nbytes: int, model: str, tensor: str) -> Iterator[bytes]:
-        """The same chunks, shown as they pass: ``nbytes`` bytes in all, of this tensor of this model."""
-        watch = self._bar if self.bars else self._log
+    def track(self, model: str, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
+        """The same chunks, shown as they pass: ``nbytes`` bytes in all, of what the label says of this model."""
+        report = self._bar if self.bars else self._log
         began = time.monotonic()
-        yield from watch(self.metrics.passing(chunks, nbytes), nbytes, model, tensor)
-        _tell(nbytes, nbytes, time.monotonic() - began, model, tensor)
+        yield from report(self.metrics.passing(chunks, nbytes), nbytes, model, label)
+        _log_progress(nbytes, nbytes, time.monotonic() - began, model, label)
 
-    def _bar(self, chunks: Iterable[bytes], nbytes: int, model: str, tensor: str) -> Iterator[bytes]:
+    def _bar(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -39,12 +39,12 @@ class ProgressReporter:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(f"{model} {tensor}", total=nbytes)
+            task = progress.add_task(f"{model} {label}", total=nbytes)
             for chunk in chunks:
                 yield chunk
                 progress.advance(task, len(chunk))
 
-    def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, tensor: str) -> Iterator[bytes]:
+    def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
         began = time.monotonic()
         passed = 0
         for chunk in chunks:
@@ -52,14 +52,14 @@ class ProgressReporter:
             tenth = passed * 10 // nbytes
             passed += len(chunk)
             if tenth < passed * 10 // nbytes < 10:
-                _tell(passed, nbytes, time.monotonic() - began, model, tensor)
+                _log_progress(passed, nbytes, time.monotonic() - began, model, label)
 
 
-def _tell(passed: int, nbytes: int, seconds: float, model: str, tensor: str) -> None:
+def _log_progress(passed: int, nbytes: int, seconds: float, model: str, label: str) -> None:
     rate = passed / max(seconds, 1e-3)
     left = f"{(nbytes - passed) / rate:.0f} s left" if passed < nbytes else f"done in {seconds:.1f} s"
     logger.info(
         "%s: %s %d %%, %s of %s, %s/s, %s",
-        *(model, tensor, passed * 100 // nbytes, decimal(passed), decimal(nbytes), decimal(int(rate)), left),
-        extra={"model": model, "tensor": tensor, "bytes_done": passed, "bytes_total": nbytes},
+        *(model, label, passed * 100 // nbytes, decimal(passed), decimal(nbytes), decimal(int(rate)), left),
+        extra={"model": model, "tensor": label, "bytes_done": passed, "bytes_total": nbytes},
     )

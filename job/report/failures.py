@@ -7,9 +7,8 @@ from rich.text import Text
 
 from job.errors import SurveyError
 from job.models.references import ModelRef
-from job.outcome import Outcome
-from job.plan import Planned
-from job.report.text import shown
+from job.outcome import Outcome, Planned
+from job.report.text import escape
 
 
 def status_text(one: Outcome | Planned) -> Text:
@@ -27,7 +26,7 @@ def print_failures(console: Console, models: Iterable[Outcome | Planned]) -> Non
     failed: list[Text] = []
     for one in models:
         if one.error:
-            kind, cause = type(one.error).__name__, f"  {shown(cause_of(one.ref, one.error))}"
+            kind, cause = type(one.error).__name__, f"  {escape(cause_of(one.ref, one.error))}"
             if one.status == "passed over":
                 passed_over.append(Text.assemble(("Passed over", "yellow"), f"  {kind}{cause}"))
             else:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final, get_args
 
-from job.manifest.comparison import Change
+from job.manifest.comparison import HoleChange
 from job.manifest.filing import Novelty
 from job.outcome import Outcome
-from job.report.text import named, shown
+from job.report.text import escape, join_limited
 
 _MAX_NAMED: Final = 8
 """Models named for each kind of news."""
@@ -21,24 +21,26 @@ def headline(outcomes: Sequence[Outcome], most_changes: int) -> list[str]:
     if not any(new):
         return ["Nothing new"]
     changes = [
-        f"Black holes changed in {shown(str(outcome.ref))}: {told(outcome.news.change)}"
+        f"Black holes changed in {escape(str(outcome.ref))}: {format_change(outcome.diff.hole_change)}"
         for outcome in outcomes
-        if outcome.news and outcome.news.change
+        if outcome.diff and outcome.diff.hole_change
     ]
     left = len(changes) - most_changes
     more = [f"… and in {left:,} more"] if left > 0 else []
     return [f"New: {', '.join(filter(None, new))}", *changes[:most_changes], *more]
 
 
-def told(change: Change) -> str:
+def format_change(change: HoleChange) -> str:
     """A change of black holes in words."""
     moved = [
-        f"{word} {named(ids, _MAX_IDS)}" for word, ids in (("joined", change.joined), ("left", change.left)) if ids
+        f"{word} {join_limited(ids, _MAX_IDS)}"
+        for word, ids in (("joined", change.joined), ("left", change.left))
+        if ids
     ]
     holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))
     return f"{holes} holes, {tokens} tokens ({'; '.join(moved) or 'the same tokens, grouped otherwise'})"
 
 
 def _new(outcomes: Sequence[Outcome], what: Novelty) -> str:
-    refs = [shown(str(outcome.ref)) for outcome in outcomes if outcome.news and outcome.news.what == what]
-    return f"{len(refs):,} {what}{'s' if len(refs) > 1 else ''} ({named(refs, _MAX_NAMED)})" if refs else ""
+    refs = [escape(str(outcome.ref)) for outcome in outcomes if outcome.diff and outcome.diff.novelty == what]
+    return f"{len(refs):,} {what}{'s' if len(refs) > 1 else ''} ({join_limited(refs, _MAX_NAMED)})" if refs else ""

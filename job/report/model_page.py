@@ -6,8 +6,9 @@ from typing import Final
 
 import jinja2
 
-from job.manifest.filing import Manifest, to_json
-from job.report.text import shown
+from job.manifest.schema import Manifest
+from job.report.text import escape
+from job.store.json_file import to_json
 
 _MAX_HOLES: Final = 100
 _MAX_TOKENS: Final = 50
@@ -25,7 +26,7 @@ _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"}
 
 def _plain(text: str) -> str:
     """Text that stays text in Markdown, in a table too."""
-    return shown(text).translate(_MARKDOWN)
+    return escape(text).translate(_MARKDOWN)
 
 
 def _token(text: str | None) -> str:

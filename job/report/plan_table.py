@@ -12,11 +12,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from job.plan import Need, Planned
+from job.outcome import Need, Planned
 from job.report.failures import print_failures, status_text
-from job.report.text import counts, named, shown
+from job.report.text import count_statuses, escape, join_limited
 
-SCHEMA_VERSION: Final = 1
+PLAN_JSON_VERSION: Final = 1
 
 _MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
 """What Kubernetes' limits are rounded up to multiples of: 128Mi, so that a list may gain a model, and 1Gi."""
@@ -36,11 +36,12 @@ def print_plan(console: Console, plan: Sequence[Planned]) -> None:
     for label, style, texts in (("Why", "cyan", _reasons(plan)), ("Note", "yellow", _notes(plan))):
         for text, models in texts.items():
             console.print(
-                Text.assemble((label, style), f"  {shown(f'{text}: {named(models, _MAX_NAMED)}')}"), soft_wrap=True
+                Text.assemble((label, style), f"  {escape(f'{text}: {join_limited(models, _MAX_NAMED)}')}"),
+                soft_wrap=True,
             )
     print_failures(console, plan)
     totals = plan_totals(plan)
-    statuses = counts(planned.status for planned in plan) or "no models"
+    statuses = count_statuses(planned.status for planned in plan) or "no models"
     console.print(
         f"{statuses}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
         f"memory {decimal(totals['memory_nbytes'])}",
@@ -62,7 +63,7 @@ def plan_as_json(plan: Sequence[Planned]) -> str:
     totals = plan_totals(plan)
     return json.dumps(
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": PLAN_JSON_VERSION,
             "models": [_as_object(planned) for planned in plan],
             "totals": {**totals, "kubernetes": kubernetes_limits(totals)},
         },
@@ -113,7 +114,7 @@ def _table(plan: Sequence[Planned], width: int) -> Table:
     table.add_column("status", no_wrap=True)
     for planned in plan:
         cells = _cells(planned.need) if planned.need else dict.fromkeys(_TITLES, "–")
-        table.add_row(shown(str(planned.ref)), *(cells[title] for title in titles), status_text(planned))
+        table.add_row(escape(str(planned.ref)), *(cells[title] for title in titles), status_text(planned))
     return table
 
 
@@ -121,7 +122,7 @@ def _cells(need: Need) -> dict[str, str]:
     """What the table says of a model, by the columns' titles."""
     share = need.read_nbytes / need.checkpoint_nbytes if need.checkpoint_nbytes else 0.0
     return {
-        "W": shown(need.tensor),
+        "W": escape(need.tensor),
         "dtype": need.dtype,
         "tie": need.tie,
         "rows × columns": " × ".join(f"{length:,}" for length in need.shape),

@@ -2,43 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from job.manifest.filing import Manifest
+from job.manifest.schema import BlackHole, Shown, TokenName, shown_of
 from job.outcome import Outcome
 from job.report.failures import print_failures, status_text
 from job.report.headline import headline
-from job.report.text import counts, shown
+from job.report.text import count_statuses, escape
 
 _WIDE: Final = 110
 _LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")
 _TEXTS: Final = ("dtype", "largest", "status")
-_SHOWN: Final = ("tensor", "statistics", "checkpoint", "warnings", "artifacts")
-"""The fields of a manifest that are, and ``black_holes``."""
 _MAX_HOLES: Final = 50
 """So many are shown; the manifest has them all."""
 _MAX_CHANGES: Final = 20
 """Models whose changed black holes are told of."""
 
 
-def abridged(outcome: Outcome, show_tokens: int) -> Outcome:
+def abridge(outcome: Outcome, show_tokens: int) -> Outcome:
     """The outcome with no more of its manifest than is shown: a run keeps this of every model."""
     manifest = outcome.manifest
     if manifest is None:
         return outcome
-    shown_part = {field: manifest[field] for field in _SHOWN}
-    shown_part["black_holes"] = [
+    holes: list[BlackHole] = [
         {**hole, "tokens": hole["tokens"][:show_tokens]} for hole in manifest["black_holes"][:_MAX_HOLES]
     ]
-    return replace(outcome, manifest=shown_part)
+    return replace(outcome, manifest=shown_of(manifest, holes))
 
 
-def print_news(console: Console, outcomes: Sequence[Outcome]) -> None:
+def print_diffs(console: Console, outcomes: Sequence[Outcome]) -> None:
     """What is new, before anything else."""
     for line in headline(outcomes, _MAX_CHANGES):
         console.print(Text(line, "bold"), soft_wrap=True)
@@ -50,9 +47,9 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(_table(outcomes, console.width))
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
-            console.print(Text.assemble(("Note", "yellow"), f"  {shown(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
+            console.print(Text.assemble(("Note", "yellow"), f"  {escape(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
     print_failures(console, outcomes)
-    console.print(counts(outcome.status for outcome in outcomes))
+    console.print(count_statuses(outcome.status for outcome in outcomes))
 
 
 def _table(outcomes: Sequence[Outcome], width: int) -> Table:
@@ -65,7 +62,7 @@ def _table(outcomes: Sequence[Outcome], width: int) -> Table:
     for title in titles:
         table.add_column(title, justify="left" if title in _TEXTS else "right", no_wrap=True)
     for outcome, cells in zip(outcomes, rows, strict=True):
-        table.add_row(shown(str(outcome.ref)), *(cells[title] for title in titles))
+        table.add_row(escape(str(outcome.ref)), *(cells[title] for title in titles))
     return table
 
 
@@ -91,17 +88,17 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
 
 def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
     """Where the surveys are, and one page to begin with: one that is new, if any is."""
-    newest_first = sorted(outcomes, key=lambda outcome: outcome.news is None)
+    newest_first = sorted(outcomes, key=lambda outcome: outcome.diff is None)
     pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in newest_first if outcome.manifest]
     example = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
-    console.print(shown(f"surveys are in {output}{example}"), markup=False, highlight=False, soft_wrap=True)
+    console.print(escape(f"surveys are in {output}{example}"), markup=False, highlight=False, soft_wrap=True)
 
 
-def print_tokens(console: Console, model: str, manifest: Manifest, most: int) -> None:
+def print_tokens(console: Console, model: str, manifest: Shown, max_tokens: int) -> None:
     """The first tokens of each black hole, one line a hole."""
-    console.print(Text(f"{shown(model)}: {manifest['statistics']['black_holes']:,} black holes", "bold"))
+    console.print(Text(f"{escape(model)}: {manifest['statistics']['black_holes']:,} black holes", "bold"))
     for hole in manifest["black_holes"][:_MAX_HOLES]:
-        tokens = [_token(token) for token in hole["tokens"][:most]]
+        tokens = [_token(token) for token in hole["tokens"][:max_tokens]]
         left = hole["population"] - len(tokens)
         console.print(
             Text(
@@ -115,5 +112,5 @@ def print_tokens(console: Console, model: str, manifest: Manifest, most: int) ->
         console.print(f"  … {left:,} more holes")
 
 
-def _token(token: dict[str, Any]) -> str:
-    return f"{token['id']}" if token["text"] is None else f'{token["id"]} "{shown(token["text"])}"'
+def _token(token: TokenName) -> str:
+    return f"{token['id']}" if token["text"] is None else f'{token["id"]} "{escape(token["text"])}"'

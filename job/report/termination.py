@@ -7,7 +7,7 @@ from job.errors import SurveyError
 from job.outcome import Outcome
 from job.report.failures import cause_of
 from job.report.headline import headline
-from job.report.text import counts, shown
+from job.report.text import count_statuses, escape
 
 LIMIT_NBYTES: Final = 4096
 """What Kubernetes keeps of it (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)."""
@@ -26,7 +26,10 @@ def termination_message(
     one of a distributed run this was.
     """
     not_reached = n_models - len(outcomes)
-    parts = [counts(outcome.status for outcome in outcomes), f"{not_reached:,} not reached" if not_reached > 0 else ""]
+    parts = [
+        count_statuses(outcome.status for outcome in outcomes),
+        f"{not_reached:,} not reached" if not_reached > 0 else "",
+    ]
     nothing = "no model was reached" if exit_status else "no models"
     first = f"exit status {exit_status}: {', '.join(filter(None, parts)) or nothing}"
     failures = [] if error is None else [(error.exit_status, f"{type(error).__name__}  {error}")]
@@ -39,8 +42,8 @@ def termination_message(
     lines = [f"{first} ({worker})" if worker else first]
     if outcomes:
         lines += headline(outcomes, _MAX_CHANGES)
-    lines = [_cut(shown(line)) for line in lines]
-    return _joined(lines, [_cut(shown(text)) for _, text in failures])
+    lines = [_cut(escape(line)) for line in lines]
+    return _joined(lines, [_cut(escape(text)) for _, text in failures])
 
 
 def _cut(line: str) -> str:

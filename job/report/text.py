@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
-def shown(text: str) -> str:
+def escape(text: str) -> str:
     """The text with every character that does not print as itself (controls, direction marks, blanks other than a
     space, half surrogates) as its escape."""
     return "".join(
@@ -12,12 +12,12 @@ def shown(text: str) -> str:
     )
 
 
-def named(items: Sequence[object], most: int) -> str:
-    """The first ``most`` of the items, and how many more there are."""
-    left = len(items) - most
-    return ", ".join(map(str, items[:most])) + (f" and {left:,} more" if left > 0 else "")
+def join_limited(items: Sequence[object], limit: int) -> str:
+    """The first ``limit`` of the items, and how many more there are."""
+    left = len(items) - limit
+    return ", ".join(map(str, items[:limit])) + (f" and {left:,} more" if left > 0 else "")
 
 
-def counts(statuses: Iterable[str]) -> str:
+def count_statuses(statuses: Iterable[str]) -> str:
     """How many models fared, or will fare, how."""
     return ", ".join(f"{n:,} {status}" for status, n in Counter(statuses).items())

@@ -4,26 +4,23 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from job.errors import ConfigError, TransientError
-from job.locate import Cooldowns
 from job.models.queries import MAX_MATCHES, Entry
 from job.models.references import ModelRef
-from job.models.resolve import resolve_today
-from job.plan import Planned, plan_each
+from job.outcome import Planned
 from job.runs.assignment import balance
-from job.runs.pinned_list import Assignment, RunPlan, parse_plan, plan_as_bytes, plan_key
-from job.settings import Settings
+from job.runs.pinned_list import Assignment, PinnedList, parse_pinned_list, pinned_list_as_bytes, pinned_list_key
 from job.store.store import Store, creates_once
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PlanWait:
+class PinnedListWait:
     """How long a worker waits for another one to write the plan, in seconds.
 
     Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
@@ -32,58 +29,67 @@ class PlanWait:
 
     poll: float
     turn: float
-    longest: float
+    maximum: float
 
 
-def plan_wait_for(entries: Sequence[Entry]) -> PlanWait:
+def pinned_list_wait(entries: Sequence[Entry]) -> PinnedListWait:
     """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
     most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
     turn = 60.0 + most / 2
-    return PlanWait(poll=2.0, turn=turn, longest=max(600.0, 2 * turn))
+    return PinnedListWait(poll=2.0, turn=turn, maximum=max(600.0, 2 * turn))
 
 
-def share_of_run(run: str, settings: Settings, store: Store, cooldowns: Cooldowns) -> list[ModelRef]:
+def share_of_run(
+    run: str,
+    entries: Sequence[Entry],
+    worker: int,
+    workers: int,
+    store: Store,
+    plan_list: Callable[[], Iterable[tuple[int, Planned]]],
+) -> list[ModelRef]:
     """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
+
+    ``plan_list()`` asks about each model of the list, and gives what will come of it with its place in the list.
 
     Raises:
         ConfigError: the run's name was used before, with another list or another number of workers.
-        TransientError: the plan did not come in time, or the list could not be resolved.
+        TransientError: the pinned list did not come in time, or the list could not be resolved.
     """
-    key = plan_key(run)
-    asked = _digest(settings)
+    key = pinned_list_key(run)
+    list_sha256 = _digest(entries)
+    wait = pinned_list_wait(entries)
 
     def propose() -> bytes | None:
         planned: dict[int, Planned] = {}
         looked = time.monotonic()
-        for place, one in plan_each(resolve_today(settings, cooldowns), settings, store, cooldowns):
+        for place, one in plan_list():
             planned[place] = one
-            if time.monotonic() - looked > patience.poll:
+            if time.monotonic() - looked > wait.poll:
                 looked = time.monotonic()
                 if store.read(key) is not None:
                     return None
         in_order = [planned[place] for place in sorted(planned)]
-        return plan_as_bytes(pin(run, settings.workers, asked, in_order))
+        return pinned_list_as_bytes(pin(run, workers, list_sha256, in_order))
 
-    patience = plan_wait_for(settings.models)
-    plan = parse_plan(agree(store, key, settings.worker, propose, patience), store.url(key))
-    if (plan.workers, plan.list_sha256) != (settings.workers, asked):
+    pinned = parse_pinned_list(agree(store, key, worker, propose, wait), store.url(key))
+    if (pinned.workers, pinned.list_sha256) != (workers, list_sha256):
         found, expected = (
-            (f"{plan.workers} workers", f"{settings.workers}")
-            if plan.workers != settings.workers
+            (f"{pinned.workers} workers", f"{workers}")
+            if pinned.workers != workers
             else ("another list of models", "this one")
         )
         raise ConfigError(
-            f"{store.url(key)}: the run {run!r} was planned for {found}, {expected} expected; choose another RUN"
+            f"{store.url(key)}: the run {run!r} was planned for {found}, expected {expected}; choose another RUN"
         )
-    share = plan.share(settings.worker)
+    share = pinned.share(worker)
     logger.info(
         "worker %d of %d: %d of the %d models in %s, pinned at %s",
-        *(settings.worker, plan.workers, len(share), len(plan.models), store.url(key), plan.pinned_at),
+        *(worker, pinned.workers, len(share), len(pinned.models), store.url(key), pinned.pinned_at),
     )
     return share
 
 
-def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) -> RunPlan:
+def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) -> PinnedList:
     """Who surveys what: each model pinned as it was found, all of one repository to one worker.
 
     One that could not be found is shared out too, for its owner to try again and to report.
@@ -104,21 +110,21 @@ def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) ->
         for one in planned
     ]
     models = [
-        Assignment(pinned(one), nbytes, worker)
+        Assignment(pinned_ref(one), nbytes, worker)
         for one, (_, nbytes), worker in zip(planned, loads, balance(loads, workers), strict=True)
     ]
     pinned_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return RunPlan(run, workers, list_sha256, pinned_at, tuple(models))
+    return PinnedList(run, workers, list_sha256, pinned_at, tuple(models))
 
 
-def pinned(planned: Planned) -> ModelRef:
+def pinned_ref(planned: Planned) -> ModelRef:
     """The reference with the commit it was found at; a source without commits stays as it is."""
     if planned.ref.source != "hub" or not planned.need:
         return planned.ref
     return replace(planned.ref, commit=planned.need.asked_commit)
 
 
-def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], patience: PlanWait) -> bytes:
+def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], wait: PinnedListWait) -> bytes:
     """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
     may see in between that another one has, and give None.
 
@@ -132,24 +138,26 @@ def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | Non
     content = store.read(key)
     if content is None and worker > 0:
         logger.info("worker %d: waiting for worker 0 to write %s", worker, store.url(key))
-        turn = min(worker * patience.turn, patience.longest)
-        content = _await(store, key, turn, patience.poll)
+        turn = min(worker * wait.turn, wait.maximum)
+        content = _await(store, key, turn, wait.poll)
         if content is None and not creates_once(store, f"{key}."):
-            content = _await(store, key, patience.longest - turn, patience.poll)
+            content = _await(store, key, wait.maximum - turn, wait.poll)
             if content is None:
                 raise TransientError(
-                    f"{store.url(key)}: nothing after {patience.longest:,.0f} s, worker 0 was expected to write it; "
-                    "nobody else may, as this store lets a second writer replace what the first one wrote: see what "
-                    "holds worker 0 up, then run again"
+                    f"{store.url(key)}: found nothing after {wait.maximum:,.0f} s, expected worker 0 to write it; "
+                    "no other worker may, because on this store a second writer would replace it; see why worker 0 is "
+                    "late, then run again"
                 )
     if content is None:
         proposal = propose()
         created = proposal is not None and store.create(key, proposal)
         # What counts is what is there: somebody else may have been first.
-        content = _await(store, key, patience.turn, patience.poll)
+        content = _await(store, key, wait.turn, wait.poll)
         if content is None:
-            found = "nothing, although it was written" if created else "neither there nor to be created"
-            raise TransientError(f"{store.url(key)}: {found}; check the store, then run again")
+            found = "nothing, although it was written" if created else "nothing, and it cannot be created"
+            raise TransientError(
+                f"{store.url(key)}: found {found}, expected the run's list; check the store, then run again"
+            )
     return content
 
 
@@ -161,7 +169,7 @@ def _await(store: Store, key: str, seconds: float, poll: float) -> bytes | None:
     return content
 
 
-def _digest(settings: Settings) -> str:
+def _digest(entries: Sequence[Entry]) -> str:
     """The sha-256 of the list as it was given."""
-    entries = [asdict(entry) for entry in settings.models]
-    return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()
+    fields = [asdict(entry) for entry in entries]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()

@@ -7,10 +7,10 @@ from typing import Any, Final, get_args, get_type_hints
 
 from job import __version__
 from job.errors import ConfigError
-from job.manifest.filing import to_json
 from job.models.references import ModelRef
+from job.store.json_file import to_json
 
-SCHEMA_VERSION: Final = 1
+PLAN_SCHEMA_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class PinnedList:
     """Who surveys what in one run."""
 
     run: str
@@ -40,20 +40,20 @@ class RunPlan:
         return [model.ref for model in self.models if model.worker == worker]
 
 
-def plan_key(run: str) -> str:
+def pinned_list_key(run: str) -> str:
     return f"runs/{run}/plan.json"
 
 
-def plan_as_bytes(plan: RunPlan) -> bytes:
+def pinned_list_as_bytes(pinned: PinnedList) -> bytes:
     """The plan as JSON; of a model's options, those that were given."""
     return to_json(
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": PLAN_SCHEMA_VERSION,
             "tool": {"name": "black-hole-survey", "version": __version__},
-            "run": plan.run,
-            "workers": plan.workers,
-            "list_sha256": plan.list_sha256,
-            "pinned_at": plan.pinned_at,
+            "run": pinned.run,
+            "workers": pinned.workers,
+            "list_sha256": pinned.list_sha256,
+            "pinned_at": pinned.pinned_at,
             "models": [
                 {
                     "model": str(model.ref),
@@ -61,13 +61,13 @@ def plan_as_bytes(plan: RunPlan) -> bytes:
                     "read_nbytes": model.read_nbytes,
                     "ref": {name: value for name, value in asdict(model.ref).items() if value not in (None, False)},
                 }
-                for model in plan.models
+                for model in pinned.models
             ],
         }
     )
 
 
-def parse_plan(content: bytes, url: str) -> RunPlan:
+def parse_pinned_list(content: bytes, url: str) -> PinnedList:
     """The plan that some version of this tool wrote at ``url``.
 
     Raises:
@@ -75,7 +75,7 @@ def parse_plan(content: bytes, url: str) -> RunPlan:
     """
     try:
         plan = json.loads(content)
-        if plan["schema_version"] != SCHEMA_VERSION:
+        if plan["schema_version"] != PLAN_SCHEMA_VERSION:
             raise ValueError(f"schema_version is {plan['schema_version']}")
         workers = _whole(plan["workers"])
         models = tuple(
@@ -84,20 +84,22 @@ def parse_plan(content: bytes, url: str) -> RunPlan:
         )
         if any(model.worker >= workers for model in models):
             raise ValueError(f"a model's worker is not one of {workers}")
-        return RunPlan(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
+        return PinnedList(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{url}: {type(error).__name__} {error}, a plan of schema {SCHEMA_VERSION} was expected; choose another RUN"
+            f"{url}: {type(error).__name__} {error}, expected a plan of schema {PLAN_SCHEMA_VERSION}; "
+            "choose another RUN"
         ) from error
 
 
 def _whole(value: object) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.80} is no whole number")
+        raise ValueError(f"{value!r:.80} is not a whole number")
     return value
 
 
 def _ref(values: dict[str, Any]) -> ModelRef:
+    values = values | {"source": "http"} if values.get("source") == "mirror" else values  # an earlier version's word
     kinds = get_type_hints(ModelRef)
     names: Iterable[str] = (field.name for field in fields(ModelRef))
     if not values.keys() <= set(names):

@@ -3,14 +3,14 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError
-from job.store.store import asked, checked_key, exactly
+from job.store.store import checked_key, exactly
 
 UNFINISHED = ".unfinished"
 """How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
@@ -93,16 +93,6 @@ class FolderStore:
             for chunk in exactly(chunks, nbytes):
                 file.write(chunk)
 
-    def write_stream_header_last(
-        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
-    ) -> None:
-        with _published(self._path(key)) as file:
-            file.seek(header_nbytes)
-            for chunk in exactly(chunks, nbytes):
-                file.write(chunk)
-            file.seek(0)
-            file.write(asked(header, header_nbytes))
-
     def sizes(self, prefix: str) -> dict[str, int]:
         found = {}
         for path in self._files(prefix):
@@ -150,10 +140,6 @@ class _Unfinished:
             while rest:
                 rest = rest[self.file.write(rest) :]
 
-    def seek(self, offset: int) -> None:
-        with _refusals(self.target):
-            self.file.seek(offset)
-
 
 @contextmanager
 def _published(target: Path) -> Iterator[_Unfinished]:
@@ -197,9 +183,9 @@ def survey_error(error: OSError, path: Path) -> SurveyError:
     """The error of the contract that a failure of the operating system at ``path`` stands for."""
     found = error.strerror or str(error)
     if error.errno in REFUSALS:
-        return ConfigError(f"{path}: {found}, a place to write to was expected; {REFUSALS[error.errno]}")
+        return ConfigError(f"{path}: {found}, expected a place to write to; {REFUSALS[error.errno]}")
     return TransientError(
-        f"{path}: {found}, a write was expected to succeed; make room or mend the disk, then run again"
+        f"{path}: {found}, expected the write to succeed; make room or repair the disk, then run again"
     )
 
 

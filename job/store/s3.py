@@ -1,5 +1,5 @@
-"""Publishes into an S3 bucket, with boto3; knows nothing of what is published. Endpoint, region and credentials are
-boto3's to find (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, profiles, roles, …)."""
+"""Publishes into an S3 bucket, with boto3. It does not know what is published. boto3 finds the endpoint, the region and
+the credentials (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, profiles, roles, …)."""
 
 from __future__ import annotations
 
@@ -8,52 +8,47 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from job.errors import ConfigError
-from job.s3_errors import survey_error, without_endpoint_password
-from job.store.store import asked, checked_key, exactly
+from job.errors import ConfigError, TransientError
+from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
+from job.store.store import checked_key, exactly
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MIB = 1 << 20
 PART_NBYTES = 8 * MIB
-"""Size of a part, as boto3 has it: S3 takes no part below 5 MiB but the last."""
+"""Size of a part: boto3's default. S3 accepts no part below 5 MiB except the last."""
 MAX_PARTS = 10_000
-"""The most parts an upload can have (Amazon S3, "multipart upload limits")."""
+"""Parts that an upload can have (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PARTS_IN_FLIGHT = 4
-"""Parts uploaded at once. A part is held in memory until the store has it, so this bounds the memory as well."""
+"""Parts uploaded at once. A part stays in memory until the store has it, so this bounds the memory too."""
 
 S3_CONFIG = Config(
-    # botocore's own retries, with pauses of at most 1, 2, 4, 8 and 16 s, half of that on average: up to half a minute
-    # of 5xx, SlowDown or refused connections is sat out, because failing costs reading the whole of W again. A server
-    # that accepts and never answers is given up after six minutes. A long read time-out, since some stores assemble a
-    # multipart upload without a sign of life.
+    # botocore retries after at most 1, 2, 4, 8 and 16 s, half of that on average. This bridges up to half a minute of
+    # 5xx, SlowDown or refused connections, because after a failure the whole of W has to be read again. A server that
+    # accepts connections and never answers is given up after six minutes. The read time-out is long because some
+    # stores send nothing while they assemble a multipart upload.
     retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,
     read_timeout=60,
     max_pool_connections=PARTS_IN_FLIGHT + 1,
 )
 
+CONFLICT_ATTEMPTS = 3
+"""How often a write is tried that conflicts with another write of the same key: Amazon S3 asks to send it again."""
 
-CONFLICTS = 3
-"""How often a write that meets another one of the same key is tried: Amazon S3 wants it sent again."""
-
-WITHOUT_CONDITIONS = ("InvalidArgument", "InvalidRequest", "NotImplemented")
-"""What stores that know no If-None-Match call a write with it, where they do not say 501. Any other 400 may be damage
-on the way, after which a write without the condition could replace what is there."""
+NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
+"""The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
+on the way; after that, a write without the condition could replace what is there."""
 
 
 class _Object(TypedDict):
@@ -67,22 +62,16 @@ class _Checksums(TypedDict, total=False):
 
 
 def open_s3_store(url: str) -> S3Store:
-    """The store at ``s3://bucket/prefix``. Nothing is asked of it yet.
+    """The store at ``s3://bucket/prefix``. No request is sent yet.
 
     Raises:
-        ConfigError: the address, or something boto3 finds in its environment, cannot be one.
+        ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
     """
     scheme, _, path = url.partition("://")
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket:
-        raise ConfigError(f"OUTPUT: found {url!r}, s3://bucket/prefix was expected; correct it")
-    try:
-        client = boto3.Session().client("s3", config=S3_CONFIG)
-    except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
-        raise ConfigError(
-            f"{url}: {without_endpoint_password(str(error))}; correct the AWS_… settings, or the profile they name"
-        ) from error
-    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
+        raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
+    return S3Store(create_client(S3_CONFIG, url), bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -97,100 +86,72 @@ class S3Store:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def check(self) -> None:
-        with self._refusals("list what is there", self.prefix):
+        with self._errors_translated("list what is there", self.prefix):
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
             except RecursionError as error:
-                # botocore looks for the region of a bucket that it is redirected from, is redirected again, looks …
-                raise ConfigError(
-                    f"s3://{self.bucket}/{self.prefix}: the endpoint redirects every request, an S3 server was "
-                    "expected; correct AWS_ENDPOINT_URL (https for http, perhaps)"
-                ) from error
-        # An upload that is begun and given up shows that writing is allowed, and is never visible to a reader.
+                raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
+        # To begin an upload and abort it shows that writing is allowed. No reader ever sees it.
         key = f"{self.prefix}write-check"
-        with self._refusals("write", key):
+        with self._errors_translated("write", key):
             upload = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
     def read(self, key: str) -> bytes | None:
-        with self._refusals("read", self._key(key)):
+        with self._errors_translated("read", self._key(key)):
             try:
                 return self.client.get_object(**self._object(key))["Body"].read()
             except self.client.exceptions.NoSuchKey:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
-        with self._refusals("write", self._key(key)):
+        with self._errors_translated("write", self._key(key)):
             self.client.put_object(**self._object(key), Body=content)
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._refusals("create", self._key(key)):
-            for _ in range(CONFLICTS):
+        with self._errors_translated("create", self._key(key)):
+            for _ in range(CONFLICT_ATTEMPTS):
                 try:
                     self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
                 except ClientError as error:
                     status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
                     if status == 412:
-                        # Also what a second attempt is told, whose first succeeded without its answer arriving.
+                        # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
                         return self.read(key) == content
-                    if status in (405, 501) or code in WITHOUT_CONDITIONS:
+                    if status in (405, 501) or code in NO_CONDITIONS_CODES:
                         self.write(key, content)
                         return True
                     if status != 409:
                         raise
-                    time.sleep(1)  # somebody is creating or deleting it at this moment
+                    time.sleep(1)  # another worker is creating or deleting it now
                 else:
                     return True
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this one waits for the end."""
+        """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this thread waits for the end."""
         part_nbytes = part_nbytes_of(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
             multipart_chunksize=part_nbytes,
             max_concurrency=PARTS_IN_FLIGHT,
-            # The other client, which boto3 takes by itself where it finds it, is not bound by what is set here.
+            # boto3 prefers the CRT client if it is installed, which ignores these settings.
             preferred_transfer_client="classic",
         )
-        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor does not take s3transfer's setting
-        pulled = _PulledElsewhere(exactly(chunks, nbytes))
-        with self._refusals("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            stream = io.BufferedReader(_ChunkStream(pulled))
+        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # TransferConfig() has no argument for it
+        upload_chunks = _UploadChunks(exactly(chunks, nbytes))
+        with self._errors_translated("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
+            stream = io.BufferedReader(_ChunkStream(upload_chunks))
             future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
-            pulled.is_over = future.done
-            with suppress(_NothingMoreToPull):
+            upload_chunks.is_over = future.done
+            with suppress(_UploadEnded):
                 future.result()
-        if pulled.failure is not None:
-            raise pulled.failure
-
-    def write_stream_header_last(
-        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
-    ) -> None:
-        """By a multipart upload whose first part, which begins with the header, is sent last; this thread pulls.
-
-        The transfer manager cannot do this: it sends parts in the order in which it reads them.
-        """
-        part_nbytes = max(part_nbytes_of(header_nbytes + nbytes), header_nbytes)
-        stream = io.BufferedReader(_ChunkStream(exactly(chunks, nbytes)))
-
-        def parts() -> Iterator[tuple[int, bytes]]:
-            first = stream.read(part_nbytes - header_nbytes)
-            numbers = count(2)
-            while part := stream.read(part_nbytes):
-                yield next(numbers), part
-            yield 1, asked(header, header_nbytes) + first
-
-        with self._refusals("write", self._key(key)):
-            if header_nbytes + nbytes > part_nbytes:
-                self._upload_in_parts(self._object(key), parts())
-            else:
-                body = stream.read()
-                self.client.put_object(**self._object(key), Body=asked(header, header_nbytes) + body)
+        if upload_chunks.failure is not None:
+            raise upload_chunks.failure
 
     def sizes(self, prefix: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        with self._refusals("list what is there", self.prefix + prefix):
+        with self._errors_translated("list what is there", self.prefix + prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
@@ -199,17 +160,17 @@ class S3Store:
         return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
-        with self._refusals("delete", self._key(key)):
+        with self._errors_translated("delete", self._key(key)):
             self.client.delete_object(**self._object(key))
 
     def discard_unfinished(self, prefix: str) -> None:
-        with self._refusals("discard unfinished uploads", self.prefix + prefix):
+        with self._errors_translated("discard unfinished uploads", self.prefix + prefix):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
-            # Listed to the end first: aborting while paging could move the pages.
+            # The list is read to its end first, because an abort could shift the next pages.
             for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
-                with suppress(self.client.exceptions.NoSuchUpload):  # somebody else did it, or finished it
+                with suppress(self.client.exceptions.NoSuchUpload):  # another worker aborted or finished it
                     self.client.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -221,65 +182,36 @@ class S3Store:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
     def _checksums(self) -> _Checksums:
-        """A CRC of each part and, made of them, one of the whole object, which every later download is checked with.
+        """The checksums to send: a CRC of each part, which add up to one of the whole object, checked by each download.
 
-        boto3's own default but for the second half; ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both off,
-        for stores that know neither.
+        boto3's default has no CRC of the whole object. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both
+        off, for stores that know neither.
         """
-        # botocore-stubs do not know this setting.
+        # botocore-stubs do not have this setting.
         if self.client.meta.config.request_checksum_calculation == "when_supported":  # type: ignore[attr-defined]
             return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         return {}
 
-    def _upload_in_parts(self, target: _Object, parts: Iterator[tuple[int, bytes]]) -> None:
-        """A multipart upload of numbered parts, sent in the order in which they come; aborted if anything is raised."""
-        checksums = self._checksums()
-        upload_id = self.client.create_multipart_upload(**target, **checksums)["UploadId"]
-        try:
-            sent: list[CompletedPartTypeDef] = []
-            with ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="s3-part") as pool:
-                running: set[Future[CompletedPartTypeDef]] = set()
-                for number, body in parts:
-                    running.add(pool.submit(self._upload_part, target, upload_id, number, body))
-                    if len(running) == PARTS_IN_FLIGHT:
-                        finished, running = wait(running, return_when=FIRST_COMPLETED)
-                        sent += [part.result() for part in finished]
-                sent += [part.result() for part in running]
-            sent.sort(key=lambda part: part["PartNumber"])
-            # The store refuses where a part it holds is not the one whose ETag and CRC it answered with.
-            self.client.complete_multipart_upload(**target, UploadId=upload_id, MultipartUpload={"Parts": sent})
-        except BaseException:
-            # An abort that fails must not hide why it was needed; discard_unfinished() finds what it leaves.
-            with suppress(BotoCoreError, ClientError):
-                self.client.abort_multipart_upload(**target, UploadId=upload_id)
-            raise
-
-    def _upload_part(self, target: _Object, upload_id: str, number: int, body: bytes) -> CompletedPartTypeDef:
-        answer = self.client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=body)
-        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
-        if "ChecksumCRC32" in answer:  # not where checksums are off, nor from a store that knows none
-            part["ChecksumCRC32"] = answer["ChecksumCRC32"]
-        return part
-
     @contextmanager
-    def _refusals(self, action: str, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into the errors of the contract."""
+    def _errors_translated(self, action: str, key: str) -> Iterator[None]:
+        """Turn boto3's errors into those of the writing contract."""
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
-            raise survey_error(error, f"s3://{self.bucket}/{key}: could not {action}") from error
+        except S3_ERRORS as error:
+            failure = s3_failure(error, f"s3://{self.bucket}/{key}: could not {action}", WRITING)
+            raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
-class _NothingMoreToPull(Exception):
-    """What s3transfer's thread is told when the chunks failed or nobody waits for the upload any more."""
+class _UploadEnded(Exception):
+    """Ends s3transfer's thread when the chunks failed, or when the upload has ended before them."""
 
 
-class _PulledElsewhere:
-    """Chunks for s3transfer's submission thread, which needs two things said to it.
+class _UploadChunks:
+    """The chunks that s3transfer's submission thread pulls, with two safeguards for it.
 
-    An upload that has failed or was interrupted does not stop that thread: it would pull the stream to its end. And an
-    exception that is not an ``Exception``, raised in it, reaches the threads that send parts and ends the cleanup half
-    way, so that the caller waits for ever. So failures are kept here for the caller, and it gets a plain exception.
+    That thread does not stop when its upload fails or is interrupted: it would pull the stream to its end. And a
+    KeyboardInterrupt raised in it reaches the threads that send parts and breaks off their cleanup, so that the caller
+    waits for ever. Therefore failures are kept here for the caller, and the thread gets a plain exception.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
@@ -292,18 +224,18 @@ class _PulledElsewhere:
 
     def __next__(self) -> bytes:
         if self.is_over():
-            raise _NothingMoreToPull
+            raise _UploadEnded
         try:
             return next(self._chunks)
         except StopIteration:
             raise
         except BaseException as error:
             self.failure = error
-            raise _NothingMoreToPull from error
+            raise _UploadEnded from error
 
 
 class _ChunkStream(io.RawIOBase):
-    """Chunks as a file that can be read once, from the beginning to the end."""
+    """Chunks as a file that can be read once, from beginning to end."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -313,7 +245,7 @@ class _ChunkStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill as much of ``buffer`` as the current chunk can; 0 at the end of the last one."""
+        """Fill ``buffer`` as far as the current chunk goes. Returns the number of bytes; 0 after the last chunk."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -326,5 +258,5 @@ class _ChunkStream(io.RawIOBase):
 
 
 def part_nbytes_of(nbytes: int) -> int:
-    """The size of the parts of an object: ``PART_NBYTES``, or as many MiB as keep their number within ``MAX_PARTS``."""
+    """The size of an object's parts: ``PART_NBYTES``, or as many MiB as it takes to stay within ``MAX_PARTS`` parts."""
     return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)

@@ -1,7 +1,7 @@
 """The writing contract: what a folder and an S3 bucket both do. A key is a path with forward slashes below OUTPUT."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 
@@ -40,17 +40,6 @@ class Store(Protocol):
             ValueError: ``chunks`` held more or fewer bytes than announced; nothing was published.
         """
 
-    def write_stream_header_last(
-        self, key: str, header_nbytes: int, header: Callable[[], bytes], chunks: Iterable[bytes], nbytes: int
-    ) -> None:
-        """Publish a header of ``header_nbytes`` and then ``nbytes`` bytes of ``chunks``, asking for the header last.
-
-        For a header that states the digest of what follows it.
-
-        Raises:
-            ValueError: ``chunks`` or ``header`` held more or fewer bytes than announced; nothing was published.
-        """
-
     def sizes(self, prefix: str) -> dict[str, int]:
         """Every key that starts with ``prefix``, in alphabetical order, with the size of its content in bytes."""
 
@@ -77,7 +66,7 @@ def checked_key(key: str) -> str:
         ValueError: a segment of it is empty, ``.`` or ``..``.
     """
     if any(segment in ("", ".", "..") for segment in key.split("/")):
-        raise ValueError(f"key {key!r}: empty, '.' or '..' between slashes, names were expected")
+        raise ValueError(f"key {key!r}: found an empty part, '.' or '..', expected names between slashes")
     return key
 
 
@@ -95,15 +84,3 @@ def exactly(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
         yield chunk
     if seen < nbytes:
         raise ValueError(f"the stream ended after {seen:,} bytes, {nbytes:,} were announced")
-
-
-def asked(header: Callable[[], bytes], nbytes: int) -> bytes:
-    """The header, asked for now, as long as it is the ``nbytes`` bytes for which room was left.
-
-    Raises:
-        ValueError: it is longer or shorter.
-    """
-    content = header()
-    if len(content) != nbytes:
-        raise ValueError(f"the header has {len(content):,} bytes, {nbytes:,} were announced")
-    return content

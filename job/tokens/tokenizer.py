@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +46,14 @@ class Tokenizer:
     piece: Callable[[int], str | None]
     text: Callable[[int], str]
 
-    def tokens(self, ids: Iterable[int]) -> list[dict[str, int | str | None]]:
+    def tokens(self, ids: Iterable[int]) -> list[Token]:
         """Each id with its piece and text.
 
         Raises:
             TokenizerUnusable: the library fails to decode one.
         """
         with _unusable():
-            return [asdict(self._token(id)) for id in ids]
+            return [self._token(id) for id in ids]
 
     def _token(self, id: int) -> Token:
         piece = self.piece(id)

@@ -6,7 +6,7 @@ import sys
 
 MEASURED = """
 import resource, sys
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 
 CHUNK = 4 << 20
 

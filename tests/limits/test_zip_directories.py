@@ -19,12 +19,12 @@ def flooded(n_entries: int) -> bytes:
 
 READ = f"""
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.formats.torch_save import read_bin
+from job.checkpoints.head.headers import read_torch_save
 from job.errors import ModelError
 content = sys.stdin.buffer.read()
 fetch = lambda file, begin, end: content[begin:end]
 try:
-    read_bin(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fetch), "{FILE}")
+    read_torch_save(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fetch), "{FILE}")
 except ModelError as error:
     assert len(str(error)) < 1000
 else:

@@ -6,7 +6,7 @@ import time
 
 STALLED = """
 import signal, sys, time
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.errors import Terminated
 
 def terminate(number, frame):

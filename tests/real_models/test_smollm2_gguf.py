@@ -10,7 +10,7 @@ from gguf.gguf_reader import GGUFReader
 from transformers import AutoTokenizer
 
 from examples import prepare
-from job.checkpoints.head.gguf import read_gguf
+from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.sources.folder import open_folder
 from job.tokens.gguf_tokens import from_vocabulary
 from tests.surveys import survey_with_tensors
@@ -49,8 +49,9 @@ def test_smollm2_as_packaged_has_the_black_holes_of_its_converted_form(tmp_path:
 def test_a_vocabulary_of_bytes_spells_what_the_models_own_tokenizer_decodes(shipped: Path) -> None:
     prepare.main()
     own = AutoTokenizer.from_pretrained(prepare.CHECKPOINTS / "SmolLM2-135M-Instruct")
-    found = read_gguf(open_folder(shipped.parent), shipped.name)
-    tokenizer = from_vocabulary("gpt2", found.tokens)
+    vocabulary = read_gguf(open_folder(shipped.parent), shipped.name).vocabulary
+    assert vocabulary
+    tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
     assert tokenizer.n_tokens == 49_152
     assert [tokenizer.text(id) for id in range(49_152)] == [
         own.decode([id], clean_up_tokenization_spaces=False) for id in range(49_152)

@@ -90,8 +90,13 @@ class SeaweedServer:
 
     def environment(self, identity: Identity = ADMIN) -> dict[str, str]:
         """What boto3 has to find in its environment to speak to this server."""
+        return self.environment_at(self.endpoint, identity)
+
+    @staticmethod
+    def environment_at(endpoint: str, identity: Identity) -> dict[str, str]:
+        """The same for any S3 server's address."""
         return {
-            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": identity.access_key,
             "AWS_SECRET_ACCESS_KEY": identity.secret_key,
             "AWS_DEFAULT_REGION": REGION,
@@ -175,7 +180,7 @@ class SeaweedServer:
             else:
                 return
 
-    def cooldown(self) -> None:
+    def pause(self) -> None:
         """Stop answering without closing a connection, as a hanging server does."""
         self._signal(signal.SIGSTOP)
 

@@ -14,7 +14,7 @@ import pytest
 
 from entrypoint import main
 from job.errors import TransientError
-from job.runs.agreement import PlanWait, agree
+from job.runs.agreement import PinnedListWait, agree
 from job.store.folder import FolderStore
 from job.store.s3 import open_s3_store
 from job.store.store import Store
@@ -24,7 +24,7 @@ from tests.servers.loopback_hub import Fault, LoopbackHub
 ROOT = Path(__file__).parents[2]
 N_ROWS = {f"org/model-{n}": rows for n, rows in enumerate([4000, 200, 3000, 1000, 500, 2500, 800, 100, 1200, 300])}
 HIDDEN_SIZE = 64
-HASTY = PlanWait(poll=0.05, turn=0.3, longest=1.5)
+HASTY = PinnedListWait(poll=0.05, turn=0.3, maximum=1.5)
 
 
 @pytest.fixture
@@ -255,7 +255,9 @@ def test_workers_that_take_over_at_once_still_agree(s3_bucket: str) -> None:
     store = open_s3_store(f"s3://{s3_bucket}")
 
     def work(index: int) -> bytes:
-        return agree(store, "runs/a/plan.json", index, lambda: f"by worker {index}".encode(), PlanWait(0.05, 0.0, 5.0))
+        return agree(
+            store, "runs/a/plan.json", index, lambda: f"by worker {index}".encode(), PinnedListWait(0.05, 0.0, 5.0)
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(work, range(8)))) == 1
@@ -273,7 +275,7 @@ def test_on_a_store_that_does_not_create_once_only_worker_0_writes(weak_s3: str)
 
     with ThreadPoolExecutor(8) as pool:
         others = [
-            pool.submit(agree, store, "runs/a/plan.json", index, lambda: b"by another", PlanWait(0.05, 0.1, 20.0))
+            pool.submit(agree, store, "runs/a/plan.json", index, lambda: b"by another", PinnedListWait(0.05, 0.1, 20.0))
             for index in range(1, 8)
         ]
         assert agree(store, "runs/a/plan.json", 0, late, HASTY) == b"by worker 0"

@@ -151,7 +151,7 @@ def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
         "hub-cache": [str(tmp_path / "cache" / "models--org--model")],
         "folder": [str(checkpoint)],
         "s3": [f"s3://{s3_bucket}/models/model"],
-        "mirror": [f"{served.endpoint}/mirror/model"],
+        "http": [f"{served.endpoint}/mirror/model"],
     }
     contents = {}
     for run, arguments in runs.items():
@@ -170,7 +170,7 @@ def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
     tensors_alone = {name: content for name, content in contents["hub"].items() if name in contents["folder"]}
     assert contents["folder"].keys() == contents["s3"].keys()
     assert {name: contents["folder"][name] for name in tensors_alone} == contents["folder"] == contents["s3"]
-    assert contents["mirror"] == contents["folder"]
+    assert contents["http"] == contents["folder"]
 
 
 FAULTS = {

@@ -1,4 +1,4 @@
-"""What every source of a checkpoint promises, asserted over each: a folder, the Hub's cache, the Hub, S3, a mirror."""
+"""What every source of a checkpoint promises, tested on each: a folder, the Hub's cache, the Hub, S3, a web server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import open_hub
 from job.checkpoints.sources.hub_cache import open_hub_cache
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable
 from tests.servers.loopback_hub import LoopbackHub
@@ -102,7 +102,7 @@ def cache_source(hub: LoopbackHub, tmp_path: Path) -> Source:
 
 
 @pytest.fixture
-def mirror_source(hub: LoopbackHub, tmp_path: Path) -> Source:
+def http_source(hub: LoopbackHub, tmp_path: Path) -> Source:
     def put(files: dict[str, bytes]) -> None:
         write_files(tmp_path / "model", files)
         hub.mirrors["model"] = tmp_path / "model"
@@ -113,7 +113,7 @@ def mirror_source(hub: LoopbackHub, tmp_path: Path) -> Source:
     return Source(put, open_model, "local/model")
 
 
-@pytest.fixture(params=["folder", "cache", "hub", "s3", "mirror"])
+@pytest.fixture(params=["folder", "cache", "hub", "s3", "http"])
 def source(request: pytest.FixtureRequest) -> Source:
     source = request.getfixturevalue(f"{request.param}_source")
     assert isinstance(source, Source)
@@ -195,7 +195,7 @@ def test_what_is_not_there_is_unavailable(source: Source) -> None:
         source.open("nothing")
 
 
-@pytest.mark.parametrize("source", ["folder", "s3", "mirror"], indirect=True)  # the Hub's commits do not change
+@pytest.mark.parametrize("source", ["folder", "s3", "http"], indirect=True)  # the Hub's commits do not change
 def test_a_file_that_changed_after_it_was_pinned_is_refused(source: Source) -> None:
     source.put(FILES)
     checkpoint = source.open("model")

@@ -53,14 +53,6 @@ def store(place: Place) -> Store:
     return place.store
 
 
-@pytest.fixture(params=["in order", "header last"])
-def write_stream(request: pytest.FixtureRequest, store: Store) -> Callable[[str, Iterator[bytes], int], None]:
-    """Both ways of publishing a stream, for what holds for both; the header of the second is empty."""
-    if request.param == "in order":
-        return store.write_stream
-    return lambda key, chunks, nbytes: store.write_stream_header_last(key, 0, lambda: b"", chunks, nbytes)
-
-
 def unfinished_uploads(server: SeaweedServer, bucket: str) -> list[str]:
     return [upload["Key"] for upload in server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 
@@ -127,33 +119,7 @@ def test_a_stream_of_any_size_arrives_whole(place: Place, nbytes: int) -> None:
     assert place.leftovers() == []
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, PART_NBYTES - 200, PART_NBYTES - 199, 2 * PART_NBYTES - 200, 3 * PART_NBYTES])
-def test_the_header_is_asked_for_last_and_stands_first(place: Place, nbytes: int) -> None:
-    content, seen = noise(nbytes), bytearray()
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in cut(content):
-            yield chunk
-            seen.extend(chunk)
-
-    def header() -> bytes:
-        assert seen == content
-        return b"h" * 200
-
-    place.store.write_stream_header_last("org/stream", 200, header, chunks(), nbytes)
-    assert place.store.read("org/stream") == b"h" * 200 + content
-    assert place.leftovers() == []
-
-
-def test_a_header_longer_than_a_part_arrives_whole(store: Store) -> None:
-    header, content = noise(PART_NBYTES + 3), noise(6 * MIB)
-    store.write_stream_header_last("org/stream", len(header), lambda: header, cut(content), len(content))
-    assert store.read("org/stream") == header + content
-
-
-def test_nothing_is_visible_until_the_last_byte_is_there(
-    store: Store, write_stream: Callable[[str, Iterator[bytes], int], None]
-) -> None:
+def test_nothing_is_visible_until_the_last_byte_is_there(store: Store) -> None:
     content = noise(3 * PART_NBYTES)
 
     def chunks() -> Iterator[bytes]:
@@ -161,7 +127,7 @@ def test_nothing_is_visible_until_the_last_byte_is_there(
         assert list(store.sizes("")) == []
         assert store.read("org/stream") is None
 
-    write_stream("org/stream", chunks(), len(content))
+    store.write_stream("org/stream", chunks(), len(content))
     assert list(store.sizes("")) == ["org/stream"]
 
 
@@ -176,7 +142,7 @@ def test_nothing_is_visible_until_the_last_byte_is_there(
     ids=["at once", "early", "midway", "interrupted midway"],
 )
 def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
-    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None], cause: BaseException, nbytes: int
+    place: Place, cause: BaseException, nbytes: int
 ) -> None:
     place.store.write("org/stream", b"old")
 
@@ -185,24 +151,10 @@ def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
         raise cause
 
     with pytest.raises(type(cause)) as caught:
-        write_stream("org/stream", chunks(), 4 * PART_NBYTES)
+        place.store.write_stream("org/stream", chunks(), 4 * PART_NBYTES)
     assert caught.value is cause
     assert place.store.read("org/stream") == b"old"
     assert list(place.store.sizes("")) == ["org/stream"]
-    assert place.leftovers() == []
-
-
-@pytest.mark.parametrize("nbytes", [5, 3 * PART_NBYTES], ids=["small", "large"])
-def test_what_the_header_raises_comes_through_and_leaves_nothing(place: Place, nbytes: int) -> None:
-    cause = KeyboardInterrupt()
-
-    def header() -> bytes:
-        raise cause
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        place.store.write_stream_header_last("org/stream", 10, header, cut(noise(nbytes)), nbytes)
-    assert caught.value is cause
-    assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
@@ -216,26 +168,14 @@ def test_what_the_header_raises_comes_through_and_leaves_nothing(place: Place, n
         (3 * PART_NBYTES, 5 * PART_NBYTES),
     ],
 )
-def test_more_or_fewer_bytes_than_announced_are_refused(
-    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None], nbytes: int, announced: int
-) -> None:
+def test_more_or_fewer_bytes_than_announced_are_refused(place: Place, nbytes: int, announced: int) -> None:
     with pytest.raises(ValueError, match=f"{announced:,} were announced"):
-        write_stream("org/stream", cut(noise(nbytes)), announced)
+        place.store.write_stream("org/stream", cut(noise(nbytes)), announced)
     assert list(place.store.sizes("")) == []
     assert place.leftovers() == []
 
 
-@pytest.mark.parametrize("nbytes", [10, 3 * PART_NBYTES])
-def test_a_header_of_another_size_than_announced_is_refused(place: Place, nbytes: int) -> None:
-    with pytest.raises(ValueError, match="the header has 4 bytes, 5 were announced"):
-        place.store.write_stream_header_last("org/stream", 5, lambda: b"four", cut(noise(nbytes)), nbytes)
-    assert list(place.store.sizes("")) == []
-    assert place.leftovers() == []
-
-
-def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
-    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None]
-) -> None:
+def test_a_signal_ends_an_endless_stream_and_leaves_nothing(place: Place) -> None:
     chunk, terminated = noise(MIB), Terminated()
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -252,7 +192,7 @@ def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         with pytest.raises(Terminated) as caught:
-            write_stream("org/stream", chunks(), 10**10)
+            place.store.write_stream("org/stream", chunks(), 10**10)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert caught.value is terminated
@@ -260,16 +200,14 @@ def test_a_signal_ends_an_endless_stream_and_leaves_nothing(
     assert place.leftovers() == []
 
 
-def test_two_writers_of_one_key_do_not_meet_and_the_last_to_end_stands(
-    place: Place, write_stream: Callable[[str, Iterator[bytes], int], None]
-) -> None:
+def test_two_writers_of_one_key_do_not_meet_and_the_last_to_end_stands(place: Place) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"slow"
-        write_stream("org/stream", iter([b"quick"]), 5)
+        place.store.write_stream("org/stream", iter([b"quick"]), 5)
         assert place.store.read("org/stream") == b"quick"
         yield b"er"
 
-    write_stream("org/stream", chunks(), 6)
+    place.store.write_stream("org/stream", chunks(), 6)
     assert place.store.read("org/stream") == b"slower"
     assert place.leftovers() == []
 
@@ -294,10 +232,9 @@ def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
         lambda: store.delete(key),
         lambda: store.url(key),
         lambda: store.write_stream(key, iter([b"x"]), 1),
-        lambda: store.write_stream_header_last(key, 0, lambda: b"", iter([b"x"]), 1),
     ]
     for attempt in attempts:
-        with pytest.raises(ValueError, match="names were expected"):
+        with pytest.raises(ValueError, match="expected names"):
             attempt()
     assert list(store.sizes("")) == []
 
@@ -316,7 +253,7 @@ def chunks():
     for _ in range(30):
         yield bytes(1 << 20)
     os.kill(os.getpid(), signal.SIGKILL)
-store.write_stream_header_last({key!r}, 8, lambda: bytes(8), chunks(), 1 << 30)
+store.write_stream({key!r}, chunks(), 1 << 30)
 """
 
 
@@ -353,16 +290,12 @@ store = {opener}({output!r})
 store.write("first", b"connects")
 before, nbytes = peak(), {mib} << 20
 chunks = (bytes(4 << 20) for _ in range({mib} // 4))
-if {header_last}:
-    store.write_stream_header_last("big", 8, lambda: bytes(8), chunks, nbytes)
-else:
-    store.write_stream("big", chunks, nbytes)
+store.write_stream("big", chunks, nbytes)
 print((peak() - before) // 1024)
 """
 
 
-@pytest.mark.parametrize("header_last", [False, True], ids=["in order", "header last"])
-def test_a_large_stream_takes_a_few_parts_of_memory(place: Place, header_last: bool) -> None:
-    done = run_python(place, MEMORY, mib=256, header_last=header_last)
+def test_a_large_stream_takes_a_few_parts_of_memory(place: Place) -> None:
+    done = run_python(place, MEMORY, mib=256)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 100  # MiB: four parts in flight, one being filled, one held back, and what carries them

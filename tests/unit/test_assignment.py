@@ -1,6 +1,7 @@
 """This worker's share: each model has one worker, one repository's models the same, and the bytes are balanced."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from job.errors import ConfigError
 from job.models.references import ModelRef
 from job.runs.assignment import balance
-from job.runs.pinned_list import Assignment, RunPlan, parse_plan, plan_as_bytes
+from job.runs.pinned_list import Assignment, PinnedList, parse_pinned_list, pinned_list_as_bytes
 
 LOADS = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 10**10)), max_size=40)
 
@@ -52,7 +53,7 @@ def test_there_are_no_shares_without_workers() -> None:
         balance([("a", 1)], 0)
 
 
-PLAN = RunPlan(
+PLAN = PinnedList(
     "nightly-1",
     2,
     "0" * 64,
@@ -66,20 +67,27 @@ PLAN = RunPlan(
 
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:
-    assert parse_plan(plan_as_bytes(PLAN), "plan.json") == PLAN
+    assert parse_pinned_list(pinned_list_as_bytes(PLAN), "plan.json") == PLAN
     assert [str(ref) for ref in PLAN.share(0)] == ["./b", "org/c"]
+
+
+def test_a_plan_of_an_earlier_version_names_the_source_of_web_addresses_otherwise() -> None:
+    ref = ModelRef("http", "https://models.example.org/a/model")
+    plan = replace(PLAN, models=(Assignment(ref, 10, 0),))
+    content = pinned_list_as_bytes(plan)
+    assert parse_pinned_list(content.replace(b'"source": "http"', b'"source": "mirror"'), "plan.json") == plan
 
 
 DAMAGED = {
     "no-json": b"{",
     "no-object": b"[]",
-    "another-schema": plan_as_bytes(PLAN).replace(b'"schema_version": 1', b'"schema_version": 2'),
-    "no-such-worker": plan_as_bytes(PLAN).replace(b'"worker": 1', b'"worker": 2'),
-    "a-worker-in-words": plan_as_bytes(PLAN).replace(b'"worker": 1', b'"worker": "1"'),
-    "a-negative-size": plan_as_bytes(PLAN).replace(b'"read_nbytes": 10', b'"read_nbytes": -10'),
-    "an-unknown-option": plan_as_bytes(PLAN).replace(b'"tensor"', b'"tensors"'),
-    "an-unknown-source": plan_as_bytes(PLAN).replace(b'"source": "hub"', b'"source": "ftp"'),
-    "a-reference-as-text": plan_as_bytes(PLAN).replace(b'"ref": {', b'"ref": "org/a", "was": {'),
+    "another-schema": pinned_list_as_bytes(PLAN).replace(b'"schema_version": 1', b'"schema_version": 2'),
+    "no-such-worker": pinned_list_as_bytes(PLAN).replace(b'"worker": 1', b'"worker": 2'),
+    "a-worker-in-words": pinned_list_as_bytes(PLAN).replace(b'"worker": 1', b'"worker": "1"'),
+    "a-negative-size": pinned_list_as_bytes(PLAN).replace(b'"read_nbytes": 10', b'"read_nbytes": -10'),
+    "an-unknown-option": pinned_list_as_bytes(PLAN).replace(b'"tensor"', b'"tensors"'),
+    "an-unknown-source": pinned_list_as_bytes(PLAN).replace(b'"source": "hub"', b'"source": "ftp"'),
+    "a-reference-as-text": pinned_list_as_bytes(PLAN).replace(b'"ref": {', b'"ref": "org/a", "was": {'),
     "no-models": json.dumps({"schema_version": 1, "run": "x", "workers": 1, "list_sha256": ""}).encode(),
 }
 
@@ -87,4 +95,4 @@ DAMAGED = {
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_what_is_no_plan_is_refused_with_its_address(content: bytes) -> None:
     with pytest.raises(ConfigError, match=r"s3://bucket/runs/x/plan\.json: .*choose another RUN"):
-        parse_plan(content, "s3://bucket/runs/x/plan.json")
+        parse_pinned_list(content, "s3://bucket/runs/x/plan.json")

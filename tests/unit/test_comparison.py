@@ -3,34 +3,36 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from entrypoint import main
-from job.manifest.comparison import Change, News, news_of, since_previous
+from job.manifest.comparison import HoleChange, SurveyDiff, compare_with_previous, survey_diff
 from job.manifest.filing import Novelty, Published
+from job.manifest.schema import Manifest
 from job.models.references import parse_reference
 from job.outcome import Outcome, Status
-from job.report.headline import headline, told
+from job.report.headline import format_change, headline
 from tests.checkpoints import planted, write_checkpoint
 
 
-def manifest(commit: str, *groups: list[int], **fields: object) -> dict[str, Any]:
+def manifest(commit: str, *groups: list[int], **fields: object) -> Manifest:
     """As much of a manifest as is compared."""
     holes = [{"tokens": [{"id": row} for row in group]} for group in groups]
     counts = {"black_holes": len(groups), "black_hole_tokens": sum(map(len, groups))}
-    return {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    compared = {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
+    return cast("Manifest", compared)
 
 
 def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     """How a change of black holes is told."""
     published = Published("folder", None, None, manifest("a", *before), "revision")
     now = manifest("b", *after)
-    now["previous"] = since_previous(published, now)
-    news = news_of(published, now)
-    assert news
-    return told(news.change) if news.change else None
+    now["previous"] = compare_with_previous(published, now["black_holes"])
+    diff = survey_diff(published, now)
+    assert diff
+    return format_change(diff.hole_change) if diff.hole_change else None
 
 
 @pytest.mark.parametrize(
@@ -54,15 +56,15 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
     own = manifest("b", [1, 2], previous={"commit": "a"})
     published = Published("folder", own, own, manifest("c"), None)
-    assert since_previous(published, manifest("b", [1, 2])) == {"commit": "a"}
-    assert news_of(published, own) is None
+    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is own["previous"]
+    assert survey_diff(published, own) is None
 
 
-CHANGE = Change(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
+CHANGE = HoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
 
 
-def outcome(name: str, status: Status, what: Novelty | None = None, change: Change | None = None) -> Outcome:
-    return Outcome(parse_reference(name), status, 1.0, news=News(what, change) if what else None)
+def outcome(name: str, status: Status, what: Novelty | None = None, change: HoleChange | None = None) -> Outcome:
+    return Outcome(parse_reference(name), status, 1.0, diff=SurveyDiff(what, change) if what else None)
 
 
 def test_the_headline_counts_and_names_what_is_new() -> None:

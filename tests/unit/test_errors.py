@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import CorruptCheckpoint
+from job.errors import CorruptCheckpoint, join_limited
 from job.plan import plan_models
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
@@ -27,3 +27,10 @@ def test_a_plan_keeps_no_frames_of_the_models_that_will_fail(tmp_path: Path) -> 
     errors = [one.error for one in planned]
     assert {type(error).__name__ for error in errors} == {"CorruptCheckpoint", "ModelUnavailable"}
     assert [error.__traceback__ for error in errors if error] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("most", "joined"), [(5, "a, b, c"), (3, "a, b, c"), (2, "a, b and 1 more"), (1, "a and 2 more")]
+)
+def test_a_long_list_is_cut_and_says_how_much_is_left(most: int, joined: str) -> None:
+    assert join_limited(["a", "b", "c"], most) == joined

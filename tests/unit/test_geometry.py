@@ -10,12 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from job.geometry.black_holes import BlackHoles
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.digests import Digest, blake2b_128
 from job.geometry.measure import Measurement
-from job.geometry.rows import FLOATS, Block, as_float64, centred, row_blocks, row_norms
+from job.geometry.methods import Dedup
+from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
 
 ITEM_NBYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -47,6 +49,11 @@ def measured(rows: Block, dtype: str, block_nbytes: int = 1 << 20, digest: Diges
     for block in row_blocks([content[:7], content[7:8], content[8:]], rows.shape[1], block_nbytes):
         measurement.add(block)
     return measurement
+
+
+def float64(rows: Block, dtype: str) -> NDArray[np.float64]:
+    """The numbers in the rows, exactly."""
+    return FLOATS[dtype].numbers(rows).to(torch.float64).numpy()
 
 
 def black_holes(
@@ -84,7 +91,7 @@ def test_both_methods_find_the_rows_whose_bytes_are_equal(matrix: tuple[Block, s
 def test_counts_by_value_merge_signed_zeros_and_split_nans(matrix: tuple[Block, str], dedup: Dedup) -> None:
     rows, dtype = matrix
     _, by_value = black_holes(rows, dtype, dedup)
-    values = as_float64(rows, FLOATS[dtype]).tolist()
+    values = float64(rows, dtype).tolist()
     keys: list[Hashable] = [
         ("nan", index) if any(map(math.isnan, row)) else tuple(value + 0.0 for value in row)
         for index, row in enumerate(values)
@@ -130,7 +137,7 @@ def test_the_centroid_of_many_rows_is_the_same_bits_for_any_block_size(hidden_si
 @given(matrices(lambda value: abs(value) < 1e30))
 def test_the_centroid_is_the_exact_mean_but_for_rounding(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
-    values = as_float64(rows, FLOATS[dtype])
+    values = float64(rows, dtype)
     n = len(rows)
     for computed, column in zip(measured(rows, dtype).mu, values.T, strict=True):
         exact = math.fsum(column) / n
@@ -142,7 +149,7 @@ def test_the_centroid_is_the_exact_mean_but_for_rounding(matrix: tuple[Block, st
 @given(matrices(lambda value: abs(value) < 1e150))
 def test_norms_are_those_of_the_exact_numbers(matrix: tuple[Block, str]) -> None:
     rows, dtype = matrix
-    values = as_float64(rows, FLOATS[dtype])
+    values = float64(rows, dtype)
     assert measured(rows, dtype).norms == pytest.approx([math.hypot(*row) for row in values], rel=1e-14, abs=1e-160)
     assert row_norms(values).tobytes() == np.concatenate([row_norms(row[None]) for row in values]).tobytes()
 

@@ -18,14 +18,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from entrypoint import main
-from job.checkpoints.head.gguf import dequantised, is_dequantisable, read_gguf
+from job.checkpoints.formats.gguf_rows import dequantised, is_dequantisable
+from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
@@ -87,10 +90,7 @@ SPELLINGS = {
 @pytest.mark.parametrize(("model", "spelled"), [(name.split("-")[0], case) for name, case in SPELLINGS.items()])
 def test_tokens_are_spelled_as_their_model_says(model: str, spelled: tuple[str, str]) -> None:
     tokenizer = from_vocabulary(model, [spelled[0]])
-    assert tokenizer.tokens([0, 1]) == [
-        {"id": 0, "piece": spelled[0], "text": spelled[1]},
-        {"id": 1, "piece": None, "text": None},
-    ]
+    assert tokenizer.tokens([0, 1]) == [Token(0, *spelled), Token(1, None, None)]
 
 
 def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_where_several_models_could_be_meant_the_message_lists_them_and_says_how
 def test_a_name_that_promises_bf16_over_a_quantised_head_does_not_decide(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m-bf16.gguf", {"output.weight": QUANTISED})
     write_gguf(tmp_path / "m-Q8_0.gguf", {"output.weight": QUANTISED})
-    with pytest.raises(NoUnembedding, match="holds 2 GGUF models"):
+    with pytest.raises(NoUnembedding, match="found 2 GGUF models"):
         find_unembedding(open_folder(tmp_path), None)
 
 
@@ -208,7 +208,9 @@ def test_parts_are_one_model_and_w_may_be_in_any_of_them(tmp_path: Path) -> None
 
 def test_a_part_that_is_missing_is_not_taken_for_a_tied_head(tmp_path: Path) -> None:
     (split(tmp_path) / "m-00002-of-00003.gguf").unlink()
-    with pytest.raises(CorruptCheckpoint, match="there are 2 parts of 00003; check that the upload is complete"):
+    with pytest.raises(
+        CorruptCheckpoint, match="found 2 parts, expected parts 1 to 3; check that the upload is complete"
+    ):
         find_unembedding(open_folder(tmp_path), None)
 
 
@@ -216,12 +218,12 @@ def test_a_part_under_another_name_is_not_taken_for_a_whole_model(tmp_path: Path
     first = split(tmp_path / "parts") / "m-00001-of-00003.gguf"
     (tmp_path / "alone").mkdir()
     shutil.copy(first, tmp_path / "alone" / "model.gguf")
-    with pytest.raises(CorruptCheckpoint, match="claims 3 parts with 3 tensors, found were 1 with 1"):
+    with pytest.raises(CorruptCheckpoint, match="found 1 parts with 1 tensors, expected 3 with 3"):
         find_unembedding(open_folder(tmp_path / "alone"), None)
 
 
 REFUSED = {
-    "bert": ("bert", {"token_embd.weight": HEAD}, {}, NoUnembedding, "is a bert model that has no head"),
+    "bert": ("bert", {"token_embd.weight": HEAD}, {}, NoUnembedding, "a bert model that has no head"),
     "pooled": (
         "qwen3",
         {"token_embd.weight": HEAD},
@@ -229,10 +231,10 @@ REFUSED = {
         NoUnembedding,
         "qwen3 model that pools",
     ),
-    "projector": ("clip", {"v.x": HEAD}, {"general.type": "mmproj"}, NoUnembedding, "is of the type 'mmproj'"),
-    "adapter": ("llama", {"x": HEAD}, {"general.type": "adapter"}, NoUnembedding, "is of the type 'adapter'"),
+    "projector": ("clip", {"v.x": HEAD}, {"general.type": "mmproj"}, NoUnembedding, "found a file of type 'mmproj'"),
+    "adapter": ("llama", {"x": HEAD}, {"general.type": "adapter"}, NoUnembedding, "found a file of type 'adapter'"),
     "nothing": ("llama", {"blk.0.x": HEAD}, {}, NoUnembedding, "neither output.weight nor token_embd.weight among 1"),
-    "vector": ("llama", {"output.weight": VECTOR}, {}, NoUnembedding, "has the shape [512], a matrix was expected"),
+    "vector": ("llama", {"output.weight": VECTOR}, {}, NoUnembedding, "found shape [512], expected a matrix"),
     "not-readable": (
         "llama",
         {"output.weight": (np.zeros((6, 40), np.uint8), "Q8_1")},
@@ -262,16 +264,16 @@ def test_a_tensor_that_is_named_is_taken_and_one_that_is_not_there_is_refused(tm
     write_gguf(tmp_path / "m.gguf", {"token_embd.weight": HEAD, "output.weight": QUANTISED}, architecture="bert")
     found = find_unembedding(open_folder(tmp_path), "token_embd.weight")
     assert (found.name, found.tied, found.reason) == ("token_embd.weight", False, "token_embd.weight was asked for")
-    with pytest.raises(NoUnembedding, match=r"has no tensor 'lm_head.weight'.* such as output.weight"):
+    with pytest.raises(NoUnembedding, match=r"found no tensor 'lm_head.weight'.* such as output.weight"):
         find_unembedding(open_folder(tmp_path), "lm_head.weight")
 
 
-def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
+def test_what_a_reader_should_know_is_a_warning(tmp_path: Path) -> None:
     f16 = (planted_rows("F16", 6), "F16")
     tensors = {"output.weight": f16, "output.bias": VECTOR}
     write_gguf(tmp_path / "m.gguf", tensors, {"gemma2.final_logit_softcapping": 30.0}, architecture="gemma2")
-    notes = find_unembedding(open_folder(tmp_path), None).notes
-    assert ["F16" in notes[0], "output.bias" in notes[1], "is 30.0" in notes[2]] == [True, True, True]
+    warnings = find_unembedding(open_folder(tmp_path), None).warnings
+    assert ["F16" in warnings[0], "output.bias" in warnings[1], "is 30.0" in warnings[2]] == [True, True, True]
 
 
 def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> None:
@@ -285,7 +287,9 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
         ranges.append((begin, end))
         return folder.fetch(file, begin, end)
 
-    assert read_gguf(replace(folder, fetch=fetch), "m.gguf").tokens == tuple(tokens)
+    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    assert vocabulary
+    assert vocabulary.tokens == tuple(tokens)
     assert ranges[0] == (0, 1 << 20)
     assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
     assert len(ranges) <= 4

@@ -10,11 +10,10 @@ from safetensors.torch import save
 from torch import ones
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.adapters import base_reference, read_adapter
 from job.checkpoints.head.config import MAX_DEPTH, text_settings
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
-from job.following import base_reference
 from job.models.references import ModelRef
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
@@ -44,7 +43,7 @@ def outcome(files: Mapping[str, bytes]) -> Unembedding | ModelError:
     except ModelError as refusal:
         str(refusal).encode()
         return refusal
-    for text in (found.name, found.reason, found.tie_evidence, *found.notes):
+    for text in (found.name, found.reason, found.tie_evidence, *found.warnings):
         text.encode()
     return found
 
@@ -127,7 +126,7 @@ def test_an_index_with_a_name_that_no_text_can_hold_is_corrupt() -> None:
     index = json.dumps({"weight_map": {"\ud800.lm_head.weight": "a.safetensors"}}).encode()
     refusal = outcome({INDEX: index, "a.safetensors": SHARD})
     assert isinstance(refusal, CorruptCheckpoint)
-    assert r"maps '\ud800.lm_head.weight'" in str(refusal)
+    assert r"found '\ud800.lm_head.weight' mapped" in str(refusal)
 
 
 def test_parts_within_parts_are_looked_into_only_so_deep() -> None:

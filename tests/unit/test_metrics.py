@@ -8,9 +8,13 @@ import pytest
 from entrypoint import main
 from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
-from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 from tests.openmetrics import read_openmetrics
+
+
+def metrics_in(file: Path, current: CurrentStage, refresh_seconds: float = 10.0) -> Metrics:
+    """The metrics of a run that sends them nowhere else."""
+    return Metrics(current, run=None, worker=0, file=file, gateway=None, refresh_seconds=refresh_seconds)
 
 
 def read(path: Path) -> dict[str, float]:
@@ -59,7 +63,7 @@ def test_a_file_that_cannot_be_written_any_more_is_told_of_once(
 ) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()
-    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(folder / "run.prom")]), CurrentStage())
+    metrics = metrics_in(folder / "run.prom", CurrentStage())
     metrics.check()
     (folder / "run.prom").unlink()
     folder.rmdir()
@@ -76,7 +80,7 @@ def test_every_state_parses_and_tells_what_is_under_way(
     tmp_path: Path, refresh_seconds: float, seen: tuple[int, int]
 ) -> None:
     file, now = tmp_path / "run.prom", CurrentStage()
-    metrics = Metrics(read_settings(["org/name", "--metrics-file", str(file)]), now, refresh_seconds)
+    metrics = metrics_in(file, now, refresh_seconds)
     metrics.check()
     assert read(file)["running"] == 1
     assert "exit_status" not in read(file)

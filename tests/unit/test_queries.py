@@ -65,7 +65,7 @@ def test_every_query_survives_the_round_trip_as_one_entry_of_a_line(query: Model
 NO_QUERIES = {
     "nothing": ("hub?", "key=value was expected|asks for every model"),
     "everything": ("hub?sort=downloads&exclude=*", "asks for every model there is; give an author"),
-    "unknown-key": ("hub?author=a&dtype=BF16", "'dtype' was found, any of author, name"),
+    "unknown-key": ("hub?author=a&dtype=BF16", "found 'dtype', expected any of author, name"),
     "twice": ("hub?author=a&author=b", "author was given twice"),
     "empty": ("hub?author=", "author is empty"),
     "no-value": ("hub?author", "hub.key=value&key=value was expected"),
@@ -106,7 +106,7 @@ def test_queries_and_references_stand_side_by_side_in_lists_of_every_kind(tmp_pa
 
 
 BAD_ENTRIES = {
-    "unknown-key": ("- a/b\n- query: {author: a, dtype: b}\n", "line 2: the query is none: 'dtype' was found"),
+    "unknown-key": ("- a/b\n- query: {author: a, dtype: b}\n", "line 2: not a query: found 'dtype'"),
     "key-twice": ("- query:\n    author: a\n    author: b\n", "line 1: the query is none: author was given twice"),
     "no-mapping": ("- query: a\n", "line 1: 'query' holds no mapping"),
     "list-of-authors": ("- query: {author: [a, b]}\n", "line 1: 'author' of the query is no text"),

@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-import click
 import pytest
 
-from job import errors, settings
+from job import errors
+from job.command_line.options import Option, environment_of, option_name, options_of, variable_name
 from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
 from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
+from job.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -36,28 +37,17 @@ def test_the_list_that_is_shown_is_one(tmp_path: Path) -> None:
     assert all(parse_query(text) for text in re.findall(r"'(hub\?.*?)'", README))
 
 
-def options() -> list[click.Option]:
-    return [
-        parameter for parameter in settings.command.params if isinstance(parameter, click.Option) and parameter.envvar
-    ]
-
-
-@pytest.mark.parametrize("option", options(), ids=lambda option: str(option.envvar))
-def test_the_table_of_settings_has_every_option_with_its_variable_and_default(option: click.Option) -> None:
-    row = next(line for line in README.splitlines() if line.startswith(f"| `{option.envvar}` |"))
-    assert f"`{option.opts[0]}`" in row
+@pytest.mark.parametrize(("field", "option"), options_of(Settings).items(), ids=options_of(Settings))
+def test_the_table_of_settings_has_every_option_with_its_variable_and_default(field: str, option: Option) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{variable_name(field)}` |"))
+    assert f"`{option_name(field)}`" in row
     if isinstance(option.default, str | int | float):
         assert f"`{option.default}`" in row
 
 
 def test_the_table_of_settings_has_no_other_variable() -> None:
     variables = set(re.findall(r"^\| `([A-Z_]{2,})` \|", README, re.MULTILINE))
-    assert variables == {option.envvar for option in options()} | {
-        "MODELS",
-        "HF_TOKEN",
-        "JOB_COMPLETION_INDEX",
-        "JOB_COMPLETIONS",
-    }
+    assert variables == environment_of(Settings)
 
 
 def test_every_exit_status_is_explained_with_its_kinds() -> None:
@@ -76,7 +66,7 @@ def test_the_exception_tree_is_its_modules_docstring() -> None:
 
 def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
     suffix = {"counter": "_total", "info": "_info"}
-    metrics = Metrics(settings.read_settings(["org/name"]), CurrentStage())
+    metrics = Metrics(CurrentStage(), run=None, worker=0, file=None, gateway=None)
     present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
     rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", README, re.MULTILINE)
     assert rows == present

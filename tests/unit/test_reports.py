@@ -15,7 +15,7 @@ from job.outcome import Outcome
 from job.plan import plan_models
 from job.report.plan_table import kubernetes_limits, print_plan
 from job.report.terminal import print_summary
-from job.report.text import shown
+from job.report.text import escape
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
 
@@ -89,7 +89,7 @@ def test_the_summary_has_a_row_for_every_model_with_its_numbers(
     [("plain ä 漢", "plain ä 漢"), ("a\nb\t", "a\\nb\\t"), ("\u200b\u2028", "\\u200b\\u2028"), ("\ud800", "\\ud800")],
 )
 def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: str) -> None:
-    assert shown(text) == expected
+    assert escape(text) == expected
 
 
 def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:

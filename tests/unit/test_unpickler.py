@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.torch_globals import Storage, StoredTensor
+from job.checkpoints.formats.torch_globals import PickledTensor, Storage
 from job.checkpoints.formats.unpickler import unpickle
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from tests.pickles import HOOKS, PROTO, REBUILD, STORAGE, name, tensor, text
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:Deprecat
 
 
 def test_a_plain_tensor_is_understood_without_torch() -> None:
-    stored = StoredTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
+    stored = PickledTensor(Storage("0", "F32", 12), "F32", 0, (3, 4), (4, 1))
     assert unpickle(PROTO + b"}" + text("w") + tensor() + b"s.", "here") == {"w": stored}
 
 
@@ -158,7 +158,7 @@ def test_an_unsound_pickle_is_refused(content: bytes) -> None:
 
 
 def test_unsound_is_corrupt() -> None:
-    with pytest.raises(CorruptCheckpoint, match="here: its pickle is not sound: the key 'a' occurs twice"):
+    with pytest.raises(CorruptCheckpoint, match="here: found an invalid pickle: the key 'a' occurs twice"):
         unpickle(PROTO + b"}" + (text("a") + b"Ns") * 2 + b".", "here")
 
 

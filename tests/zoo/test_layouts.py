@@ -32,7 +32,7 @@ def test_w_is_found(layout: Layout, tmp_path: Path) -> None:
     expected = filled(layout.file, layout.files[layout.file])[found.name]
     assert torch.equal(read(tmp_path, location), expected.T if location.strides else expected)
     for words in layout.says:
-        assert words in "\n".join(found.notes)
+        assert words in "\n".join(found.warnings)
     assert found.tie_evidence
 
 

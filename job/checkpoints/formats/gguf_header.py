@@ -6,13 +6,13 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import prod
 from struct import Struct
 
 from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAGIC = b"GGUF"
@@ -62,24 +62,25 @@ _U32 = _SCALARS[GGUFValueType.UINT32]
 _U64 = _SCALARS[GGUFValueType.UINT64]
 
 
-class NeedsMore(Exception):
-    """The header goes on beyond the bytes that were given."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a GGUF file names."""
 
-    def __init__(self, nbytes: int) -> None:
-        super().__init__(f"the header has {nbytes:,} bytes or more")
-        self.nbytes = nbytes
-        """The header has at least so many."""
+    file: str
+    model: str
+    """How they are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for blanks, …"""
+    tokens: tuple[str, ...]
+    """By token id."""
 
 
 @dataclass(frozen=True)
 class GgufFile:
     """What the header of a GGUF file says."""
 
-    version: int
     metadata: Mapping[str, Value]
     """The numbers and texts among its keys; no arrays."""
-    tokens: tuple[str, ...]
-    """The vocabulary, by token id; empty where the file has none."""
+    vocabulary: Vocabulary | None
+    """None where the file names no tokens."""
     tensors: dict[str, TensorLocation]
     """By ggml's names. dtype is the ggml type's name: ``F32``, ``BF16``, ``Q8_0``, …; shape has the rows first."""
 
@@ -97,19 +98,20 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
     """
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
-    version = _version(cursor)
+    _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
     n_keys = cursor.count(MAX_KEYS, 13, "keys")
     metadata, tokens = _metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise cursor.corrupt(f"general.alignment is {alignment!r:.80}, a power of two was expected")
+        raise cursor.corrupt(f"found general.alignment {alignment!r:.80}, expected a power of two")
     infos = [_tensor_info(cursor, file) for _ in range(n_tensors)]
     tensors = dict(infos)
     if len(tensors) < len(infos):
-        raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
+        raise cursor.corrupt(f"found {len(tensors):,} names for {len(infos):,} tensors, expected one each")
     data_begin = -(-cursor.position // alignment) * alignment
-    return GgufFile(version, metadata, tokens, _placed(tensors, data_begin, alignment, file_size, cursor))
+    vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
+    return GgufFile(metadata, vocabulary, _to_file_offsets(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass
@@ -123,13 +125,13 @@ class _Cursor:
     n_nested: int = 0
 
     def corrupt(self, what: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"{self.where}: {what}; it is cut off or no sound GGUF file, get it again")
+        return CorruptCheckpoint(f"{self.where}: {what}; the file is cut off or is no GGUF file: get it again")
 
     def skip(self, nbytes: int) -> int:
         """Go on by so many bytes, all of which are there; returns the position before."""
         begin, end = self.position, self.position + nbytes
         if end > self.limit:
-            raise self.corrupt(f"its header claims {end:,} bytes, at most {self.limit:,} were expected")
+            raise self.corrupt(f"found a header of {end:,} bytes or more, expected at most {self.limit:,}")
         if end > len(self.prefix):
             raise NeedsMore(end)
         self.position = end
@@ -146,7 +148,7 @@ class _Cursor:
         """A number of things to come, each of at least ``least_nbytes`` bytes."""
         count = self.integer(_U64)
         if count > most or count * least_nbytes > self.limit - self.position:
-            raise self.corrupt(f"it claims {count:,} {what}, at most {most:,} and what the file holds were expected")
+            raise self.corrupt(f"found {count:,} {what}, expected at most {most:,}, and no more than the file can hold")
         return count
 
     def raw_text(self) -> bytes:
@@ -161,25 +163,24 @@ class _Cursor:
                 return raw.decode()
         except UnicodeDecodeError:
             pass
-        raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {MAX_NAME:,} bytes was expected")
+        raise self.corrupt(f"found the name {raw[:80]!r}, expected UTF-8 of at most {MAX_NAME:,} bytes")
 
 
-def _version(cursor: _Cursor) -> int:
+def _check_version(cursor: _Cursor) -> None:
     magic_begin = cursor.skip(4)
     magic = cursor.prefix[magic_begin : cursor.position]
     if magic != MAGIC:
-        raise cursor.corrupt(f"starts with {magic!r}, {MAGIC!r} was expected")
+        raise cursor.corrupt(f"found {magic!r} at the start, expected {MAGIC!r}")
     version = cursor.integer(_U32)
     if version & 0xFFFF == 0:
         raise UnsupportedCheckpoint(
-            f"{cursor.where}: is a big-endian GGUF file, a little-endian one was expected; give that one"
+            f"{cursor.where}: found a big-endian GGUF file, expected a little-endian one; give that one"
         )
     if version not in VERSIONS:
         raise UnsupportedCheckpoint(
-            f"{cursor.where}: is GGUF version {version:,}, {' or '.join(map(str, VERSIONS))} was expected;"
-            " convert it with today's llama.cpp"
+            f"{cursor.where}: found GGUF version {version:,}, expected {' or '.join(map(str, VERSIONS))};"
+            " convert the model with a current llama.cpp"
         )
-    return version
 
 
 def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...]]:
@@ -189,7 +190,7 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
     for _ in range(n_keys):
         key = cursor.name()
         if key in seen:
-            raise cursor.corrupt(f"the key {key!r:.200} occurs twice")
+            raise cursor.corrupt(f"found the key {key!r:.200} twice, expected it once")
         seen.add(key)
         kind = cursor.integer(_U32)
         if kind in _SCALARS:
@@ -197,18 +198,18 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
         elif kind == GGUFValueType.STRING:
             metadata[key] = cursor.raw_text().decode(errors="replace")
         elif kind == GGUFValueType.ARRAY and key == TOKENS:
-            tokens = _texts(cursor)
+            tokens = _token_texts(cursor)
         elif kind == GGUFValueType.ARRAY:
             _skip_array(cursor, 1)
         else:
-            raise cursor.corrupt(f"the key {key!r:.200} has a value of type {kind:,}, 0 to 12 were expected")
+            raise cursor.corrupt(f"found a value of type {kind:,} for the key {key!r:.200}, expected type 0 to 12")
     return metadata, tokens
 
 
-def _texts(cursor: _Cursor) -> tuple[str, ...]:
+def _token_texts(cursor: _Cursor) -> tuple[str, ...]:
     kind = cursor.integer(_U32)
     if kind != GGUFValueType.STRING:
-        raise cursor.corrupt(f"{TOKENS} is an array of type {kind:,}, texts were expected")
+        raise cursor.corrupt(f"found an array of type {kind:,} for {TOKENS}, expected strings")
     count = cursor.count(MAX_TOKENS, _U64.size, "tokens")
     return tuple(cursor.raw_text().decode(errors="replace") for _ in range(count))
 
@@ -218,14 +219,14 @@ def _skip_array(cursor: _Cursor, depth: int) -> None:
     if kind in _SCALARS:
         cursor.skip(cursor.integer(_U64) * _SCALARS[kind].size)
     elif kind == GGUFValueType.STRING:
-        _skip_texts(cursor, cursor.count(MAX_HEADER, _U64.size, "texts"))
+        _skip_texts(cursor, cursor.count(MAX_HEADER, _U64.size, "strings"))
     elif kind == GGUFValueType.ARRAY and depth < MAX_NESTING:
         count = cursor.count(MAX_NESTED_ARRAYS - cursor.n_nested, 12, "arrays in arrays")
         cursor.n_nested += count
         for _ in range(count):
             _skip_array(cursor, depth + 1)
     else:
-        raise cursor.corrupt(f"an array holds values of type {kind:,} {depth} deep, numbers and texts were expected")
+        raise cursor.corrupt(f"found values of type {kind:,} in an array, {depth} deep, expected numbers or strings")
 
 
 def _skip_texts(cursor: _Cursor, count: int) -> None:
@@ -245,7 +246,9 @@ def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
     name = cursor.name()
     n_dimensions = cursor.integer(_U32)
     if n_dimensions > MAX_DIMENSIONS:
-        raise cursor.corrupt(f"tensor {name!r:.200} has {n_dimensions:,} dimensions, at most 4 were expected")
+        raise cursor.corrupt(
+            f"found {n_dimensions:,} dimensions of tensor {name!r:.200}, expected at most {MAX_DIMENSIONS}"
+        )
     # ggml names the dimension whose numbers lie side by side first, everyone else last.
     shape = tuple(cursor.integer(_U64) for _ in range(n_dimensions))[::-1]
     kind, begin = cursor.integer(_U32), cursor.integer(_U64)
@@ -254,12 +257,12 @@ def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
     dtype, block, block_nbytes = _TYPES[kind]
     if shape and shape[-1] % block:
         raise cursor.corrupt(
-            f"tensor {name!r:.200} has rows of {shape[-1]:,} numbers, {dtype} needs a multiple of {block}"
+            f"found rows of {shape[-1]:,} numbers in tensor {name!r:.200}, expected a multiple of {block} for {dtype}"
         )
     return name, TensorLocation(file, begin, begin + prod(shape) // block * block_nbytes, dtype, shape)
 
 
-def _placed(
+def _to_file_offsets(
     tensors: Mapping[str, TensorLocation], data_begin: int, alignment: int, file_size: int, cursor: _Cursor
 ) -> dict[str, TensorLocation]:
     """The tensors with offsets from the start of the file: aligned, within the file, none over another.
@@ -267,17 +270,16 @@ def _placed(
     Where a tensor of an unknown type ends, no one can tell; it is taken to reach to the next one.
     """
     in_order = sorted(tensors, key=lambda name: (tensors[name].begin, tensors[name].end))
+    borders = [*(data_begin + tensors[name].begin for name in in_order[1:]), file_size]
     placed = {}
-    for name, following in pairwise([*in_order, None]):
-        assert name is not None  # noqa: S101 - only the last of the pairs has it, and in second place
+    for name, border in zip(in_order, borders, strict=False):  # a file without tensors has one border
         found = tensors[name]
-        border = data_begin + tensors[following].begin if following is not None else file_size
         begin = data_begin + found.begin
         end = border if found.end < 0 else data_begin + found.end
         if found.begin % alignment or not begin <= end <= min(border, file_size):
             raise cursor.corrupt(
-                f"tensor {name!r:.200} lies at bytes {begin:,} to {end:,}, expected was a begin at a multiple of"
-                f" {alignment} in the data and an end no later than byte {min(border, file_size):,}"
+                f"found tensor {name!r:.200} at bytes {begin:,} to {end:,}, expected it to begin at a multiple of"
+                f" {alignment} in the data and to end by byte {min(border, file_size):,}"
             )
         placed[name] = replace(found, begin=begin, end=end)
     return {name: placed[name] for name in tensors}

@@ -46,9 +46,11 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where}: is not sound JSON ({error}); get the file again") from None
+        raise CorruptCheckpoint(
+            f"{where}: found invalid JSON ({error}), expected an object; get the file again"
+        ) from None
     if not isinstance(parsed, dict):
         raise CorruptCheckpoint(
-            f"{where}: is a JSON {type(parsed).__name__}, an object was expected; get the file again"
+            f"{where}: found a JSON {type(parsed).__name__}, expected an object; get the file again"
         )
     return parsed

@@ -36,6 +36,9 @@ BITS: Mapping[str, int] = {
 }  # fmt: skip
 """Bits per element of the dtypes that safetensors 0.8 knows. Others pass unchecked: they matter only in W."""
 
+FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
+"""The dtypes whose numbers are stored as they are, with no scale beside them. GGUF gives them the same names."""
+
 
 def header_end(prefix: bytes, file_size: int, where: str) -> int:
     """The offset in the file where its header ends and its data begin, told by the file's first eight bytes.
@@ -45,13 +48,13 @@ def header_end(prefix: bytes, file_size: int, where: str) -> int:
     """
     if len(prefix) < LENGTH_NBYTES:
         raise CorruptCheckpoint(
-            f"{where}: has {file_size:,} bytes, a safetensors file has more than {LENGTH_NBYTES}; get the file again"
+            f"{where}: found a safetensors file of {file_size:,} bytes, expected at least {LENGTH_NBYTES}; get it again"
         )
     length = int.from_bytes(prefix[:LENGTH_NBYTES], "little")
     if length > MAX_HEADER or LENGTH_NBYTES + length > file_size:
         raise CorruptCheckpoint(
-            f"{where}: claims a header of {length:,} bytes in a file of {file_size:,}, at most {MAX_HEADER:,} and"
-            " what the file holds were expected; it is cut off or no safetensors file, get it again"
+            f"{where}: found a header of {length:,} bytes in a file of {file_size:,}, expected at most {MAX_HEADER:,},"
+            " and no more than the file can hold; the file is cut off or is no safetensors file: get it again"
         )
     return LENGTH_NBYTES + length
 
@@ -84,9 +87,13 @@ def _parse_object(text: bytes, where: str) -> dict[str, object]:
             parsed if isinstance(parsed, dict) else ()
         ).encode()  # an escape may stand for half a character, which no name can have
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where}: the header is not sound JSON ({error}); get the file again") from None
+        raise CorruptCheckpoint(
+            f"{where}: found invalid JSON in the header ({error}), expected an object; get the file again"
+        ) from None
     if not isinstance(parsed, dict):
-        raise CorruptCheckpoint(f"{where}: the header is a JSON {type(parsed).__name__}, an object was expected")
+        raise CorruptCheckpoint(
+            f"{where}: found a JSON {type(parsed).__name__} as its header, expected an object; get the file again"
+        )
     return parsed
 
 
@@ -100,18 +107,20 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _location(entry: object, file: str, data_begin: int, where: str) -> TensorLocation:
     if not isinstance(entry, dict):
-        raise CorruptCheckpoint(f"{where} is described by {entry!r:.200}, an object was expected; get the file again")
+        raise CorruptCheckpoint(
+            f"{where}: found {entry!r:.200}, expected an object that describes it; get the file again"
+        )
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
         raise CorruptCheckpoint(
-            f"{where} is described by {entry!r:.200}, a dtype, a shape and two data_offsets were expected;"
-            " get the file again"
+            f"{where}: found {entry!r:.200}, expected a dtype, a shape and two data_offsets; get the file again"
         )
     begin, end = offsets
     bits = prod(shape) * BITS.get(dtype, 0)
     if dtype in BITS and bits != 8 * (end - begin):
         raise CorruptCheckpoint(
-            f"{where} has {end - begin:,} bytes, but {dtype} of shape {shape} takes {bits:,} bits; get the file again"
+            f"{where}: found {end - begin:,} bytes, expected {bits:,} bits for {dtype} of shape {shape}; get the file"
+            " again"
         )
     return TensorLocation(file, data_begin + begin, data_begin + end, dtype, tuple(shape))
 
@@ -131,11 +140,12 @@ def _check_data_is_covered(tensors: Mapping[str, TensorLocation], data_begin: in
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin != position or tensor.end < position:
             raise CorruptCheckpoint(
-                f"{where}: tensor {name!r:.200} lies at bytes {tensor.begin:,} to {tensor.end:,},"
-                f" it should begin at {position:,} where the one before it ends; get the file again"
+                f"{where}: found tensor {name!r:.200} at bytes {tensor.begin:,} to {tensor.end:,}, expected it to begin"
+                f" at {position:,}, where the one before it ends; get the file again"
             )
         position = tensor.end
     if position != file_size:
         raise CorruptCheckpoint(
-            f"{where}: its tensors end at byte {position:,}, the file has {file_size:,}; get the file again"
+            f"{where}: found the end of the tensors at byte {position:,}, expected it at {file_size:,}, the end of the"
+            " file; get the file again"
         )

@@ -23,7 +23,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class PickledTensor:
     """A view of a storage; ``offset`` and ``strides`` count items of ``dtype``."""
 
     storage: Storage
@@ -59,11 +59,11 @@ DTYPES: Mapping[str, str] = {
 CLASSES = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})
 
 
-class Unlike(Exception):
+class UnexpectedArguments(Exception):
     """Arguments that torch.save does not write for a plain tensor."""
 
 
-def _tensor(arguments: tuple[object, ...]) -> StoredTensor:
+def _tensor(arguments: tuple[object, ...]) -> PickledTensor:
     """``torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata=None)``"""
     match arguments:
         case (Storage() as storage, offset, shape, strides, _, _):
@@ -71,41 +71,41 @@ def _tensor(arguments: tuple[object, ...]) -> StoredTensor:
         case (Storage() as storage, offset, shape, strides, _, _, metadata) if not metadata:
             pass
         case _:
-            raise Unlike("with other arguments")  # among them a lazy negation, which changes the numbers
+            raise UnexpectedArguments("with other arguments")  # among them a lazy negation, which changes the numbers
     if not (is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
-        raise Unlike("with a shape that none can have")
-    return StoredTensor(storage, storage.dtype, offset, shape, strides)
+        raise UnexpectedArguments("with a shape that no tensor has")
+    return PickledTensor(storage, storage.dtype, offset, shape, strides)
 
 
-def _tensor_with_dtype(arguments: tuple[object, ...]) -> StoredTensor:
+def _tensor_with_dtype(arguments: tuple[object, ...]) -> PickledTensor:
     """``_rebuild_tensor_v3``: the same over a storage of bytes, with the dtype after the hooks."""
     match arguments:
         case (Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, Global(name), *metadata):
             tensor = _tensor((Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, *metadata))
             if name in DTYPES:
-                return StoredTensor(tensor.storage, DTYPES[name], tensor.offset, tensor.shape, tensor.strides)
-    raise Unlike("with other arguments")
+                return PickledTensor(tensor.storage, DTYPES[name], tensor.offset, tensor.shape, tensor.strides)
+    raise UnexpectedArguments("with other arguments")
 
 
-def _parameter(arguments: tuple[object, ...]) -> StoredTensor:
+def _parameter(arguments: tuple[object, ...]) -> PickledTensor:
     """``_rebuild_parameter(data, requires_grad, hooks)`` and ``_rebuild_parameter_with_state``, one more."""
     match arguments:
-        case (StoredTensor() as tensor, _, _) | (StoredTensor() as tensor, _, _, _):
+        case (PickledTensor() as tensor, _, _) | (PickledTensor() as tensor, _, _, _):
             return tensor
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
-def _tensor_with_attributes(arguments: tuple[object, ...]) -> StoredTensor:
+def _tensor_with_attributes(arguments: tuple[object, ...]) -> PickledTensor:
     """``torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes)``; the attributes are dropped."""
     match arguments:
         case (Global(name), Global(of_type), tuple(inner), _) if name in _TENSORS and of_type in CLASSES:
             return _TENSORS[name](inner)
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _empty_dict(arguments: tuple[object, ...]) -> dict[str, object]:
     if arguments:
-        raise Unlike("with arguments")
+        raise UnexpectedArguments("with arguments")
     return {}
 
 
@@ -113,14 +113,14 @@ def _size(arguments: tuple[object, ...]) -> tuple[object, ...]:
     match arguments:
         case (tuple(size),):
             return size
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _device(_: tuple[object, ...]) -> None:
     """Where a tensor was when it was saved says nothing of its numbers."""
 
 
-_TENSORS: Mapping[str, Callable[[tuple[object, ...]], StoredTensor]] = {
+_TENSORS: Mapping[str, Callable[[tuple[object, ...]], PickledTensor]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
     "torch._utils._rebuild_parameter": _parameter,
@@ -135,7 +135,7 @@ FUNCTIONS: Mapping[str, Callable[[tuple[object, ...]], object]] = {
     "torch.device": _device,
 }
 
-KNOWN = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
+ALLOWED = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
 """Every name that a file of plain tensors may use."""
 
 

@@ -1,14 +1,17 @@
-"""Where each tensor lies in a file by ``torch.save``, such as ``pytorch_model.bin``; no pickle is executed."""
+"""Where each tensor lies in a file by ``torch.save``, such as ``pytorch_model.bin``; no pickle is executed. Takes bytes
+and returns values; fetches nothing.
+
+Such a file is a zip: ``<root>/data.pkl`` describes the tensors, ``<root>/data/<key>`` are the storages they lie in.
+"""
 
 import zipfile
-from functools import partial
+from collections.abc import Collection, Mapping
 from math import prod
 
-from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.formats.torch_globals import StoredTensor
-from job.checkpoints.formats.unpickler import CONVERT_IT, unpickle
-from job.checkpoints.formats.zip_directory import ZipByRange
+from job.checkpoints.formats.torch_globals import PickledTensor
+from job.checkpoints.formats.unpickler import CONVERT_ADVICE, unpickle
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_PICKLE = 20_000_000
@@ -23,47 +26,110 @@ WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "model_state", 
 """Where checkpoints of training runs keep the weights: Lightning, fairseq, DeepSpeed and others."""
 
 
-def read_bin(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a file by ``torch.save``, in about three requests. Those that share a storage share bytes.
+def archive_root(names: Collection[str], where: str) -> str:
+    """The folder that torch puts everything into: ``archive``, or the file's name.
+
+    Raises:
+        UnsupportedCheckpoint: these are not the names of one archive by ``torch.save``.
+    """
+    roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
+    if len(roots) != 1 or "/" in roots[0]:
+        raise UnsupportedCheckpoint(
+            f"{where}: found a zip file with {len(roots)} data.pkl, expected one in its only folder, as torch.save"
+            " writes it; give a checkpoint saved with torch.save or safetensors"
+        )
+    (root,) = roots
+    if f"{root}/constants.pkl" in names:
+        raise UnsupportedCheckpoint(
+            f"{where}: found a TorchScript program, expected a dict of tensors; {CONVERT_ADVICE}"
+        )
+    return root
+
+
+def check_byte_order(content: bytes, where: str) -> None:
+    """Refuse numbers in another byte order. torch states it since 2.1; before, it only ran where integers are
+    little-endian.
+
+    Raises:
+        UnsupportedCheckpoint: ``content``, of the entry ``byteorder``, is not ``little``.
+    """
+    if content != b"little":
+        raise UnsupportedCheckpoint(
+            f"{where}: found the byte order {content.decode('latin-1')!r}, expected 'little'; {CONVERT_ADVICE}"
+        )
+
+
+def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
+    """The tensors by name, be they the file's whole content or wrapped with the rest of a training run.
+
+    Raises:
+        UnsupportedCheckpoint: it holds no dict of tensors, or several, or needs more than plain tensors; nothing of it
+            was executed.
+        CorruptCheckpoint: the pickle is not sound.
+    """
+    content = unpickle(pickle, where)
+    if not isinstance(content, dict):
+        kind = "tensor" if isinstance(content, PickledTensor) else type(content).__name__
+        raise UnsupportedCheckpoint(f"{where}: found a {kind}, expected a dict of tensors by name; {CONVERT_ADVICE}")
+    found = {"the file itself": _tensors(content)} | {key: _tensors(content.get(key)) for key in WRAPPERS}
+    held = {place: tensors for place, tensors in found.items() if tensors}
+    if len(held) != 1:
+        places = (
+            f"tensors in {', '.join(held)}" if held else f"no tensors by name ({', '.join(map(repr, content)):.200})"
+        )
+        raise UnsupportedCheckpoint(f"{where}: found {places}, expected one dict of them; {CONVERT_ADVICE}")
+    (tensors,) = held.values()
+    return tensors
+
+
+def locate_tensors(
+    tensors: Mapping[str, PickledTensor], storages: Mapping[str, tuple[int, int]], file: str, where: str
+) -> dict[str, TensorLocation]:
+    """Where tensors lie in ``file``, by name. Those that share a storage share bytes.
 
     A tensor that repeats its numbers (an expanded view) is left out: its shape says nothing of what is stored.
 
+    Args:
+        storages: the bytes of ``file`` that are each storage, by its key.
+
     Raises:
-        UnsupportedCheckpoint: it is in the form torch had before 1.6, is TorchScript, big-endian or compressed, or its
-            pickle needs more than plain tensors; nothing of it was executed.
-        CorruptCheckpoint: the checkpoint has no such file, or it contradicts itself.
+        CorruptCheckpoint: a storage is of another length than its tensors say, or a tensor reaches beyond it.
     """
-    where = f"{checkpoint.source}: {file}"
-    stored = checkpoint.files.get(file)
-    if stored is None:
-        raise CorruptCheckpoint(
-            f"{where}: the index names this file, the checkpoint does not have it; check that the upload is complete"
-        )
-    try:
-        archive = ZipByRange(partial(checkpoint.fetch, file), stored.size, where)
-    except zipfile.BadZipFile as error:
-        raise _not_a_zip(checkpoint.fetch(file, 0, min(stored.size, FIRST_BYTES)), error, where) from None
-    root = _root(archive, where)
-    _check_byte_order(archive, root, where)
-    tensors = _state_dict(unpickle(archive.read(f"{root}/data.pkl", MAX_PICKLE), where), where)
-    storages: dict[str, tuple[int, int]] = {}
     located = {}
     for name, tensor in tensors.items():
-        key = tensor.storage.key
-        if key not in storages:
-            storages[key] = archive.range_of(f"{root}/data/{key}")
-        location = _location(tensor, file, *storages[key], f"{where}: tensor {name!r:.200}")
+        location = _location(tensor, file, *storages[tensor.storage.key], f"{where}: tensor {name!r:.200}")
         if location is not None:
             located[name] = location
     return located
 
 
-def _location(tensor: StoredTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
+def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptCheckpoint | UnsupportedCheckpoint:
+    """The refusal of a file that does not end as a zip file does. ``first``: its first bytes."""
+    is_tar = first[257:262] == b"ustar"
+    if is_tar or first.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
+        form = "a tar file" if is_tar else "a sequence of pickles"
+        return UnsupportedCheckpoint(
+            f"{where}: found {form}, as torch saved before 1.6, expected the zip that torch.save writes since;"
+            f" {CONVERT_ADVICE}"
+        )
+    if first.startswith(b"PK"):
+        return CorruptCheckpoint(
+            f"{where}: found a zip file without an end ({error}); it is cut off: get the file again"
+        )
+    if first.startswith(b"version https://git-lfs"):
+        return CorruptCheckpoint(f"{where}: found a git-lfs pointer, expected the file; fetch it with `git lfs pull`")
+    return UnsupportedCheckpoint(
+        f"{where}: found {first[:8]!r} at the start, expected the zip that torch.save writes; give a checkpoint in"
+        " safetensors"
+    )
+
+
+def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
     """``begin`` to ``end`` are the bytes of its storage."""
     n_storage = tensor.storage.n_items * BITS[tensor.storage.dtype] // 8
     if end - begin != n_storage:
         raise CorruptCheckpoint(
-            f"{where}: its storage {tensor.storage.key!r:.80} has {end - begin:,} bytes, {n_storage:,} were expected;"
+            f"{where}: found {end - begin:,} bytes in its storage {tensor.storage.key!r:.80}, expected {n_storage:,};"
             " get the file again"
         )
     n_items = prod(tensor.shape)
@@ -73,8 +139,8 @@ def _location(tensor: StoredTensor, file: str, begin: int, end: int, where: str)
     n_spanned = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if (tensor.offset + n_spanned) * width > n_storage:
         raise CorruptCheckpoint(
-            f"{where}: has items {tensor.offset:,} to {tensor.offset + n_spanned:,} of a storage of"
-            f" {n_storage // width:,}; get the file again"
+            f"{where}: found items {tensor.offset:,} to {tensor.offset + n_spanned:,} of its storage, expected at most"
+            f" {n_storage // width:,} items; get the file again"
         )
     if n_spanned < n_items:
         return None
@@ -83,7 +149,7 @@ def _location(tensor: StoredTensor, file: str, begin: int, end: int, where: str)
     return TensorLocation(file, first, first + n_spanned * width, tensor.dtype, tensor.shape, strides)
 
 
-def _is_contiguous(tensor: StoredTensor) -> bool:
+def _is_contiguous(tensor: PickledTensor) -> bool:
     """Row after row without gaps; how far apart the indices of a single one would be does not matter."""
     expected = 1
     for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
@@ -93,67 +159,7 @@ def _is_contiguous(tensor: StoredTensor) -> bool:
     return True
 
 
-def _state_dict(content: object, where: str) -> dict[str, StoredTensor]:
-    """The tensors by name, be they the file's whole content or wrapped with the rest of a training run."""
-    if not isinstance(content, dict):
-        raise UnsupportedCheckpoint(
-            f"{where}: holds a {type(content).__name__}, a dict of tensors by name was expected; {CONVERT_IT}"
-        )
-    found = {"the file itself": _tensors(content)} | {key: _tensors(content.get(key)) for key in WRAPPERS}
-    held = {place: tensors for place, tensors in found.items() if tensors}
-    if len(held) != 1:
-        places = (
-            f"tensors in {', '.join(held)}" if held else f"no tensors by name ({', '.join(map(repr, content)):.200})"
-        )
-        raise UnsupportedCheckpoint(f"{where}: holds {places}, one dict of them was expected; {CONVERT_IT}")
-    (tensors,) = held.values()
-    return tensors
-
-
-def _tensors(content: object) -> dict[str, StoredTensor]:
+def _tensors(content: object) -> dict[str, PickledTensor]:
     if not isinstance(content, dict):
         return {}
-    return {name: value for name, value in content.items() if isinstance(value, StoredTensor)}
-
-
-def _root(archive: ZipByRange, where: str) -> str:
-    """The folder that torch puts everything into: ``archive``, or the file's name."""
-    roots = [name.removesuffix("/data.pkl") for name in archive.names if name.endswith("/data.pkl")]
-    if len(roots) != 1 or "/" in roots[0]:
-        raise UnsupportedCheckpoint(
-            f"{where}: is a zip file with {len(roots)} data.pkl, one in its only folder was expected, as torch.save"
-            " writes it; give a checkpoint saved with torch.save or safetensors"
-        )
-    (root,) = roots
-    if f"{root}/constants.pkl" in archive.names:
-        raise UnsupportedCheckpoint(f"{where}: is a TorchScript program, a dict of tensors was expected; {CONVERT_IT}")
-    return root
-
-
-def _check_byte_order(archive: ZipByRange, root: str, where: str) -> None:
-    """torch writes it since 2.1; before, it only ran where integers are little-endian."""
-    if f"{root}/byteorder" in archive.names:
-        order = archive.read(f"{root}/byteorder", MAX_BYTE_ORDER)
-        if order != b"little":
-            raise UnsupportedCheckpoint(
-                f"{where}: its byte order is {order.decode('latin-1')!r}, 'little' was expected; {CONVERT_IT}"
-            )
-
-
-def _not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptCheckpoint | UnsupportedCheckpoint:
-    """What to say of a file that does not end as a zip file does."""
-    is_tar = first[257:262] == b"ustar"
-    if is_tar or first.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
-        form = "a tar" if is_tar else "a row of pickles"
-        return UnsupportedCheckpoint(
-            f"{where}: is {form}, as torch saved before 1.6, the zip that torch.save writes since was expected;"
-            f" {CONVERT_IT}"
-        )
-    if first.startswith(b"PK"):
-        return CorruptCheckpoint(f"{where}: is a zip file without an end ({error}); it is cut off, get the file again")
-    if first.startswith(b"version https://git-lfs"):
-        return CorruptCheckpoint(f"{where}: is a pointer by git-lfs, not the file itself; fetch it with `git lfs pull`")
-    return UnsupportedCheckpoint(
-        f"{where}: begins with {first[:8]!r}, the zip that torch.save writes was expected; give a checkpoint in"
-        " safetensors"
-    )
+    return {name: value for name, value in content.items() if isinstance(value, PickledTensor)}

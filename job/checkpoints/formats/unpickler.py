@@ -7,17 +7,25 @@ what a number says, and from hashing a tuple a million deep. The opcodes themsel
 import pickletools
 from collections.abc import Callable, Mapping
 
-from job.checkpoints.formats.torch_globals import FUNCTIONS, KNOWN, STORAGES, Global, Storage, Unlike, is_size
+from job.checkpoints.formats.torch_globals import (
+    ALLOWED,
+    FUNCTIONS,
+    STORAGES,
+    Global,
+    Storage,
+    UnexpectedArguments,
+    is_size,
+)
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_OPCODES = 1_000_000
 """torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
 
-CONVERT_IT = "load it with torch where it is trusted, and save its tensors with safetensors"
+CONVERT_ADVICE = "load it with torch where it is trusted, and save its tensors with safetensors"
 
 
 def unpickle(pickle: bytes, where: str) -> object:
-    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``StoredTensor``.
+    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``PickledTensor``.
 
     Of a dict only the keys that are texts are kept, and of a dict with attributes only the dict.
 
@@ -32,14 +40,14 @@ def unpickle(pickle: bytes, where: str) -> object:
                 return machine.pop()
             if n_opcodes >= MAX_OPCODES:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has more than {MAX_OPCODES:,} opcodes, enough for 58,000 tensors;"
-                    f" {CONVERT_IT}"
+                    f"{where}: found more than {MAX_OPCODES:,} opcodes in its pickle, expected fewer (58,000 tensors);"
+                    f" {CONVERT_ADVICE}"
                 )
             action = _ACTIONS.get(opcode.name)
             if action is None:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has the opcode {opcode.name} at byte {position}, which torch.save does not"
-                    f" write for tensors; nothing was executed; {CONVERT_IT}"
+                    f"{where}: found the opcode {opcode.name} at byte {position} of its pickle, expected those that"
+                    f" torch.save writes for tensors; nothing was executed; {CONVERT_ADVICE}"
                 )
             action(machine, argument)
     except (ValueError, IndexError, KeyError) as error:
@@ -57,7 +65,7 @@ class _Machine:
         self._memo: dict[object, object] = {}
 
     def not_sound(self, why: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"{self._where}: its pickle is not sound: {why}; get the file again")
+        return CorruptCheckpoint(f"{self._where}: found an invalid pickle: {why}; get the file again")
 
     def pop(self) -> object:
         return self._stack.pop()
@@ -85,10 +93,10 @@ class _Machine:
 
     def name(self, argument: object) -> None:
         name = str(argument).replace(" ", ".")
-        if name not in KNOWN:
+        if name not in ALLOWED:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle names {name!r:.200}, which no plain tensor needs; nothing was executed;"
-                f" {CONVERT_IT}"
+                f"{self._where}: found {name!r:.200} in its pickle, which no plain tensor needs; nothing was executed;"
+                f" {CONVERT_ADVICE}"
             )
         self.push(Global(name))
 
@@ -129,18 +137,18 @@ class _Machine:
             case ("storage", Global(name), str(key), str(), n_items) if name in STORAGES and is_size(n_items):
                 self.push(Storage(key, STORAGES[name], n_items))
             case _:
-                raise self.not_sound("it describes a storage by other things than type, key, device and length")
+                raise self.not_sound("it describes a storage by something else than type, key, device and length")
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
-            raise self.not_sound("it calls what is no function")
+            raise self.not_sound("it calls something that is no function")
         try:
             self.push(FUNCTIONS[function.name](arguments))
-        except Unlike as unlike:
+        except UnexpectedArguments as error:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle calls {function.name} {unlike}, as torch.save does for a plain tensor was"
-                f" expected; {CONVERT_IT}"
+                f"{self._where}: found a call of {function.name} {error} in its pickle, expected one that torch.save"
+                f" writes for a plain tensor; {CONVERT_ADVICE}"
             ) from None
 
 

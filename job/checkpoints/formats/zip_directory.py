@@ -1,4 +1,5 @@
-"""The directory at the end of a zip file, read by range: at which bytes each entry lies, whatever it holds.
+"""The directory at the end of a zip file: at which bytes each entry lies, whatever it holds. Takes bytes and returns
+values; fetches nothing.
 
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -7,8 +8,10 @@ import io
 import struct
 import zipfile
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 FIRST_READ_NBYTES = 100_000
@@ -18,8 +21,8 @@ entries, at some 70 bytes each where torch wrote it. The whole of a small file, 
 MAX_DIRECTORY = 5_000_000
 """Bytes, for 70,000 storages. ``zipfile`` keeps up to thirty bytes for each of them."""
 
-MAX_LOCAL_HEADERS = 1_000
-"""Requests spent on entries whose place the directory alone does not tell."""
+MAX_TAIL = MAX_DIRECTORY + FIRST_READ_NBYTES
+"""Bytes from where the directory begins to the file's end."""
 
 LOCAL_HEADER_NBYTES = 30
 ENCRYPTED = 0x1
@@ -30,91 +33,113 @@ ALIGNMENT = 64
 MAX_32_BITS = 0xFFFFFFFF
 
 
-class ZipByRange:
-    """A zip file of which only the parts asked for are fetched.
+@dataclass(frozen=True)
+class ZipDirectory:
+    """Where the entries of a zip file lie."""
 
-    Raises:
-        zipfile.BadZipFile: the file does not end as a zip file does.
-        CorruptCheckpoint: its directory is not sound.
-    """
-
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, where: str) -> None:
-        self._file = _RangeFile(fetch, size, where)
-        self._where = where
-        self._n_headers_read = 0
-        try:
-            with zipfile.ZipFile(self._file) as directory:
-                entries = directory.infolist()
-                self._entries = directory.NameToInfo
-                directory_begin = directory.start_dir
-        except (NotImplementedError, ValueError) as error:
-            raise CorruptCheckpoint(f"{where}: its zip directory is not sound ({error}); get the file again") from None
-        begins = {entry.header_offset for entry in entries}
-        if min(len(self._entries), len(begins)) < len(entries):
-            raise CorruptCheckpoint(
-                f"{where}: its zip directory has {len(entries):,} entries, but {len(self._entries):,} names at"
-                f" {len(begins):,} places; do not use this file"
-            )
-        self._bounds = [*sorted(begins), directory_begin]
+    where: str
+    """What error messages start with."""
+    _entries: Mapping[str, zipfile.ZipInfo]
+    _bounds: Sequence[int]
+    """Where entries begin, ascending; last, where the directory begins."""
 
     @property
     def names(self) -> Collection[str]:
         return self._entries.keys()
 
-    def read(self, name: str, limit: int) -> bytes:
-        """The content of a small entry.
-
-        Raises:
-            CorruptCheckpoint: it is longer than ``limit`` bytes.
-        """
-        begin, end = self.range_of(name)
-        if end - begin > limit:
-            raise CorruptCheckpoint(
-                f"{self._where}: {name} has {end - begin:,} bytes, at most {limit:,} were expected; check the file"
-            )
-        return self._file.between(begin, end)
-
-    def range_of(self, name: str) -> tuple[int, int]:
-        """The bytes of the file that are the content of an entry.
+    def content_range(self, name: str) -> tuple[int, int] | None:
+        """The bytes of the file that are the content of an entry; None where only its local header tells.
 
         Raises:
             UnsupportedCheckpoint: it is compressed or encrypted.
             CorruptCheckpoint: there is no such entry, or it does not fit between its neighbours.
         """
-        entry = self._entries.get(name)
-        if entry is None:
-            raise CorruptCheckpoint(f"{self._where}: has no entry {name!r:.200}, which it names; get the file again")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
-            raise UnsupportedCheckpoint(
-                f"{self._where}: {name} is compressed or encrypted (method {entry.compress_type}), as it is was"
-                " expected; save it again with torch.save or safetensors"
-            )
-        room_end = self._bounds[bisect_right(self._bounds, entry.header_offset, hi=len(self._bounds) - 1)]
-        begin = _begin_as_torch_writes(entry, room_end)
-        if begin is None:
-            begin = self._begin_by_local_header(entry)
-        end = begin + entry.file_size
-        if entry.file_size != entry.compress_size or not 0 <= entry.header_offset < begin <= end <= room_end:
-            raise CorruptCheckpoint(
-                f"{self._where}: {name} lies at bytes {begin:,} to {end:,}, between {entry.header_offset:,} and"
-                f" {room_end:,} was expected; get the file again"
-            )
+        entry = self._stored_entry(name)
+        begin = _begin_as_torch_writes(entry, self._room_end(entry))
+        return None if begin is None else self._checked_range(entry, begin)
+
+    def local_header_range(self, name: str) -> tuple[int, int]:
+        """The bytes of the file that are the local header of an entry.
+
+        Raises:
+            UnsupportedCheckpoint, CorruptCheckpoint: see ``content_range``.
+        """
+        entry = self._stored_entry(name)
+        begin, end = entry.header_offset, entry.header_offset + LOCAL_HEADER_NBYTES + len(_raw_name(entry))
+        if not 0 <= begin < end <= self._room_end(entry):
+            raise self._misplaced(entry, begin, end)
         return begin, end
 
-    def _begin_by_local_header(self, entry: zipfile.ZipInfo) -> int:
-        self._n_headers_read += 1
-        if self._n_headers_read > MAX_LOCAL_HEADERS:
-            raise UnsupportedCheckpoint(
-                f"{self._where}: more than {MAX_LOCAL_HEADERS:,} entries do not lie where torch.save puts them;"
-                " save it again with torch.save or safetensors"
+    def content_range_after(self, name: str, local_header: bytes) -> tuple[int, int]:
+        """The same as ``content_range``, as the entry's local header tells it.
+
+        Raises:
+            UnsupportedCheckpoint, CorruptCheckpoint: see ``content_range``.
+        """
+        entry = self._stored_entry(name)
+        if not local_header.startswith(b"PK\3\4") or local_header[LOCAL_HEADER_NBYTES:] != _raw_name(entry):
+            raise CorruptCheckpoint(
+                f"{self.where}: found no header of {_raw_name(entry)!r:.200} at byte {entry.header_offset:,}, where its"
+                " directory has it; get the file again"
             )
-        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
-        begin = entry.header_offset
-        header = self._file.between(begin, begin + LOCAL_HEADER_NBYTES + len(name))
-        if not header.startswith(b"PK\3\4") or header[LOCAL_HEADER_NBYTES:] != name:
-            raise CorruptCheckpoint(f"{self._where}: {name!r:.200} is not at byte {begin:,}; get the file again")
-        n_name, n_extra = struct.unpack_from("<HH", header, 26)
-        return begin + LOCAL_HEADER_NBYTES + int(n_name) + int(n_extra)
+        n_name, n_extra = struct.unpack_from("<HH", local_header, 26)
+        return self._checked_range(entry, entry.header_offset + LOCAL_HEADER_NBYTES + int(n_name) + int(n_extra))
+
+    def _stored_entry(self, name: str) -> zipfile.ZipInfo:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise CorruptCheckpoint(
+                f"{self.where}: found no entry {name!r:.200}, which its pickle names; get the file again"
+            )
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
+            raise UnsupportedCheckpoint(
+                f"{self.where}: found {name} compressed or encrypted (method {entry.compress_type}), expected stored"
+                " (uncompressed); save it again with torch.save or safetensors"
+            )
+        return entry
+
+    def _room_end(self, entry: zipfile.ZipInfo) -> int:
+        """Where the next entry, or the directory, begins."""
+        return self._bounds[bisect_right(self._bounds, entry.header_offset, hi=len(self._bounds) - 1)]
+
+    def _checked_range(self, entry: zipfile.ZipInfo, begin: int) -> tuple[int, int]:
+        end = begin + entry.file_size
+        fits = 0 <= entry.header_offset < begin <= end <= self._room_end(entry)
+        if entry.file_size != entry.compress_size or not fits:
+            raise self._misplaced(entry, begin, end)
+        return begin, end
+
+    def _misplaced(self, entry: zipfile.ZipInfo, begin: int, end: int) -> CorruptCheckpoint:
+        return CorruptCheckpoint(
+            f"{self.where}: found {entry.filename} at bytes {begin:,} to {end:,}, expected it between"
+            f" {entry.header_offset:,} and {self._room_end(entry):,}; get the file again"
+        )
+
+
+def parse_zip_directory(tail: bytes, file_size: int, where: str) -> ZipDirectory:
+    """The directory of a zip file whose last bytes are ``tail``.
+
+    Raises:
+        NeedsMore: the directory begins before ``tail``.
+        zipfile.BadZipFile: the file does not end as a zip file does.
+        CorruptCheckpoint: its directory is not sound.
+    """
+    try:
+        with zipfile.ZipFile(_Tail(tail, file_size, where)) as archive:
+            entries, by_name, directory_begin = archive.infolist(), archive.NameToInfo, archive.start_dir
+    except (NotImplementedError, ValueError) as error:
+        raise CorruptCheckpoint(f"{where}: found an invalid zip directory ({error}); get the file again") from None
+    begins = {entry.header_offset for entry in entries}
+    if min(len(by_name), len(begins)) < len(entries):
+        raise CorruptCheckpoint(
+            f"{where}: found {len(entries):,} entries in its zip directory with {len(by_name):,} names at"
+            f" {len(begins):,} places, expected a name and a place each; do not use this file"
+        )
+    return ZipDirectory(where, by_name, (*sorted(begins), directory_begin))
+
+
+def _raw_name(entry: zipfile.ZipInfo) -> bytes:
+    return entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
 
 
 def _begin_as_torch_writes(entry: zipfile.ZipInfo, room_end: int) -> int | None:
@@ -134,22 +159,21 @@ def _begin_as_torch_writes(entry: zipfile.ZipInfo, room_end: int) -> int | None:
     return begin if begin % ALIGNMENT == 0 and begin >= header_end else None
 
 
-class _RangeFile(io.RawIOBase):
-    """What ``zipfile`` needs of a file; reads no more at once than a directory may have, whatever the file claims."""
+class _Tail(io.RawIOBase):
+    """The end of a file, as ``zipfile`` reads a file: no more at once than a directory may have, whatever it claims."""
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, where: str) -> None:
-        self._fetch = fetch
-        self._size = size
+    def __init__(self, tail: bytes, file_size: int, where: str) -> None:
+        self._tail = tail
+        self._begin = file_size - len(tail)
+        self._file_size = file_size
         self._where = where
         self._position = 0
-        self._tail_begin = max(0, size - FIRST_READ_NBYTES)
-        self._tail = fetch(self._tail_begin, size)
 
     def seekable(self) -> bool:
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file_size}[whence]
         if start + offset < 0:
             raise OSError(f"seek to {start + offset}")  # as a real file does; zipfile counts on it
         self._position = start + offset
@@ -159,19 +183,14 @@ class _RangeFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._position + size, self._size)
-        if end - self._position > MAX_DIRECTORY:
+        begin, end = self._position, self._file_size if size < 0 else min(self._position + size, self._file_size)
+        if end - begin > MAX_DIRECTORY or (begin < end and self._file_size - begin > MAX_TAIL):
             raise CorruptCheckpoint(
-                f"{self._where}: its zip directory claims {end - self._position:,} bytes, at most"
-                f" {MAX_DIRECTORY:,} were expected; check the file"
+                f"{self._where}: found a zip directory of {end - begin:,} bytes, expected at most {MAX_DIRECTORY:,};"
+                " check the file"
             )
-        content = self.between(self._position, end)
+        if begin < self._begin and begin < end:
+            raise NeedsMore(self._file_size - begin)
+        content = self._tail[begin - self._begin : max(begin, end) - self._begin]
         self._position += len(content)
         return content
-
-    def between(self, begin: int, end: int) -> bytes:
-        """Bytes ``begin`` to ``end`` of the file, as many of them as it has."""
-        begin, end = min(begin, self._size), min(end, self._size)
-        if begin >= self._tail_begin:
-            return self._tail[begin - self._tail_begin : max(begin, end) - self._tail_begin]
-        return self._fetch(begin, end)

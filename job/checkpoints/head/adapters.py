@@ -1,15 +1,24 @@
-"""What an adapter says of itself: the model it adapts, and whether it changes that model's head. Opens nothing else."""
+"""Adapters: what one says of itself, and the way from it to the model that it adapts. Knows how models are named; the
+caller opens them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import ADAPTER_CONFIG
 from job.checkpoints.formats.json_text import parse_unambiguous_object
-from job.checkpoints.head.weight_sets import ADAPTER, choose_weights
+from job.checkpoints.head.weight_sets import choose_weights
+from job.errors import UnsupportedCheckpoint
+from job.models.references import ModelRef, parse_reference
 
 MAX_ADAPTER_CONFIG = 1_000_000
 """Bytes. Most have a thousand; lists of target modules make some larger."""
 
-TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
+MAX_STEPS: Final = 4
+"""Adapters of adapters that are followed; one is the rule."""
+
+HEAD_MODULES = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
 """Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
 
 
@@ -20,16 +29,17 @@ class Adapter:
     base: object
     """The model it adapts: on the Hub, or a path on the machine where it was trained."""
     revision: object
-    touches_w: tuple[str, ...]
+    head_modules: tuple[str, ...]
     """Modules with W in them, or tied to it, of which the adapter brings its own version."""
 
     @property
     def refusal(self) -> str:
         """The end of a message for whoever asked for W."""
         base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
+        own_head = f" (it has its own {self.head_modules[0]}, which the base lacks)" if self.head_modules else ""
         return (
-            f"is an adapter, a whole model was expected; survey {base}, or give follow_base: true beside its name in a"
-            f" list{f' (it brings its own {self.touches_w[0]}, which the base has not)' if self.touches_w else ''}"
+            f"found an adapter, expected a whole model; survey {base}, or give follow_base: true beside its name in a"
+            f" list{own_head}"
         )
 
 
@@ -40,14 +50,58 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
         CorruptCheckpoint: adapter_config.json is not sound.
         UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one counts.
     """
-    if ADAPTER not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
+    if ADAPTER_CONFIG not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
         return None
-    text = checkpoint.read(ADAPTER, MAX_ADAPTER_CONFIG)
-    config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER}")
+    text = checkpoint.read(ADAPTER_CONFIG, MAX_ADAPTER_CONFIG)
+    config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER_CONFIG}")
     touched: set[str] = set()
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)
         if isinstance(modules, list):
-            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(TOUCHES_W)
+            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
     base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
     return Adapter(base, config.get("revision"), tuple(sorted(touched)))
+
+
+def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpoint]) -> Checkpoint:
+    """The checkpoint itself where it is a whole model, else the one that it adapts, and so on.
+
+    Raises:
+        UnsupportedCheckpoint: an adapter names no model on the Hub, or leads back to where it came from.
+        SurveyError: the base model cannot be opened.
+    """
+    passed: list[str] = []
+    while adapter := read_adapter(checkpoint):
+        passed.append(f"{checkpoint.repo_id}@{checkpoint.commit}")
+        if len(passed) > MAX_STEPS:
+            raise UnsupportedCheckpoint(
+                f"{' → '.join(passed)}: found adapters of adapters, expected at most {MAX_STEPS}; name the base model"
+            )
+        checkpoint = open_model(base_reference(adapter, checkpoint.source))
+        if f"{checkpoint.repo_id}@{checkpoint.commit}" in passed:
+            raise UnsupportedCheckpoint(
+                f"{checkpoint.source}: found that the adapters {' → '.join(passed)} lead back to it, expected a whole"
+                " model; name the base model"
+            )
+    return replace(checkpoint, followed_from=tuple(passed))
+
+
+def base_reference(adapter: Adapter, source: str) -> ModelRef:
+    """The model on the Hub that an adapter names. What it says may be anything: nothing else is opened.
+
+    Raises:
+        UnsupportedCheckpoint: it names none: a path, say, on the machine where it was trained.
+    """
+    base, revision = adapter.base, adapter.revision
+    problem = "expected a model on the Hub"
+    try:
+        if isinstance(base, str) and isinstance(revision, str | None):
+            ref = parse_reference(f"{base}@{revision}" if revision else base)
+            if ref.source == "hub" and (ref.location, ref.revision) == (base, revision or None):
+                return ref
+    except ValueError as error:
+        problem = str(error)
+    raise UnsupportedCheckpoint(
+        f"{source}: {ADAPTER_CONFIG}: found base model {base!r:.200}, revision {revision!r:.80}; {problem};"
+        " survey the base model by its own reference"
+    )

@@ -3,7 +3,6 @@
 The only module that builds model classes: without weights, and with nobody's code but transformers'. It reads no files.
 """
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -23,7 +22,7 @@ MAX_REGISTRATIONS = 40_000
 MAX_NUMBER = 2**20
 """Larger numbers in a config are taken for this one: names and ties do not depend on them, classes loop over some."""
 
-NOT_FOR_BUILDING = frozenset(
+IGNORED_SETTINGS = frozenset(
     {
         "auto_map",  # names code in the repository
         "trust_remote_code",
@@ -38,25 +37,25 @@ NOT_FOR_BUILDING = frozenset(
     }
 )
 
-GENERATES = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
+GENERATIVE = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
 """What the names of classes with a language model's head contain."""
 
 INSIDE_A_LAYER = re.compile(r"\.\d+\.")
 """Tensors of numbered layers are never W, and a big checkpoint has 90,000 of them."""
 
 # Whatever a config can make a class raise while it is built; here no error of our own code can hide among them.
-REFUSALS = (
+BUILD_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
     StrictDataclassError, TypeError, ValueError,
 )  # fmt: skip
 
 
-_ONE_AT_A_TIME = Lock()
+_TRANSFORMERS_LOCK = Lock()
 """Held while transformers is asked: threads that import its modules at once meet them half-initialised, and building
 is all computing, which no second thread would speed up."""
 
 
-class CannotTell(Exception):
+class ModelClassUnusable(Exception):
     """The model class could not be asked; the message is half a sentence that says why."""
 
 
@@ -77,7 +76,7 @@ class OutputEmbedding:
 
 def is_generative(config: Mapping[str, object]) -> bool:
     """Whether the architecture that config.json names has a language model's head, going by its name."""
-    return any(GENERATES.search(name) for name in _architectures(config))
+    return any(GENERATIVE.search(name) for name in _architectures(config))
 
 
 def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:
@@ -88,9 +87,9 @@ def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> Ou
         stored: the names of the tensors in the checkpoint.
 
     Raises:
-        CannotTell: transformers does not know the architecture, or does not build it from this config.
+        ModelClassUnusable: transformers does not know the architecture, or does not build it from this config.
     """
-    with _ONE_AT_A_TIME:
+    with _TRANSFORMERS_LOCK:
         return _ask(config, stored)
 
 
@@ -123,29 +122,31 @@ def is_tied_by_default(config: Mapping[str, object]) -> bool:
     For a class that cannot be built because its other parts need packages that are not installed (Gemma 3n: timm).
 
     Raises:
-        CannotTell: transformers does not know the architecture, or does not accept this config.
+        ModelClassUnusable: transformers does not know the architecture, or does not accept this config.
     """
-    with _ONE_AT_A_TIME:
+    with _TRANSFORMERS_LOCK:
         model_class = _model_class(config)
         try:
             built = _config_of(model_class, config)
             return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
-        except REFUSALS as error:
-            raise CannotTell(f"config.json is not one of {model_class.__name__} ({_one_line(error)})") from error
+        except BUILD_ERRORS as error:
+            raise ModelClassUnusable(
+                f"config.json is not valid for {model_class.__name__} ({_one_line(error)})"
+            ) from error
 
 
 def _build(config: Mapping[str, object]) -> "PreTrainedModel":
     import accelerate  # type: ignore[import-untyped]  # it ships no types
-    from transformers.utils.logging import set_verbosity
 
-    set_verbosity(logging.ERROR)  # what transformers thinks of a config is not for the job's log
     model_class = _model_class(config)
     try:
         # include_buffers makes it torch's own device context, which concerns this thread alone.
-        with _bounded_work(), accelerate.init_empty_weights(include_buffers=True):
+        with _limited_size(), accelerate.init_empty_weights(include_buffers=True):
             return model_class(_config_of(model_class, config))
-    except REFUSALS as error:
-        raise CannotTell(f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})") from error
+    except BUILD_ERRORS as error:
+        raise ModelClassUnusable(
+            f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})"
+        ) from error
 
 
 def _model_class(config: Mapping[str, object]) -> "type[PreTrainedModel]":
@@ -162,12 +163,12 @@ def _model_class(config: Mapping[str, object]) -> "type[PreTrainedModel]":
         try:
             found = getattr(transformers, name, None)
         except (ImportError, RuntimeError) as error:
-            raise CannotTell(f"transformers cannot import {name} ({_one_line(error)})") from error
+            raise ModelClassUnusable(f"transformers cannot import {name} ({_one_line(error)})") from error
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
     if not architectures:
-        raise CannotTell("config.json names no architecture")
-    raise CannotTell(f"transformers {transformers.__version__} does not know {', '.join(architectures)}")
+        raise ModelClassUnusable("config.json names no architecture")
+    raise ModelClassUnusable(f"transformers {transformers.__version__} does not know {', '.join(architectures)}")
 
 
 def _architectures(config: Mapping[str, object]) -> list[str]:
@@ -179,10 +180,10 @@ def _config_of(model_class: "type[PreTrainedModel]", config: Mapping[str, object
     from transformers import PretrainedConfig
 
     config_class = model_class.config_class or PretrainedConfig
-    return config_class.from_dict(_part_for(config_class, _harmless(config)))
+    return config_class.from_dict(_own_part(config_class, _safe_settings(config)))
 
 
-def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object]:
+def _own_part(config_class: type, config: dict[str, object]) -> dict[str, object]:
     """The part of a composite config that a class for the text model alone takes, as transformers picks it."""
     part = config.get(getattr(config_class, "base_config_key", ""))
     if isinstance(part, dict):
@@ -195,27 +196,27 @@ def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object
     return config
 
 
-def _harmless(config: Mapping[str, object]) -> dict[str, object]:
+def _safe_settings(config: Mapping[str, object]) -> dict[str, object]:
     return {
-        key: _harmless_value(value)
+        key: _safe_value(value)
         for key, value in config.items()
-        if key not in NOT_FOR_BUILDING and not (key == "model_type" and not isinstance(value, str))
+        if key not in IGNORED_SETTINGS and not (key == "model_type" and not isinstance(value, str))
     }
 
 
-def _harmless_value(value: object) -> object:
+def _safe_value(value: object) -> object:
     if isinstance(value, dict):
         special = value.get("__float__")  # how transformers writes what JSON has no number for
-        return float(special) if special in ("Infinity", "-Infinity", "NaN") else _harmless(value)
+        return float(special) if special in ("Infinity", "-Infinity", "NaN") else _safe_settings(value)
     if isinstance(value, list):
-        return [_harmless_value(item) for item in value]
+        return [_safe_value(item) for item in value]
     if isinstance(value, int) and value > MAX_NUMBER:
         return MAX_NUMBER
     return value
 
 
 @contextmanager
-def _bounded_work() -> Iterator[None]:
+def _limited_size() -> Iterator[None]:
     """Stop building once a model has more modules and parameters than any has, whatever its config asks for."""
     from torch.nn.modules import module
 
@@ -225,7 +226,9 @@ def _bounded_work() -> Iterator[None]:
         nonlocal registered
         registered += get_ident() == this_thread
         if registered > MAX_REGISTRATIONS:
-            raise CannotTell(f"config.json asks for more than {MAX_REGISTRATIONS:,} modules and parameters (at {name})")
+            raise ModelClassUnusable(
+                f"config.json asks for more than {MAX_REGISTRATIONS:,} modules and parameters (at {name})"
+            )
 
     hooks = (
         module.register_module_module_registration_hook(count),

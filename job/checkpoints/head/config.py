@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.json_text import parse_json_object
-
-CONFIG: Final = "config.json"
 
 MAX_CONFIG: Final = 10_000_000
 """Bytes. Most have a few thousand; label names and lists of quantised modules make some a hundred times as long."""
@@ -17,13 +16,13 @@ TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_co
 MAX_DEPTH: Final = 4
 """Of parts within parts; Qwen-Omni has two."""
 
-N_ROWS: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
+VOCAB_SIZE_NAMES: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
 """What configs call the number of tokens: most; ChatGLM; XLM; others."""
 
-WIDTH: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
+HIDDEN_SIZE_NAMES: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
 """What configs call the width of the hidden state."""
 
-HEAD_WIDTH: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
+EMBEDDING_SIZE_NAMES: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
 """What configs call the width of the embedding and of the head, where it is another: OPT; ALBERT, ELECTRA; others."""
 
 
@@ -64,3 +63,8 @@ def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple
                 found = (name, value)
                 break
     return found
+
+
+def stated_numbers(config: Mapping[str, object], names: tuple[str, ...]) -> dict[str, int]:
+    """Each of some settings that is a positive number, by its name; of several the innermost."""
+    return {name: found[1] for name in names if (found := stated_number(config, (name,)))}

@@ -62,7 +62,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "word_embeddings_for_head.weight": ("word_embeddings.weight",),  # Persimmon as first published
 }
 
-NEVER = re.compile(
+OTHER_HEADS = re.compile(
     r"(^|\.)(mtp|medusa\w*|patcher|\w+_expert|v_head|score|shared_head|talker|code_predictor|codec\w*|depth_decoder|t2u_model"
     r"|draft\w*|eagle\w*|speech\w*|audio\w*|vision\w*|visual|vq\w*)\."
 )
@@ -85,13 +85,13 @@ def embeddings_among(names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(name for embeddings in HEADS.values() for name in embeddings if name in names))
 
 
-def partners_of(name: str, names: Collection[str]) -> list[str]:
+def tie_candidates(name: str, names: Collection[str]) -> list[str]:
     """The embeddings a head may be tied to, or the heads an embedding may be; its own family's first."""
     family = [*HEADS.get(name, ()), *(head for head, embeddings in HEADS.items() if name in embeddings)]
     if name.endswith(f".{LM_HEAD}"):
         family.append(f"{name.removesuffix(LM_HEAD)}model.embed_tokens.weight")
     others = heads_among(names) if name in embeddings_among(names) else embeddings_among(names)
-    return [partner for partner in dict.fromkeys(family + others) if partner in names and partner != name]
+    return [candidate for candidate in dict.fromkeys(family + others) if candidate in names and candidate != name]
 
 
 def is_head(name: str) -> bool:
@@ -104,4 +104,4 @@ def bias_of(name: str) -> str:
 
 
 def _is_lm_head(name: str) -> bool:
-    return (name == LM_HEAD or name.endswith(f".{LM_HEAD}")) and not NEVER.search(name)
+    return (name == LM_HEAD or name.endswith(f".{LM_HEAD}")) and not OTHER_HEADS.search(name)

@@ -1,15 +1,21 @@
-"""How quantised weights are told: by their dtype and by what is stored beside them. Knows names and dtypes only."""
+"""How quantised weights are recognised: by their dtype and by what is stored beside them."""
 
 import re
 from collections.abc import Collection, Mapping
 
-BESIDE = re.compile(
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
+from job.checkpoints.head.names import is_head
+from job.checkpoints.head.weights import Weights
+from job.errors import UnsupportedCheckpoint, join_limited
+
+COMPANION = re.compile(
     r"\.(qweight|qzeros|scales|biases|g_idx|SCB|weight_\w+|weight\.[\w.]+|q_\w+|qdata|W_q|trellis|suh|svh|mcg|mul1|codes"
     r"|codebooks|Qidxs|SU|SV)$"
 )
 """What quantised layers keep beside or instead of their weight."""
 
-SIGNS = (
+SCHEMES = (
     # scheme, the dtype of its weight, what is stored beside or instead of it
     ("EXL3", "", r"\.trellis$"),
     ("EXL2", "", r"\.q_weight$"),
@@ -32,22 +38,53 @@ SIGNS = (
 )
 
 
-def scheme_of(dtype: str | None, beside: Collection[str]) -> str | None:
+def refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> None:
+    """Make sure that no output head is stored quantised under other names than its own.
+
+    Raises:
+        UnsupportedCheckpoint: one is.
+    """
+    heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
+    if heads:
+        raise UnsupportedCheckpoint(
+            f"{weights.checkpoint.source}: found the output head stored quantised, as"
+            f" {describe_quantised(weights, config, heads[0], None)}"
+        )
+
+
+def describe_quantised(weights: Weights, config: Mapping[str, object], name: str, dtype: str | None) -> str:
+    """The end of a refusal of the weight ``name``: what was found, what was expected, what to do.
+
+    ``dtype``: None where the weight itself is not stored.
+    """
+    companions = companions_of(name, weights.names)
+    dtypes = [f"{other} ({found.dtype})" for other in companions if (found := weights.find(other))]
+    scheme, method = scheme_of(dtype, companions), stated_method(config)
+    said = [f"recognised as {scheme}"] if scheme else []
+    said += [f"{CONFIG} names {method}"] if method else []
+    how = f" ({', '.join(said)})" if said else ""
+    return (
+        f"{' beside '.join(filter(None, [dtype, join_limited(dtypes)]))}{how},"
+        f" expected one of {', '.join(sorted(FLOAT_DTYPES))}; survey the model it was quantised from"
+    )
+
+
+def scheme_of(dtype: str | None, companions: Collection[str]) -> str | None:
     """What quantised a weight of this dtype (None: it is not stored itself) with these tensors beside it."""
-    for scheme, start, sign in SIGNS:
-        if (dtype or "").startswith(start) and (not sign or any(re.search(sign, name) for name in beside)):
+    for scheme, start, sign in SCHEMES:
+        if (dtype or "").startswith(start) and (not sign or any(re.search(sign, name) for name in companions)):
             return scheme
     return None
 
 
-def beside_weight(name: str, names: Collection[str]) -> list[str]:
+def companions_of(name: str, names: Collection[str]) -> list[str]:
     """The tensors which say that the weight ``name`` is quantised, whether or not it is stored itself."""
     return sorted(other for other in names if weight_of(other) == name)
 
 
 def weight_of(name: str) -> str | None:
     """The weight that a tensor such as ``lm_head.qweight`` belongs to; None where it does not say so."""
-    found = BESIDE.search(name)
+    found = COMPANION.search(name)
     return f"{name[: found.start()]}.weight" if found else None
 
 

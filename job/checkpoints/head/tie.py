@@ -3,7 +3,8 @@
 Believes bytes over words. It compares samples only; whoever streams W anyway can settle the rest.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -62,7 +63,7 @@ def compare(
     if one == other:
         return TieState("tied", f"{head.name} and {embedding.name} are two names of the same bytes")
     if (one.dtype, one.shape) != (other.dtype, other.shape):
-        found = f"is {embedding.name} of {_described(other)}, {head.name} is of {_described(one)}"
+        found = f"is {embedding.name} of {_dtype_and_shape(other)}, {head.name} is of {_dtype_and_shape(one)}"
         return differing(f"the embedding {found}", config_ties())
     if one.strides != other.strides or one.nbytes != other.nbytes or not _is_dense(one):
         found = f"{head.name} and {embedding.name} are laid out differently in their files and were not compared"
@@ -80,6 +81,25 @@ def compare(
         f" {n_rows:,}; the others were not compared",
         Copy(embedding, config_ties()),
     )
+
+
+def settle(copy: Copy, head: NamedTensor, w_sha256: str, read: Callable[[NamedTensor], Iterable[bytes]]) -> TieState:
+    """Tell whether the embedding is a copy of the head, by all bytes of both.
+
+    Args:
+        w_sha256: of W's bytes, row after row.
+        read: gives the bytes that a tensor is stored in, in order.
+    """
+    # By columns, W's digest is of the rows that were put together, not of what is stored.
+    head_sha256 = w_sha256 if head.location.strides is None else _sha256(read(head))
+    return copy.settled(head.name, is_equal=_sha256(read(copy.embedding)) == head_sha256)
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def differing(found: str, config_ties: bool | None) -> TieState:
@@ -102,5 +122,5 @@ def _is_dense(tensor: TensorLocation) -> bool:
     return tensor.strides in (None, (n_columns, 1), (1, n_rows))
 
 
-def _described(tensor: TensorLocation) -> str:
+def _dtype_and_shape(tensor: TensorLocation) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"

@@ -4,32 +4,32 @@ The order of evidence: the tensor that was asked for; the table of names; the mo
 are believed over what config.json says of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
+from job.checkpoints.file_names import CONFIG
+from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
-    CannotTell,
+    ModelClassUnusable,
     ask_model_class,
     is_generative,
     is_tied_by_default,
 )
-from job.checkpoints.head.config import CONFIG, read_config, stated_tie
-from job.checkpoints.head.gguf import Vocabulary, find_gguf_head
-from job.checkpoints.head.names import embeddings_among, heads_among, is_head, partners_of
-from job.checkpoints.head.quantisation import beside_weight, scheme_of, stated_method, weight_of
-from job.checkpoints.head.shape import lies_by_columns, remarks_on_shape, transposed
+from job.checkpoints.head.config import read_config, stated_tie
+from job.checkpoints.head.gguf import find_gguf_head
+from job.checkpoints.head.names import embeddings_among, heads_among, tie_candidates
+from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
+from job.checkpoints.head.shape import is_column_major, transposed
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
-from job.checkpoints.head.warnings import remarks
+from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
-from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
+from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
-DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes in which a stored row is the row, with no scale beside it."""
-
-GIVE_IT = "give the tensor's name with the model"
+TENSOR_ADVICE = "give the tensor's name with the model"
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Unembedding:
     """One sentence for people: what says so."""
     copy: Copy | None = None
     """The stored embedding, where it agreed with W in all rows compared and the others remain to be compared."""
-    notes: tuple[str, ...] = ()
-    """What else was seen that a reader of the results may want to know; none of it changes W."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the results should know besides; none of it changes W."""
     vocabulary: Vocabulary | None = field(default=None, repr=False)
     """The tokens that the weight file itself names, as GGUF files do."""
 
@@ -70,8 +70,8 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
     if file is not None and file not in checkpoint.files:
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
-            f"{checkpoint.source}: has no file {file!r:.200}, which was asked for; give one it has"
-            f"{', such as ' + _listed(similar) if similar else ''}"
+            f"{checkpoint.source}: found no file {file!r:.200}, which was asked for; give one of its files"
+            f"{', such as ' + join_limited(similar) if similar else ''}"
         )
     if head := find_gguf_head(checkpoint, tensor, file):
         tie: Tie = "tied" if head.tied else "untied"
@@ -81,103 +81,120 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
             reason=head.reason,
             tie=tie,
             tie_evidence=f"a GGUF file stores {'one matrix for both' if head.tied else 'the head by itself'}",
-            notes=head.notes,
+            warnings=head.warnings,
             vocabulary=head.vocabulary,
         )
     weights = open_weights(checkpoint, file)
     config = read_config(checkpoint, weights.folder)
     if tensor is not None:
-        return _given(weights, config, tensor)
-    heads = [name for name in heads_among(weights.names) if weights.find(name)]
+        return _find_requested(weights, config, tensor)
+    return _find_by_name(weights, config)
+
+
+def _find_requested(weights: Weights, config: Mapping[str, object], name: str) -> Unembedding:
+    location = weights.find(name)
+    if location is None:
+        few = [other for other in weights.names if not INSIDE_A_LAYER.search(other)]
+        similar = get_close_matches(name, few, n=3) or heads_among(few)
+        give = f"give one of its tensors, such as {join_limited(similar)}" if similar else "give one of its tensors"
+        raise NoUnembedding(f"{weights.checkpoint.source}: found no tensor {name!r:.200}, which was asked for; {give}")
+    tensor = NamedTensor(name, location)
+    return _make_unembedding(weights, config, tensor, f"{name} was asked for", _tie_state(weights, config, tensor))
+
+
+def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding:
+    """The only stored head, or the only embedding that config.json ties to it; else the model class decides."""
+    heads = _stored(weights, heads_among(weights.names))
     if len(heads) == 1:
-        reason = f"{heads[0]} is stored, and by its name it is the output head"
-        return _checked(weights, config, heads[0], reason, _head_and(weights, config, heads[0]))
+        (head,) = heads
+        reason = f"{head.name} is stored, and by its name it is the output head"
+        return _make_unembedding(weights, config, head, reason, _tie_state(weights, config, head))
     if heads:
-        return _as_the_class_says(weights, config, heads)
-    _refuse_quantised_head(weights, config)
-    embeddings = [name for name in embeddings_among(weights.names) if weights.find(name)]
+        return _find_by_model_class(weights, config, heads)
+    refuse_quantised_head(weights, config)
+    embeddings = _stored(weights, embeddings_among(weights.names))
     if len(embeddings) == 1 and is_generative(config) and stated_tie(config):
-        reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0]}"
-        return _checked(weights, config, embeddings[0], reason, TieState("tied", reason))
-    return _as_the_class_says(weights, config, embeddings)
+        (embedding,) = embeddings
+        reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embedding.name}"
+        return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    return _find_by_model_class(weights, config, embeddings)
 
 
-def _given(weights: Weights, config: Mapping[str, object], tensor: str) -> Unembedding:
-    if weights.find(tensor) is None:
-        few = [name for name in weights.names if not INSIDE_A_LAYER.search(name)]
-        similar = get_close_matches(tensor, few, n=3) or heads_among(few)
-        raise NoUnembedding(
-            f"{weights.checkpoint.source}: has no tensor {tensor!r:.200}, which was asked for;"
-            f" {'give one it has, such as ' + _listed(similar) if similar else 'see its files for the names it has'}"
-        )
-    return _checked(weights, config, tensor, f"{tensor} was asked for", _head_and(weights, config, tensor))
-
-
-def _as_the_class_says(weights: Weights, config: Mapping[str, object], candidates: list[str]) -> Unembedding:
+def _find_by_model_class(
+    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor]
+) -> Unembedding:
+    """What the model class loads as its output embedding. ``candidates``: tensors that could be it by their names."""
     source = weights.checkpoint.source
     try:
         answer = ask_model_class(config, weights.names)
-    except CannotTell as why:
-        return _without_the_class(weights, config, candidates, why)
+    except ModelClassUnusable as why:
+        return _find_by_config_class(weights, config, candidates, why)
     if answer.parameter is None:
         raise NoUnembedding(
-            f"{source}: {answer.class_name} has no output embedding; survey a language model, or {GIVE_IT}"
+            f"{source}: {answer.class_name} has no output embedding; survey a language model, or {TENSOR_ADVICE}"
         )
-    stored_heads = [name for name in answer.stored_head if weights.find(name)]
-    stored_embeddings = [name for name in answer.stored_embeddings if weights.find(name)]
-    if len(stored_heads) > 1:
+    heads, embeddings = _stored(weights, answer.stored_head), _stored(weights, answer.stored_embeddings)
+    if len(heads) > 1:
+        names = join_limited([head.name for head in heads])
         raise NoUnembedding(
-            f"{source}: {_listed(stored_heads)} are all stored for {answer.parameter} of {answer.class_name}; {GIVE_IT}"
+            f"{source}: found {names} for {answer.parameter} of {answer.class_name}, expected one; {TENSOR_ADVICE}"
         )
-    if stored_heads:
-        reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {stored_heads[0]}"
-        if stored_embeddings:
-            tie = _head_and(weights, config, stored_heads[0], stored_embeddings)
+    if heads:
+        (head,) = heads
+        reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {head.name}"
+        if embeddings:
+            tie = _tie_state(weights, config, head, [embedding.name for embedding in embeddings])
         elif answer.is_tied:
             tie = TieState("tied", f"{answer.class_name} ties it to its embedding, which is not stored")
         else:
-            tie = _head_and(weights, config, stored_heads[0])
-        return _checked(weights, config, stored_heads[0], reason, tie)
-    if stored_embeddings:
-        reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {stored_embeddings[0]}"
-        return _checked(weights, config, stored_embeddings[0], reason, TieState("tied", reason))
+            tie = _tie_state(weights, config, head)
+        return _make_unembedding(weights, config, head, reason, tie)
+    if embeddings:
+        reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {embeddings[0].name}"
+        return _make_unembedding(weights, config, embeddings[0], reason, TieState("tied", reason))
     untied = "" if answer.is_tied else " and not tied to the embedding"
     raise NoUnembedding(
         f"{source}: {answer.class_name} takes its logits from {answer.parameter}, which is not stored{untied};"
-        f" an embedding or reward model has no unembedding, otherwise {GIVE_IT}"
+        f" an embedding or reward model has no unembedding, otherwise {TENSOR_ADVICE}"
     )
 
 
-def _without_the_class(
-    weights: Weights, config: Mapping[str, object], candidates: list[str], why: CannotTell
+def _find_by_config_class(
+    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor], why: ModelClassUnusable
 ) -> Unembedding:
     """The one candidate, where it is an embedding and the config class alone says that it is tied."""
     if len(candidates) == 1 and is_generative(config) and _config_ties(config):
-        reason = f"no output head is stored and the config class ties it to the embedding, which is {candidates[0]}"
-        found = _checked(weights, config, candidates[0], reason, TieState("tied", reason))
-        return replace(found, notes=(*found.notes, f"the model class could not be asked: {why}"))
-    seen = f"{_listed(candidates)} could be it" if candidates else "no output head is stored under a known name"
+        (embedding,) = candidates
+        reason = f"no output head is stored and the config class ties it to the embedding, which is {embedding.name}"
+        found = _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+        return replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
+    names = join_limited([candidate.name for candidate in candidates])
+    seen = f"{names} could be W" if names else "no output head is stored under a known name"
     raise NoUnembedding(
-        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {GIVE_IT}"
+        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {TENSOR_ADVICE}"
     ) from why
 
 
-def _head_and(
-    weights: Weights, config: Mapping[str, object], name: str, partners: Iterable[str] | None = None
+def _stored(weights: Weights, names: Iterable[str]) -> list[NamedTensor]:
+    """The tensors of these names that are really stored."""
+    return [NamedTensor(name, location) for name in names if (location := weights.find(name)) is not None]
+
+
+def _tie_state(
+    weights: Weights, config: Mapping[str, object], tensor: NamedTensor, counterparts: Iterable[str] | None = None
 ) -> TieState:
-    """How the tensor relates to its counterpart: a head to its embedding, an embedding to its head."""
-    mine = weights.find(name)
-    assert mine is not None, name  # noqa: S101 - every caller has seen it
-    candidates = partners_of(name, weights.names) if partners is None else partners
-    for partner in candidates:
+    """How the tensor relates to its counterpart: a head to its embedding, an embedding to its head.
+
+    ``counterparts``: the names of those that it may be tied to; None: those that the table of names knows.
+    """
+    name = tensor.name
+    for other in tie_candidates(name, weights.names) if counterparts is None else counterparts:
         try:
-            theirs = weights.find(partner)
+            location = weights.find(other)
         except CorruptCheckpoint as why:  # what holds W is sound, and that is what counts
-            return TieState("untied", f"{name} is stored; {partner} could not be compared with it ({why})")
-        if theirs is not None and len(mine.shape) == len(theirs.shape) == 2 and 0 not in mine.shape:
-            return compare(
-                weights.checkpoint, NamedTensor(name, mine), NamedTensor(partner, theirs), lambda: _config_ties(config)
-            )
+            return TieState("untied", f"{name} is stored; {other} could not be compared with it ({why})")
+        if location is not None and _is_matrix(tensor.location) and len(location.shape) == 2:
+            return compare(weights.checkpoint, tensor, NamedTensor(other, location), lambda: _config_ties(config))
     if name in embeddings_among(weights.names):
         return TieState("tied", f"{name} is by its name an embedding, and no output head is stored")
     return TieState("untied", f"{name} is stored, and no embedding under a known name that it could be tied to")
@@ -190,47 +207,27 @@ def _config_ties(config: Mapping[str, object]) -> bool | None:
         return stated
     try:
         return is_tied_by_default(config)
-    except CannotTell:
+    except ModelClassUnusable:
         return None
 
 
-def _refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> None:
-    heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
-    if heads:
-        beside = beside_weight(heads[0], weights.names)
-        raise UnsupportedCheckpoint(
-            f"{weights.checkpoint.source}: the output head is stored quantised, as"
-            f" {_quantised(weights, config, None, beside)}"
-        )
-
-
-def _quantised(weights: Weights, config: Mapping[str, object], dtype: str | None, beside: list[str]) -> str:
-    """The end of a refusal: what was found, what was expected, what to do."""
-    dtypes = [f"{name} ({found.dtype})" for name in beside if (found := weights.find(name))]
-    scheme, method = scheme_of(dtype, beside), stated_method(config)
-    said = [f"by its names and dtypes {scheme}"] if scheme else []
-    said += [f"{CONFIG} names {method}"] if method else []
-    how = f" ({', '.join(said)})" if said else ""
-    return (
-        f"{' beside '.join(filter(None, [dtype, _listed(dtypes)]))}{how},"
-        f" one of {', '.join(sorted(DTYPES))} was expected; survey the model it was quantised from"
-    )
-
-
-def _checked(weights: Weights, config: Mapping[str, object], name: str, reason: str, tie: TieState) -> Unembedding:
-    location = weights.find(name)
-    assert location is not None, name  # noqa: S101 - every caller has seen it
+def _make_unembedding(
+    weights: Weights, config: Mapping[str, object], tensor: NamedTensor, reason: str, tie: TieState
+) -> Unembedding:
+    """W, once it is sure that the tensor is a matrix of floats."""
+    name, location = tensor.name, tensor.location
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
-    if location.dtype not in DTYPES:
-        beside = beside_weight(name, weights.names)
-        raise UnsupportedCheckpoint(f"{where}: is stored as {_quantised(weights, config, location.dtype, beside)}")
-    if len(location.shape) != 2 or 0 in location.shape:
-        raise NoUnembedding(f"{where}: has the shape {list(location.shape)}, a matrix was expected; {GIVE_IT}")
-    if lies_by_columns(location, config):
+    if location.dtype not in FLOAT_DTYPES:
+        raise UnsupportedCheckpoint(
+            f"{where}: found it stored as {describe_quantised(weights, config, name, location.dtype)}"
+        )
+    if not _is_matrix(location):
+        raise NoUnembedding(f"{where}: found shape {list(location.shape)}, expected a matrix; {TENSOR_ADVICE}")
+    if is_column_major(location, config):
         location = transposed(location)
-    notes = (*remarks(weights, config, name, tie), *remarks_on_shape(location, config))
-    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, notes)
+    warnings = tuple(warn_of_weights(weights, config, name, location, tie))
+    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+def _is_matrix(location: TensorLocation) -> bool:
+    return len(location.shape) == 2 and 0 not in location.shape

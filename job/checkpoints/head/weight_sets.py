@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-ADAPTER = "adapter_config.json"
+from job.checkpoints.file_names import ADAPTER_CONFIG, WEIGHT_FILES
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint, join_limited
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
 """Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
@@ -21,10 +20,7 @@ SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<
 
 INDEX = re.compile(r"(?P<stem>[^.]+)\.(?P<ending>safetensors|bin)\.index(?P<variant>\.[^.]+)?\.json")
 
-PREFERRED = ("model.safetensors", "pytorch_model.bin")
-"""The sets that transformers loads when it is not told otherwise, in its order."""
-
-USUAL = "what transformers loads"
+DEFAULT_REASON = "what transformers loads"
 
 VARIANTS = (re.compile(r"model\.[^.]+\.safetensors"), re.compile(r"pytorch_model\.[^.]+\.bin"))
 
@@ -63,12 +59,12 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
     chosen = _choose_in(root, where)
     if chosen is not None:
         return replace(chosen, others=(*chosen.others, *subfolders))
-    if ADAPTER in root or not subfolders:
+    if ADAPTER_CONFIG in root or not subfolders:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: holds no weights itself but in {_listed(subfolders)}, one model was expected; a folder or an"
-            " s3:// prefix can name the one that is meant"
+            f"{where}: found weights in {join_limited(subfolders)} alone, expected one model; give the folder or the"
+            " s3:// prefix of one of them"
         )
     (folder,) = subfolders
     chosen = _choose_in(by_folder[folder], f"{where}: {folder}")
@@ -92,7 +88,7 @@ def _choose_in(files: set[str], where: str) -> WeightSet | None:
         return WeightSet((name,), None, f"{name} is {why}", others=others)
     if index := next((file for file in files if _set_of_index(file) == name), None):
         return WeightSet((), index, f"{index} is {why}", others=others)
-    shards = _complete(sets[name], f"{where}: {name}")
+    shards = _complete_set(sets[name], f"{where}: {name}")
     return WeightSet(shards, None, f"{shards[0]} is one of {len(shards):,} shards without an index", others=others)
 
 
@@ -115,56 +111,52 @@ def _set_of_index(file: str) -> str | None:
 
 def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
     """The name of the set, and why it is this one."""
-    for name in PREFERRED:
+    for name in WEIGHT_FILES:
         if name in sets:
-            return name, USUAL
+            return name, DEFAULT_REASON
     for variants in VARIANTS:
         if found := [name for name in sets if variants.fullmatch(name)]:
-            return _only(found, where), "a variant, the only one, and there is no plain set"
-    if ADAPTER in files:
+            return _single(found, where), "a variant, the only one, and there is no plain set"
+    if ADAPTER_CONFIG in files:
         return None
     if CONSOLIDATED in sets:
         return CONSOLIDATED, "the only set in a known format"
     if found := [name for name in sets if name.endswith(".safetensors")]:
-        return _only(found, where), "the only set of safetensors"
+        return _single(found, where), "the only set of safetensors"
     return None
 
 
-def _only(found: list[str], where: str) -> str:
+def _single(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     raise UnsupportedCheckpoint(
-        f"{where}: holds {_listed(found)}, one set of weights was expected; give a checkpoint with one of them"
+        f"{where}: found {join_limited(found)}, expected one set of weights; give a checkpoint with one of them"
     )
 
 
-def _complete(files: list[str], where: str) -> tuple[str, ...]:
+def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
     """The shards, which number themselves, once it is sure that none is missing."""
     by_total: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for file in files:
         if shard := SHARD.fullmatch(file):
             by_total[int(shard["total"])][int(shard["number"])] = file
-    complete = [shards for total, shards in by_total.items() if next(_missing(shards, total), None) is None]
+    complete = [shards for total, shards in by_total.items() if next(_missing_numbers(shards, total), None) is None]
     if len(complete) == 1:
         return tuple(complete[0].values())
     if complete:
         raise UnsupportedCheckpoint(
-            f"{where}: is there as sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, one was"
-            " expected; give a checkpoint with one of them"
+            f"{where}: found sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, expected one"
+            " set; give a checkpoint with one of them"
         )
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
-    missing = [str(number) for number in islice(_missing(shards, total), 6)]
+    missing = ", ".join(str(number) for number in islice(_missing_numbers(shards, total), 5))
     raise CorruptCheckpoint(
-        f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
-        f" missing, number {_listed(missing)}"
+        f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; get the missing ones, starting"
+        f" with number {missing}"
     )
 
 
-def _missing(shards: Mapping[int, str], total: int) -> Iterator[int]:
+def _missing_numbers(shards: Mapping[int, str], total: int) -> Iterator[int]:
     """The numbers that are not there, counted from 1, or from 0 where there is a shard 0."""
     first = 0 if 0 in shards else 1
     return (number for number in range(first, first + total) if number not in shards)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

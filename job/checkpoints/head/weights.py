@@ -1,23 +1,15 @@
-"""Where each tensor of a checkpoint's weights lies. Here parsers and fetcher meet."""
+"""The weight files that count in a checkpoint, and where each of their tensors lies."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
-from job.checkpoints.formats.json_text import parse_unambiguous_object
-from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES, LENGTH_NBYTES, header_end, parse_header
-from job.checkpoints.formats.torch_save import read_bin
+from job.checkpoints.formats.weight_index import MAX_INDEX, parse_index
 from job.checkpoints.head.adapters import read_adapter
+from job.checkpoints.head.headers import read_header
 from job.checkpoints.head.weight_sets import choose_weights
-from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
-
-MAX_INDEX = 100_000_000
-"""Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
-
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""What JSON can escape and no text can hold: a name with it could be written nowhere."""
+from job.errors import UnsupportedCheckpoint, join_limited
 
 OTHER_FORMATS = (".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".ckpt", ".nemo", ".safetensors")
 
@@ -69,37 +61,6 @@ class Weights:
         return self._headers[shard]
 
 
-def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a weight file, by the format that the file's ending tells.
-
-    Raises:
-        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
-        UnsupportedCheckpoint: it is in a format that cannot be read.
-    """
-    if file not in checkpoint.files:
-        raise CorruptCheckpoint(
-            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
-            " that the upload is complete"
-        )
-    if file.endswith(".safetensors"):
-        return read_safetensors(checkpoint, file)
-    if file.endswith(".bin"):
-        return read_bin(checkpoint, file)
-    raise UnsupportedCheckpoint(
-        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
-        " safetensors"
-    )
-
-
-def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a safetensors file, in one request where its header is as short as most."""
-    where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
-    first = checkpoint.fetch(file, 0, min(FIRST_READ_NBYTES, size))
-    end = header_end(first, size, where)
-    header = first[:end] + (checkpoint.fetch(file, len(first), end) if end > len(first) else b"")
-    return parse_header(header[LENGTH_NBYTES:], file, size, where)
-
-
 def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
     """The weights that count where a repository holds several sets: those of ``file`` where it is given.
 
@@ -117,31 +78,20 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
         )
     chosen = choose_weights(checkpoint.files, checkpoint.source)
     if chosen is None:
-        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_what_is_there_instead(checkpoint)}")
+        raise UnsupportedCheckpoint(f"{checkpoint.source}: {_refuse_other_formats(checkpoint)}")
     if chosen.index is None:
         return Weights(checkpoint, chosen.files, None, chosen.reason, chosen.folder, chosen.others)
-    index = {name: chosen.folder + shard for name, shard in _read_index(checkpoint, chosen.index).items()}
+    text = checkpoint.read(chosen.index, MAX_INDEX)
+    claims = parse_index(text, f"{checkpoint.source}: {chosen.index}")
+    index = {name: chosen.folder + shard for name, shard in claims.items()}
     shards = tuple(sorted(set(index.values())))
     others = tuple(file for file in chosen.others if chosen.folder + file not in shards)
     return Weights(checkpoint, shards, index, chosen.reason, chosen.folder, others)
 
 
-def _read_index(checkpoint: Checkpoint, file: str) -> dict[str, str]:
-    where = f"{checkpoint.source}: {file}"
-    weight_map = parse_unambiguous_object(checkpoint.read(file, MAX_INDEX), where).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or LONE_SURROGATE.search(name):
-            raise CorruptCheckpoint(
-                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
-            )
-    return weight_map
-
-
-def _what_is_there_instead(checkpoint: Checkpoint) -> str:
+def _refuse_other_formats(checkpoint: Checkpoint) -> str:
     if adapter := read_adapter(checkpoint):
         return adapter.refusal
     others = sorted(file for file in checkpoint.files if file.endswith(OTHER_FORMATS) and file.isprintable())
-    found = f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}" if others else "no weights"
-    return f"holds {found}, expected was safetensors, .bin or GGUF; give a checkpoint converted to safetensors"
+    found = join_limited(others) if others else "no weights"
+    return f"found {found}, expected safetensors, .bin or GGUF; give a checkpoint converted to safetensors"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.checkpoints.transport.ranges import stream_range
+from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint, Terminated
 
 CONTENT = shake_256(b"content").digest(1_000)

@@ -1,4 +1,4 @@
-"""Calls made side by side: all of them, so many at a time, and no longer than they are wanted."""
+"""Calls of one function over many items: each is made once, so many at a time, and none after a failure."""
 
 import itertools
 import threading
@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from job.checkpoints.transport.side_by_side import side_by_side
+from job.checkpoints.transport.parallel import map_as_completed
 
 
 def test_every_item_comes_once_with_its_value() -> None:
-    assert dict(side_by_side(lambda n: n * n, range(100), 7)) == {n: n * n for n in range(100)}
-    assert list(side_by_side(str, [], 3)) == []
+    assert dict(map_as_completed(lambda n: n * n, range(100), 7)) == {n: n * n for n in range(100)}
+    assert list(map_as_completed(str, [], 3)) == []
 
 
 def test_a_slow_call_does_not_hold_up_the_others() -> None:
@@ -20,7 +20,7 @@ def test_a_slow_call_does_not_hold_up_the_others() -> None:
     def call(n: int) -> bool:
         return release.wait(10) if n == 0 else True
 
-    results = side_by_side(call, range(20), 2)
+    results = map_as_completed(call, range(20), 2)
     assert {next(results)[0] for _ in range(19)} == set(range(1, 20))
     release.set()
     assert next(results) == (0, True)
@@ -39,13 +39,13 @@ def test_no_more_calls_than_allowed_are_under_way(at_once: int) -> None:
         with lock:
             under_way -= 1
 
-    assert len(list(side_by_side(call, range(30), at_once))) == 30
+    assert len(list(map_as_completed(call, range(30), at_once))) == 30
     assert most == at_once
 
 
 def test_items_are_taken_only_as_calls_begin() -> None:
     numbers = itertools.count()
-    results = side_by_side(str, numbers, 4)
+    results = map_as_completed(str, numbers, 4)
     for _ in range(3):
         next(results)
     assert next(numbers) <= 3 + 4
@@ -58,9 +58,9 @@ def test_the_first_failure_ends_it() -> None:
         return n
 
     with pytest.raises(KeyError, match="3"):
-        list(side_by_side(call, range(10), 2))
+        list(map_as_completed(call, range(10), 2))
 
 
 def test_nothing_at_once_is_refused() -> None:
     with pytest.raises(ValueError, match="at_once=0"):
-        list(side_by_side(str, [1], 0))
+        list(map_as_completed(str, [1], 0))

@@ -1,0 +1,27 @@
+"""What the files of a checkpoint are usually called. Knows names only."""
+
+from typing import Final
+
+CONFIG: Final = "config.json"
+
+ADAPTER_CONFIG: Final = "adapter_config.json"
+
+WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
+"""The weights that transformers loads by default, in its order. Shards are numbered: ``model-00001-of-00002.…``."""
+
+INDEX_FILES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""The index of each of ``WEIGHT_FILES``, where they are in shards."""
+
+TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+"""The files that a tokenizer of the transformers library may be made of; it reads ``CONFIG``, too."""

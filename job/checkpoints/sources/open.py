@@ -1,0 +1,67 @@
+"""Which source a reference is read from."""
+
+from dataclasses import dataclass, field, replace
+
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.sources.folder import open_folder
+from job.checkpoints.sources.http import open_http
+from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
+from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
+from job.checkpoints.transport.retries import Cooldown, Cooldowns
+from job.models.references import ModelRef
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a run asks servers: which Hub, with which token, how patiently."""
+
+    hf_endpoint: str | None
+    """The Hub's address; None: the public Hub."""
+    hf_token: str | None = field(repr=False)
+    """Sent to the Hub alone."""
+    read_timeout: float
+    """Seconds without a byte after which a connection is given up."""
+    cooldowns: Cooldowns
+
+    @property
+    def hub(self) -> str:
+        """The Hub's address."""
+        return self.hf_endpoint or PUBLIC_HUB
+
+    @property
+    def hub_cooldown(self) -> Cooldown:
+        return self.cooldowns.of(self.hub)
+
+
+def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
+    """The checkpoint that a reference names, pinned to the commit that it has now.
+
+    Raises:
+        SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
+    """
+    match ref.source:
+        case "folder":
+            if ref.revision or is_in_hub_cache(ref.path):
+                return open_hub_cache(ref.path, ref.revision)
+            return open_folder(ref.path)
+        case "s3":
+            from job.checkpoints.sources.s3 import open_s3  # boto3 takes a quarter of a second to import
+
+            return open_s3(ref.location, read_timeout=access.read_timeout)
+        case "http":
+            return open_http(
+                ref.location,
+                read_timeout=access.read_timeout,
+                extra_names=(ref.file,) if ref.file else (),
+                cooldown=access.cooldowns.of(ref.location),
+            )
+        case "hub":
+            checkpoint = open_hub(
+                ref.location,
+                ref.commit or ref.revision,
+                endpoint=access.hub,
+                token=access.hf_token,
+                read_timeout=access.read_timeout,
+                cooldown=access.hub_cooldown,
+            )
+            return replace(checkpoint, revision=ref.revision)

@@ -1,0 +1,90 @@
+"""Several calls at once: of one function over many items, and of a fetch over the chunks of one long range.
+
+They run in daemon threads: unlike an executor's, a call that waits for a server does not keep an ending process alive.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def map_as_completed(
+    call: Callable[[Item], Value], items: Iterable[Item], at_once: int
+) -> Iterator[tuple[Item, Value]]:
+    """Each item with ``call(item)``, in the order in which the calls end. Up to ``at_once`` calls run at once.
+
+    The first call to raise ends the iteration with its error. In the main thread, a signal's handler may end the wait
+    by raising. The calls that are running then go on until they or the process end.
+    """
+    if at_once < 1:
+        raise ValueError(f"at_once={at_once} must be positive")
+    rest = iter(items)
+    done: SimpleQueue[tuple[Item, Future[Value]]] = SimpleQueue()
+    n_running = 0
+
+    def start(count: int) -> None:
+        nonlocal n_running
+        for item in islice(rest, count):
+            _start(call, item, done)
+            n_running += 1
+
+    start(at_once)
+    while n_running:
+        item, outcome = done.get()
+        value = outcome.result()
+        n_running -= 1
+        start(1)
+        yield item, value
+
+
+def stream_range(
+    fetch: Callable[[int, int], bytes], begin: int, end: int, *, chunk_nbytes: int, connections: int
+) -> Iterator[bytes]:
+    """Bytes ``begin`` to ``end`` in order, in chunks of ``chunk_nbytes`` (the last may be shorter).
+
+    Up to ``connections`` chunks are being fetched or wait for their turn while the caller holds one more. The first
+    fetch to fail ends the stream with its error, even when an earlier chunk is still being fetched. When the caller
+    abandons the stream, the fetches that are running go on until they end.
+    """
+    if chunk_nbytes < 1 or connections < 1:
+        raise ValueError(f"chunk_nbytes={chunk_nbytes} and connections={connections} must both be positive")
+    return _stream(fetch, range(begin, end, chunk_nbytes), end, connections)
+
+
+def _stream(fetch: Callable[[int, int], bytes], starts: range, end: int, connections: int) -> Iterator[bytes]:
+    done: SimpleQueue[tuple[int, Future[bytes]]] = SimpleQueue()
+    early: dict[int, bytes] = {}
+
+    def fetch_chunk(start: int) -> bytes:
+        return fetch(start, min(start + starts.step, end))
+
+    for start in starts[:connections]:
+        _start(fetch_chunk, start, done)
+    for index, start in enumerate(starts):
+        while start not in early:
+            arrived, outcome = done.get()
+            early[arrived] = outcome.result()
+            del outcome  # it holds the chunk too
+        for later in starts[index + connections : index + connections + 1]:
+            _start(fetch_chunk, later, done)
+        yield early.pop(start)
+
+
+def _start(call: Callable[[Item], Value], item: Item, done: SimpleQueue[tuple[Item, Future[Value]]]) -> None:
+    """Begin a call. When it ends, it puts its item and its outcome into ``done``."""
+
+    def run() -> None:
+        outcome = Future[Value]()
+        try:
+            outcome.set_result(call(item))
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is awaited, which would else never come
+            outcome.set_exception(error)
+        done.put((item, outcome))
+
+    Thread(target=run, daemon=True).start()

@@ -1,0 +1,207 @@
+"""The S3 client that reading and writing share: how it is created, and what its errors mean. It sends no request."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import boto3
+from botocore.exceptions import (
+    BotoCoreError,
+    ChecksumError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from urllib3.exceptions import HTTPError
+
+from job.errors import ConfigError
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+    from mypy_boto3_s3 import S3Client
+
+S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
+S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
+"""What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
+
+Kind = Literal["retryable", "setting", "unavailable"]
+"""``retryable``: a later attempt may succeed. ``setting``: the keys, the region or the endpoint are wrong.
+``unavailable``: the bucket or the object is missing, or these keys may not use it."""
+
+
+@dataclass(frozen=True)
+class BucketUse:
+    """What a bucket is used for: the words in which the advice for reading and for writing differs."""
+
+    address: str
+    """What names the bucket, as messages call it."""
+    permissions: str
+    """What the keys must allow."""
+    other: str
+    """What to do after a refusal that no code explains."""
+
+
+READING: Final = BucketUse(
+    address="the model's address",
+    permissions="s3:GetObject and s3:ListBucket",
+    other="check the model's address and AWS_ENDPOINT_URL",
+)
+WRITING: Final = BucketUse(
+    address="OUTPUT",
+    permissions="s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
+    "s3:ListBucketMultipartUploads",
+    other="check AWS_ENDPOINT_URL; AWS_REQUEST_CHECKSUM_CALCULATION=when_required helps with some stores",
+)
+
+
+@dataclass(frozen=True)
+class S3Failure:
+    """What an error of a store means."""
+
+    kind: Kind
+    found: str
+    """``where: what was found``."""
+    advice: str
+    """``expected …; what to do``."""
+
+    @property
+    def message(self) -> str:
+        return f"{self.found}, {self.advice}"
+
+
+Meaning: TypeAlias = tuple[Kind, str]
+"""What a refusal means, and ``expected …; what to do``."""
+
+RETRYABLE: Final[Meaning] = ("retryable", "expected success; run again, later if this is throttling")
+UNEXPLAINED: Final[Meaning] = ("unavailable", "expected an S3 store that supports this request; {use.other}")
+
+REFUSALS: Final[dict[str, Meaning]] = {
+    # Damage on the way, throttling, or an upload that another worker aborted: a later attempt may succeed.
+    **dict.fromkeys(
+        (
+            "BadDigest",
+            "IncompleteBody",
+            "InternalError",
+            "NoSuchUpload",
+            "OperationAborted",
+            "RequestTimeout",
+            "ServiceUnavailable",
+            "SlowDown",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequests",
+            "XAmzContentSHA256Mismatch",
+        ),
+        RETRYABLE,
+    ),
+    "RequestTimeTooSkewed": ("retryable", "expected clocks that agree; set this machine's clock, then run again"),
+    "AuthorizationHeaderMalformed": ("setting", "expected the bucket's own region; correct AWS_DEFAULT_REGION"),
+    "ExpiredToken": ("setting", "expected a session that has not expired; renew the credentials"),
+    "InvalidAccessKeyId": (
+        "setting",
+        "expected an access key that this store knows; correct AWS_ACCESS_KEY_ID, the profile or the role",
+    ),
+    "InvalidToken": ("setting", "expected a valid session token; renew the credentials"),
+    "PermanentRedirect": (
+        "setting",
+        "expected the bucket's own endpoint; correct AWS_DEFAULT_REGION or AWS_ENDPOINT_URL",
+    ),
+    "SignatureDoesNotMatch": ("setting", "expected the secret of this access key; correct AWS_SECRET_ACCESS_KEY"),
+    "AccessDenied": (
+        "unavailable",
+        "expected keys that may do this; allow them {use.permissions}, or change {use.address}",
+    ),
+    "InvalidBucketName": ("unavailable", "expected a name that a bucket can have; correct {use.address}"),
+    "NoSuchBucket": ("unavailable", "expected a bucket that exists; create it or correct {use.address}"),
+    "NoSuchKey": ("unavailable", "expected an object that exists; check {use.address}"),
+}
+"""By the code of a store's answer (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
+
+CODE_BY_STATUS: Final = {301: "PermanentRedirect", 307: "PermanentRedirect", 403: "AccessDenied"}
+"""Which code an answer stands for that has an unknown code or none."""
+
+RETRYABLE_ERRORS: Final = (
+    HTTPClientError,
+    BotoConnectionError,
+    ChecksumError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+    HTTPError,
+)
+"""What goes wrong on the way to the store, or to the service that gives out credentials. Every other BotoCoreError is
+about a setting: no credentials, no such profile, an impossible bucket name or region."""
+
+TLS_REFUSALS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+"""Connection errors that are about a setting: an unknown certificate, or https to a server that speaks http."""
+
+
+def create_client(config: Config, where: str) -> S3Client:
+    """A client with the endpoint, region and credentials that boto3 finds. Error messages begin with ``where``.
+
+    Raises:
+        ConfigError: boto3 found a setting that it cannot use.
+    """
+    try:
+        return boto3.Session().client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:  # botocore raises ValueError for an invalid endpoint
+        raise ConfigError(
+            f"{where}: {_without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
+            "they name"
+        ) from error
+
+
+def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
+    """What an error means. Its message begins with ``where``; ``use`` says what the bucket is used for."""
+    if isinstance(error, ClientError):
+        return _refusal(error, where, use)
+    found = f"{where}: {_without_password(str(error))}"
+    if any(mark in found for mark in TLS_REFUSALS):
+        return S3Failure("setting", found, "expected a trusted TLS certificate; correct AWS_ENDPOINT_URL")
+    if isinstance(error, RETRYABLE_ERRORS):
+        return S3Failure("retryable", found, "expected an answer; check AWS_ENDPOINT_URL and the network, or run again")
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return S3Failure(
+            "setting",
+            found,
+            "expected S3 keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a profile or a role",
+        )
+    return S3Failure("setting", found, "expected usable AWS_… settings; correct them, or the profile they name")
+
+
+def redirect_loop(where: str) -> ConfigError:
+    """What a RecursionError of a request means.
+
+    When botocore is redirected, it asks for the bucket's region first; when that is redirected too, it asks again, and
+    so on.
+    """
+    return ConfigError(
+        f"{where}: the endpoint redirects every request, expected an S3 server; correct AWS_ENDPOINT_URL (perhaps to "
+        "https)"
+    )
+
+
+def _refusal(error: ClientError, where: str, use: BucketUse) -> S3Failure:
+    code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
+    words = error.response["Error"].get("Message", "")
+    found = f"{where}: the store answered {error.operation_name} with {status} {code}" + (
+        f" ({words})" if words else ""
+    )
+    kind, advice = REFUSALS.get(code) or REFUSALS.get(CODE_BY_STATUS.get(status, ""), UNEXPLAINED)
+    if status in (408, 429) or (status >= 500 and status != 501):
+        kind, advice = RETRYABLE
+    return S3Failure(kind, found, advice.format(use=use))
+
+
+def _without_password(text: str) -> str:
+    """botocore's text without the password of an endpoint that it quotes, in whatever way the password is written."""
+    return re.sub(r"""//[^"'\n]*@""", "//", text)

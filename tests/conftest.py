@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.manifest_schema import NAMES, errors_in
 
@@ -12,7 +12,7 @@ from tests.manifest_schema import NAMES, errors_in
 from tests.zoo.summary import pytest_terminal_summary as pytest_terminal_summary
 
 # A machine that is busy with other tests is slow; that is no failure.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 

@@ -127,7 +127,6 @@ BAD_FILES = {
     "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
     "key-is-a-list": ("? [a]\n: b\n", "expected one key"),
     "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: the entry"),
-    "deep": ("[" * 3000, "is not YAML"),
     "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
 }
 

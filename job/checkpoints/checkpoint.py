@@ -58,6 +58,8 @@ class Checkpoint:
     """``fetch(file, begin, end)`` returns exactly these bytes or raises a SurveyError. Threads may call it at once."""
     local_paths: Mapping[str, Path] = field(default_factory=dict)
     """The files on this machine's disk, which cost nothing to read again."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Names that are there but cannot be read as files, each with the reason; a needed one fails the model."""
     followed_from: tuple[str, ...] = ()
     """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -49,6 +50,10 @@ CONFLICT_ATTEMPTS = 3
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
 on the way; after that, a write without the condition could replace what is there."""
+
+
+_POLL_SECONDS = 0.2
+"""How soon the two threads of an upload notice that the other one has ended."""
 
 
 class _Object(TypedDict):
@@ -129,7 +134,7 @@ class S3Store:
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this thread waits for the end."""
+        """By boto3's transfer manager. The calling thread pulls ``chunks``, so that a signal ends the wait for one."""
         part_nbytes = part_nbytes_of(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
@@ -139,15 +144,21 @@ class S3Store:
             preferred_transfer_client="classic",
         )
         config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # TransferConfig() has no argument for it
-        upload_chunks = _UploadChunks(exactly(chunks, nbytes))
+        pipe = _Pipe()
         with self._errors_translated("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            stream = io.BufferedReader(_ChunkStream(upload_chunks))
+            stream = io.BufferedReader(pipe)
             future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
-            upload_chunks.is_over = future.done
-            with suppress(_UploadEnded):
-                future.result()
-        if upload_chunks.failure is not None:
-            raise upload_chunks.failure
+            try:
+                for chunk in exactly(chunks, nbytes):
+                    if not pipe.put(chunk, future.done):
+                        break
+                pipe.end(future.done)
+            except BaseException:
+                pipe.close()
+                with suppress(_UploadEnded):
+                    future.result()  # by now, nothing of the upload is left
+                raise
+            future.result()
 
     def sizes(self, prefix: str) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -203,43 +214,37 @@ class S3Store:
 
 
 class _UploadEnded(Exception):
-    """Ends s3transfer's thread when the chunks failed, or when the upload has ended before them."""
+    """Ends s3transfer's thread when the chunks failed."""
 
 
-class _UploadChunks:
-    """The chunks that s3transfer's submission thread pulls, with two safeguards for it.
+class _Pipe(io.RawIOBase):
+    """Hands chunks from the thread that pulls them to s3transfer's thread, which reads them as a file.
 
-    That thread does not stop when its upload fails or is interrupted: it would pull the stream to its end. And a
-    KeyboardInterrupt raised in it reaches the threads that send parts and breaks off their cleanup, so that the caller
-    waits for ever. Therefore failures are kept here for the caller, and the thread gets a plain exception.
+    Chunks are not pulled in s3transfer's thread: it would pull them to their end after its upload has failed, and an
+    interrupt that is raised in it breaks off the cleanup.
     """
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self.failure: BaseException | None = None
-        self.is_over: Callable[[], bool] = lambda: False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self.is_over():
-            raise _UploadEnded
-        try:
-            return next(self._chunks)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise _UploadEnded from error
-
-
-class _ChunkStream(io.RawIOBase):
-    """Chunks as a file that can be read once, from beginning to end."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+    def __init__(self) -> None:
+        self._chunks: Queue[bytes | None] = Queue(maxsize=1)
+        self._closed_early = self._is_at_end = False
         self._rest = memoryview(b"")
+
+    def put(self, chunk: bytes | None, is_over: Callable[[], bool]) -> bool:
+        """Hand over a chunk. Returns False once ``is_over()``, when nobody needs it any more."""
+        while not is_over():
+            with suppress(Full):
+                self._chunks.put(chunk, timeout=_POLL_SECONDS)
+                return True
+        return False
+
+    def end(self, is_over: Callable[[], bool]) -> None:
+        """No more chunks come: let the reader end, or fail where its upload is over already."""
+        if not self.put(None, is_over):
+            self.close()
+
+    def close(self) -> None:
+        """Let the reader fail."""
+        self._closed_early = True
 
     def readable(self) -> bool:
         return True
@@ -247,14 +252,21 @@ class _ChunkStream(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill ``buffer`` as far as the current chunk goes. Returns the number of bytes; 0 after the last chunk."""
         while not self._rest:
-            chunk = next(self._chunks, None)
+            chunk = None if self._is_at_end else self._take()
             if chunk is None:
+                self._is_at_end = True  # s3transfer reads once more
                 return 0
             self._rest = memoryview(chunk)
         room = memoryview(buffer)
         nbytes = min(len(room), len(self._rest))
         room[:nbytes], self._rest = self._rest[:nbytes], self._rest[nbytes:]
         return nbytes
+
+    def _take(self) -> bytes | None:
+        while not self._closed_early:
+            with suppress(Empty):
+                return self._chunks.get(timeout=_POLL_SECONDS)
+        raise _UploadEnded
 
 
 def part_nbytes_of(nbytes: int) -> int:

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from huggingface_hub import HfApi
 from safetensors.torch import save_file
 
 from entrypoint import main
+from job.checkpoints.sources.hub_queries import DEFAULT_LIMITS, QueryLimits, find_models
+from job.checkpoints.sources.open import Access
+from job.checkpoints.transport.retries import Cooldowns
 from job.errors import ConfigError, TransientError
-from job.locate import Cooldowns
 from job.models.lists import parse_entry
 from job.models.queries import Entry
 from job.models.references import ModelRef
-from job.models.resolve import USUAL, QueryLimits, resolve
-from job.settings import read_settings
+from job.models.resolve import resolve
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.hub_protocol import Json
 from tests.servers.loopback_hub import Fault, LoopbackHub
@@ -65,22 +65,21 @@ def stocked(hub: LoopbackHub, tiny: Path) -> LoopbackHub:
 
 
 @pytest.fixture
-def find(stocked: LoopbackHub, tmp_path: Path) -> Find:
+def find(stocked: LoopbackHub) -> Find:
     """The numbers of the models that entries resolve to."""
 
     def find(*entries: str, **settings: Any) -> list[str]:
-        return [re.sub(r"\D+", "", ref.location) for ref in resolved(stocked, tmp_path, *entries, **settings)]
+        return [re.sub(r"\D+", "", ref.location) for ref in resolved(stocked, *entries, **settings)]
 
     return find
 
 
 def resolved(
-    hub: LoopbackHub, tmp_path: Path, *entries: str, bounds: QueryLimits = USUAL, **changed: Any
+    hub: LoopbackHub, *entries: str, limits: QueryLimits = DEFAULT_LIMITS, hf_token: str | None = None
 ) -> list[ModelRef]:
-    arguments = ["a/b", "--hf-endpoint", hub.endpoint, "--scratch", str(tmp_path), "--read-timeout", "2"]
-    settings = replace(read_settings(arguments), **changed)
+    access = Access(hub.endpoint, hf_token, 2.0, Cooldowns())
     parsed: list[Entry] = [parse_entry(entry, "test") for entry in entries]
-    return resolve(parsed, settings, Cooldowns(), TODAY, bounds)
+    return resolve(parsed, lambda query: find_models(query, access, TODAY, limits))
 
 
 def numbers(first: int, last: int, step: int = 1) -> list[str]:
@@ -115,8 +114,8 @@ def test_a_query_finds_what_it_asks_for_in_its_order(find: Find, query: str, fou
     assert find(query) == found
 
 
-def test_what_is_found_is_pinned_and_says_what_found_it(stocked: LoopbackHub, tmp_path: Path) -> None:
-    (ref,) = resolved(stocked, tmp_path, "hub?author=even&limit=1&follow_base=true")
+def test_what_is_found_is_pinned_and_says_what_found_it(stocked: LoopbackHub) -> None:
+    (ref,) = resolved(stocked, "hub?author=even&limit=1&follow_base=true")
     commit = stocked.repos["even/model-40-GGUF"].refs["main"]
     query = "hub?author=even&limit=1&follow_base=true"
     assert ref == ModelRef("hub", "even/model-40-GGUF", commit=commit, found_by=query, follow_base=True)
@@ -135,11 +134,9 @@ def test_the_hubs_own_client_lists_the_same(stocked: LoopbackHub, find: Find) ->
     assert [re.sub(r"\D+", "", model.id) for model in listed] == find("hub?author=odd&sort=downloads")
 
 
-def test_a_model_that_the_list_names_is_surveyed_as_named_and_each_model_once(
-    stocked: LoopbackHub, tmp_path: Path
-) -> None:
+def test_a_model_that_the_list_names_is_surveyed_as_named_and_each_model_once(stocked: LoopbackHub) -> None:
     entries = ["hub?author=even&limit=3", "EVEN/model-38@v1", "hub?limit=4", "other/model"]
-    refs = resolved(stocked, tmp_path, *entries)
+    refs = resolved(stocked, *entries)
     names = ["even/model-40-GGUF", "even/model-36", "EVEN/model-38@v1", "odd/model-39", "odd/model-37", "other/model"]
     assert [str(ref) for ref in refs] == names
     assert [ref.found_by for ref in refs] == [entries[0], entries[0], None, entries[2], entries[2], None]
@@ -255,25 +252,23 @@ def test_an_answer_that_is_not_a_hubs_is_a_config_error(stocked: LoopbackHub, fi
 
 def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find) -> None:
     with pytest.raises(ConfigError, match=r"hub\?author=odd: finds more than 19 models, .* give a limit"):
-        find("hub?author=odd", bounds=QueryLimits(matches=19))
-    assert len(find("hub?author=odd", bounds=QueryLimits(matches=20))) == 20
-    assert len(find("hub?limit=25", bounds=QueryLimits(listed=25))) == 25
+        find("hub?author=odd", limits=QueryLimits(matches=19))
+    assert len(find("hub?author=odd", limits=QueryLimits(matches=20))) == 20
+    assert len(find("hub?limit=25", limits=QueryLimits(listed=25))) == 25
     with pytest.raises(ConfigError, match=r"the Hub lists more than 25 models, .* narrow the query"):
-        find("hub?since=2026-06-02&sort=downloads&limit=30", bounds=QueryLimits(listed=25))
+        find("hub?since=2026-06-02&sort=downloads&limit=30", limits=QueryLimits(listed=25))
 
 
 def test_where_the_newest_are_too_many_the_first_of_them_are_found_in_the_querys_own_order(find: Find) -> None:
     query = "hub?since=2026-06-02&sort=downloads&limit=5"
-    assert find(query, bounds=QueryLimits(listed=25)) == find(query) == numbers(2, 6)
+    assert find(query, limits=QueryLimits(listed=25)) == find(query) == numbers(2, 6)
     few = "hub?since=2026-06-28&sort=downloads&limit=5"
-    assert find(few, bounds=QueryLimits(listed=25)) == ["28", "29", "30", "31", "32"]
+    assert find(few, limits=QueryLimits(listed=25)) == ["28", "29", "30", "31", "32"]
 
 
-def test_a_query_that_finds_nothing_is_a_warning(
-    stocked: LoopbackHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_query_that_finds_nothing_is_a_warning(stocked: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "job"):
-        assert [str(ref) for ref in resolved(stocked, tmp_path, "hub?author=nobody", "a/b")] == ["a/b"]
+        assert [str(ref) for ref in resolved(stocked, "hub?author=nobody", "a/b")] == ["a/b"]
     assert ("WARNING", "hub?author=nobody: finds no model") in [(r.levelname, r.getMessage()) for r in caplog.records]
 
 
@@ -298,12 +293,10 @@ def test_a_collection_holds_its_models_in_its_order(
     assert find(query) == found
 
 
-def test_the_models_of_a_collection_are_pinned_but_for_those_that_are_gone(
-    stocked: LoopbackHub, tmp_path: Path
-) -> None:
+def test_the_models_of_a_collection_are_pinned_but_for_those_that_are_gone(stocked: LoopbackHub) -> None:
     stocked.collections["org/mine-1"] = [("model", "org/gone"), ("model", "odd/model-1")]
     stocked.faults = [Fault("/api/*", host="hub", status=503, times=2)]
-    commits = {ref.location: ref.commit for ref in resolved(stocked, tmp_path, "hub?collection=org/mine-1")}
+    commits = {ref.location: ref.commit for ref in resolved(stocked, "hub?collection=org/mine-1")}
     assert commits == {"odd/model-1": stocked.repos["odd/model-1"].refs["main"], "org/gone": None}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from job.monitor.current import CurrentStage
-    from job.outcome import Outcome, Planned
+    from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -69,7 +69,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
 
     from job.monitor.metrics import Metrics
     from job.monitor.pushgateway import Pushgateway
-    from job.report.terminal import abridge
+    from job.report.terminal import shorten_manifest
 
     logger = logging.getLogger("job")
     gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
@@ -85,7 +85,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
         take_over_libraries_logs()
         bars = console.is_terminal and settings.log_format == "text"
         for outcome in run(settings, ProgressReporter(console, bars, metrics)):
-            outcomes.append(abridge(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
+            outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
         status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
         status, ended_by = error.exit_status, error
@@ -113,7 +113,7 @@ def plan(settings: "Settings") -> int:
 
     take_over_libraries_logs()
     logger = logging.getLogger("job")
-    known: dict[int, Planned] = {}
+    known: dict[int, PlannedModel] = {}
     try:
         for place, planned in plan_models(settings):
             known[place] = planned  # noqa: PERF403 - what comes before an interruption is counted
@@ -127,7 +127,7 @@ def plan(settings: "Settings") -> int:
     return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
-def tell_plan(settings: "Settings", plan: "Sequence[Planned]") -> None:
+def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
     """Print the plan on standard output; whether it is read is the reader's business."""
     from rich.console import Console
 
@@ -146,18 +146,18 @@ def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary on standard output; the surveys are done, whether or not anybody reads it."""
     from rich.console import Console
 
-    from job.report.terminal import print_diffs, print_summary, print_tokens, print_whereabouts
+    from job.report.terminal import print_changes, print_output_location, print_summary, print_tokens
 
     output = Console() if sys.stdout.isatty() else Console(width=180)
     try:
         if outcomes:
-            print_diffs(output, outcomes)
+            print_changes(output, outcomes)
         for outcome in outcomes:
             if settings.show_tokens and outcome.manifest:
                 print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
         if outcomes:
             print_summary(output, outcomes)
-            print_whereabouts(output, settings.output, outcomes)
+            print_output_location(output, settings.output, outcomes)
     except OSError:
         silence_output()
 
@@ -192,7 +192,7 @@ def set_up_logging(settings: "Settings", console: "Console", now: "CurrentStage"
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
-    from job.monitor.current import ASKED_ABOUT
+    from job.monitor.current import MODEL_OF_THREAD
     from job.report.text import escape
 
     class OneLine(logging.Formatter):
@@ -204,7 +204,7 @@ def set_up_logging(settings: "Settings", console: "Console", now: "CurrentStage"
 
     def located(record: logging.LogRecord) -> bool:
         """What an event does not say of the model and stage it concerns, is what its thread or the process is at."""
-        asked_about = ASKED_ABOUT.get()
+        asked_about = MODEL_OF_THREAD.get()
         for field, value in ({"model": asked_about, "stage": "plan"} if asked_about else vars(now)).items():
             if value and not hasattr(record, field):
                 setattr(record, field, value)

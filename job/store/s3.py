@@ -1,5 +1,8 @@
-"""Publishes into an S3 bucket, with boto3; knows nothing of what is published. Endpoint, region and credentials are
-boto3's to find (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, profiles, roles, …)."""
+"""Publishes into an S3 bucket with boto3, and does not know what it publishes.
+
+boto3 itself finds the endpoint, the region and the credentials (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
+``AWS_ACCESS_KEY_ID``, profiles, roles, …).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from job.errors import ConfigError, TransientError
 from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
-from job.store.store import checked_key, exactly
+from job.store.store import check_length, checked_key
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,17 +29,17 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 PART_NBYTES = 8 * MIB
-"""Size of a part, as boto3 has it: S3 takes no part below 5 MiB but the last."""
+"""The size of a part, which is boto3's default. S3 requires 5 MiB or more for each part except the last."""
 MAX_PARTS = 10_000
-"""The most parts an upload can have (Amazon S3, "multipart upload limits")."""
+"""The maximum number of parts of an upload (Amazon S3, "multipart upload limits")."""
 PARTS_IN_FLIGHT = 4
-"""Parts uploaded at once. A part is held in memory until the store has it, so this bounds the memory as well."""
+"""The number of parts uploaded at once. Each is in memory until it is stored, so this also limits the memory."""
 
 S3_CONFIG = Config(
-    # botocore's own retries, with pauses of at most 1, 2, 4, 8 and 16 s, half of that on average: up to half a minute
-    # of 5xx, SlowDown or refused connections is sat out, because failing costs reading the whole of W again. A server
-    # that accepts and never answers is given up after six minutes. A long read time-out, since some stores assemble a
-    # multipart upload without a sign of life.
+    # botocore's own retries. Its pauses are at most 1, 2, 4, 8 and 16 s, and half of that on average. So an upload
+    # survives up to half a minute of 5xx, SlowDown or refused connections; after a failure, all of W would be read
+    # again. The read time-out is long, because some stores send nothing while they assemble a multipart upload. A
+    # server that accepts connections and never answers makes the upload fail after six minutes.
     retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,
     read_timeout=60,
@@ -44,12 +47,12 @@ S3_CONFIG = Config(
 )
 
 
-CONFLICTS = 3
-"""How often a write that meets another one of the same key is tried: Amazon S3 wants it sent again."""
+CREATE_ATTEMPTS = 3
+"""The number of attempts to create a key while another process writes it. Amazon S3 asks to send the request again."""
 
-WITHOUT_CONDITIONS = ("InvalidArgument", "InvalidRequest", "NotImplemented")
-"""What stores that know no If-None-Match call a write with it, where they do not say 501. Any other 400 may be damage
-on the way, after which a write without the condition could replace what is there."""
+NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
+"""The error codes of a store that does not know If-None-Match and does not answer 501. Any other 400 may come from a
+damaged request; to repeat that request without the condition could replace an existing object."""
 
 
 class _Object(TypedDict):
@@ -63,10 +66,10 @@ class _Checksums(TypedDict, total=False):
 
 
 def open_s3_store(url: str) -> S3Store:
-    """The store at ``s3://bucket/prefix``. Nothing is asked of it yet.
+    """The store at ``s3://bucket/prefix``. Sends no request.
 
     Raises:
-        ConfigError: the address, or something boto3 finds in its environment, cannot be one.
+        ConfigError: the address, or a setting that boto3 reads from the environment, is not valid.
     """
     scheme, _, path = url.partition("://")
     bucket, _, prefix = path.partition("/")
@@ -77,7 +80,7 @@ def open_s3_store(url: str) -> S3Store:
 
 @dataclass(frozen=True)
 class S3Store:
-    """A Store in ``bucket``, below ``prefix`` (empty, or ending in a slash)."""
+    """A Store in ``bucket``, below ``prefix``, which is empty or ends in a slash."""
 
     client: S3Client
     bucket: str
@@ -87,91 +90,91 @@ class S3Store:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def check(self) -> None:
-        with self._refusals("list what is there", self.prefix):
+        with self._translated_errors("list the bucket", self.prefix):
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
             except RecursionError as error:
                 raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
-        # An upload that is begun and given up shows that writing is allowed, and is never visible to a reader.
+        # Beginning and aborting an upload shows that writing is allowed. Readers never see it.
         key = f"{self.prefix}write-check"
-        with self._refusals("write", key):
+        with self._translated_errors("write", key):
             upload = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
     def read(self, key: str) -> bytes | None:
-        with self._refusals("read", self._key(key)):
+        with self._translated_errors("read", self._key(key)):
             try:
                 return self.client.get_object(**self._object(key))["Body"].read()
             except self.client.exceptions.NoSuchKey:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
-        with self._refusals("write", self._key(key)):
+        with self._translated_errors("write", self._key(key)):
             self.client.put_object(**self._object(key), Body=content)
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._refusals("create", self._key(key)):
-            for _ in range(CONFLICTS):
+        with self._translated_errors("create", self._key(key)):
+            for _ in range(CREATE_ATTEMPTS):
                 try:
                     self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
                 except ClientError as error:
                     status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
                     if status == 412:
-                        # Also what a second attempt is told, whose first succeeded without its answer arriving.
+                        # A retry also gets this answer, if the first attempt succeeded but its answer was lost.
                         return self.read(key) == content
-                    if status in (405, 501) or code in WITHOUT_CONDITIONS:
+                    if status in (405, 501) or code in NO_CONDITIONS_CODES:
                         self.write(key, content)
                         return True
                     if status != 409:
                         raise
-                    time.sleep(1)  # somebody is creating or deleting it at this moment
+                    time.sleep(1)  # another process is creating or deleting the key at this moment
                 else:
                     return True
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """By boto3's transfer manager, whose submission thread pulls ``chunks`` while this one waits for the end."""
-        part_nbytes = part_nbytes_of(nbytes)
+        """Uses boto3's transfer manager. Its submission thread pulls ``chunks``, and this thread waits for the end."""
+        part_nbytes = choose_part_nbytes(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
             multipart_chunksize=part_nbytes,
             max_concurrency=PARTS_IN_FLIGHT,
-            # The other client, which boto3 takes by itself where it finds it, is not bound by what is set here.
+            # boto3 may choose its other client by itself, and that client ignores these settings.
             preferred_transfer_client="classic",
         )
-        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor does not take s3transfer's setting
-        pulled = _PulledElsewhere(exactly(chunks, nbytes))
-        with self._refusals("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            stream = io.BufferedReader(_ChunkStream(pulled))
+        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor lacks this setting of s3transfer
+        upload_chunks = _UploadChunks(check_length(chunks, nbytes))
+        with self._translated_errors("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
+            stream = io.BufferedReader(_ChunkStream(upload_chunks))
             future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
-            pulled.is_over = future.done
-            with suppress(_NothingMoreToPull):
+            upload_chunks.upload_ended = future.done
+            with suppress(_StopPulling):
                 future.result()
-        if pulled.failure is not None:
-            raise pulled.failure
+        if upload_chunks.failure is not None:
+            raise upload_chunks.failure
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        with self._refusals("list what is there", self.prefix + prefix):
+        sizes: dict[str, int] = {}
+        with self._translated_errors("list the bucket", self.prefix + prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
-                found |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
-        return dict(sorted(found.items()))
+                sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+        return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
-        with self._refusals("delete", self._key(key)):
+        with self._translated_errors("delete", self._key(key)):
             self.client.delete_object(**self._object(key))
 
     def discard_unfinished(self, prefix: str) -> None:
-        with self._refusals("discard unfinished uploads", self.prefix + prefix):
+        with self._translated_errors("discard unfinished uploads", self.prefix + prefix):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
-            # Listed to the end first: aborting while paging could move the pages.
+            # List all pages before the first abort, because an abort could change the pages that follow.
             for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
-                with suppress(self.client.exceptions.NoSuchUpload):  # somebody else did it, or finished it
+                with suppress(self.client.exceptions.NoSuchUpload):  # another process aborted or completed it
                     self.client.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -183,19 +186,19 @@ class S3Store:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
     def _checksums(self) -> _Checksums:
-        """A CRC of each part and, made of them, one of the whole object, which every later download is checked with.
+        """A CRC of each part, and a CRC of the whole object, with which every later download is checked.
 
-        boto3's own default but for the second half; ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both off,
-        for stores that know neither.
+        boto3's default is only a CRC of each part. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both off,
+        for stores that support neither.
         """
-        # botocore-stubs do not know this setting.
+        # botocore-stubs lacks this setting.
         if self.client.meta.config.request_checksum_calculation == "when_supported":  # type: ignore[attr-defined]
             return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         return {}
 
     @contextmanager
-    def _refusals(self, action: str, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into the errors of the contract."""
+    def _translated_errors(self, action: str, key: str) -> Iterator[None]:
+        """Raise boto3's errors as the errors of the contract."""
         try:
             yield
         except S3_ERRORS as error:
@@ -203,40 +206,40 @@ class S3Store:
             raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
-class _NothingMoreToPull(Exception):
-    """What s3transfer's thread is told when the chunks failed or nobody waits for the upload any more."""
+class _StopPulling(Exception):
+    """Raised in s3transfer's thread if the chunks failed, or if the upload has ended."""
 
 
-class _PulledElsewhere:
-    """Chunks for s3transfer's submission thread, which needs two things said to it.
+class _UploadChunks:
+    """The chunks of an upload, pulled by s3transfer's submission thread. This class works around two of its problems.
 
-    An upload that has failed or was interrupted does not stop that thread: it would pull the stream to its end. And an
-    exception that is not an ``Exception``, raised in it, reaches the threads that send parts and ends the cleanup half
-    way, so that the caller waits for ever. So failures are kept here for the caller, and it gets a plain exception.
+    If an upload fails or is interrupted, the thread goes on and pulls the stream to its end. And if the stream raises
+    a ``BaseException`` that is not an ``Exception``, the thread's cleanup stops half way, and the caller waits forever.
+    So this class keeps a failure of the chunks for the caller, and raises a plain exception in the thread.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self.failure: BaseException | None = None
-        self.is_over: Callable[[], bool] = lambda: False
+        self.upload_ended: Callable[[], bool] = lambda: False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self.is_over():
-            raise _NothingMoreToPull
+        if self.upload_ended():
+            raise _StopPulling
         try:
             return next(self._chunks)
         except StopIteration:
             raise
         except BaseException as error:
             self.failure = error
-            raise _NothingMoreToPull from error
+            raise _StopPulling from error
 
 
 class _ChunkStream(io.RawIOBase):
-    """Chunks as a file that can be read once, from the beginning to the end."""
+    """Chunks as a file that can be read once, from beginning to end."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -246,7 +249,7 @@ class _ChunkStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill as much of ``buffer`` as the current chunk can; 0 at the end of the last one."""
+        """Copy bytes of the current chunk into ``buffer``. Returns their number; 0 at the end of the last chunk."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -258,6 +261,6 @@ class _ChunkStream(io.RawIOBase):
         return nbytes
 
 
-def part_nbytes_of(nbytes: int) -> int:
-    """The size of the parts of an object: ``PART_NBYTES``, or as many MiB as keep their number within ``MAX_PARTS``."""
+def choose_part_nbytes(nbytes: int) -> int:
+    """The size of an object's parts: ``PART_NBYTES``, or the fewest MiB with at most ``MAX_PARTS`` parts."""
     return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)

@@ -169,7 +169,7 @@ def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
     ],
 )
 def test_more_or_fewer_bytes_than_announced_are_refused(place: Place, nbytes: int, announced: int) -> None:
-    with pytest.raises(ValueError, match=f"{announced:,} were announced"):
+    with pytest.raises(ValueError, match=f"expected {announced:,}"):
         place.store.write_stream("org/stream", cut(noise(nbytes)), announced)
     assert list(place.store.sizes("")) == []
     assert place.leftovers() == []

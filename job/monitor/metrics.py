@@ -28,8 +28,7 @@ _ERROR_KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientErro
 
 
 class Metrics(Collector):
-    """The metrics of a run. Only one thread at a time uses them: while a thread of the store pulls a stream, the main
-    thread waits for it."""
+    """The metrics of a run. Only the main thread uses them."""
 
     def __init__(
         self,

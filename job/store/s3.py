@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
+from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -34,6 +36,8 @@ MAX_PARTS = 10_000
 """The maximum number of parts of an upload (Amazon S3, "multipart upload limits")."""
 PARTS_IN_FLIGHT = 4
 """The number of parts uploaded at once. Each is in memory until it is stored, so this also limits the memory."""
+PIPE_POLL_SECONDS = 0.1
+"""How often a thread that waits for the other one looks whether the upload has ended."""
 
 S3_CONFIG = Config(
     # botocore's own retries. Its pauses are at most 1, 2, 4, 8 and 16 s, and half of that on average. So an upload
@@ -133,7 +137,7 @@ class S3Store:
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """Uses boto3's transfer manager. Its submission thread pulls ``chunks``, and this thread waits for the end."""
+        """Uses boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``."""
         part_nbytes = choose_part_nbytes(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
@@ -143,15 +147,17 @@ class S3Store:
             preferred_transfer_client="classic",
         )
         config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor lacks this setting of s3transfer
-        upload_chunks = _UploadChunks(check_length(chunks, nbytes))
-        with self._translated_errors("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            stream = io.BufferedReader(_ChunkStream(upload_chunks))
-            future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
-            upload_chunks.upload_ended = future.done
-            with suppress(_StopPulling):
+        with create_transfer_manager(self.client, config) as manager:
+            pipe = _ChunkPipe()
+            try:
+                file = io.BufferedReader(pipe)
+                future = manager.upload(file, self.bucket, self._key(key), extra_args=dict(self._checksums()))
+                pipe.feed(check_length(chunks, nbytes), future.done)
+            except BaseException:
+                pipe.stop()  # or the manager would wait for the submission thread
+                raise
+            with self._translated_errors("write", self._key(key)):
                 future.result()
-        if upload_chunks.failure is not None:
-            raise upload_chunks.failure
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -206,55 +212,49 @@ class S3Store:
             raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
-class _StopPulling(Exception):
-    """Raised in s3transfer's thread if the chunks failed, or if the upload has ended."""
+class _UploadStopped(Exception):
+    """Raised in s3transfer's thread to end the upload."""
 
 
-class _UploadChunks:
-    """The chunks of an upload, pulled by s3transfer's submission thread. This class works around two of its problems.
+class _ChunkPipe(io.RawIOBase):
+    """A file that s3transfer's submission thread reads, of chunks that the caller's thread pulls.
 
-    If an upload fails or is interrupted, the thread goes on and pulls the stream to its end. And if the stream raises
-    a ``BaseException`` that is not an ``Exception``, the thread's cleanup stops half way, and the caller waits forever.
-    So this class keeps a failure of the chunks for the caller, and raises a plain exception in the thread.
+    If the submission thread pulled the chunks itself, a signal could not end an upload that waits for the network:
+    signals interrupt only the main thread.
     """
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self.failure: BaseException | None = None
-        self.upload_ended: Callable[[], bool] = lambda: False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self.upload_ended():
-            raise _StopPulling
-        try:
-            return next(self._chunks)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise _StopPulling from error
-
-
-class _ChunkStream(io.RawIOBase):
-    """Chunks as a file that can be read once, from beginning to end."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+    def __init__(self) -> None:
+        self._queue: Queue[bytes | None] = Queue(maxsize=1)
+        """The next chunk; None after the last one."""
         self._rest = memoryview(b"")
+        self._at_end = self._stopped = False
+
+    def feed(self, chunks: Iterable[bytes], upload_ended: Callable[[], bool]) -> None:
+        """Pass on all chunks. Stops early if the upload has ended, that is, failed."""
+        for chunk in chain(chunks, [None]):
+            while not upload_ended():
+                with suppress(Full):
+                    self._queue.put(chunk, timeout=PIPE_POLL_SECONDS)
+                    break
+            else:
+                self.stop()
+                return
+
+    def stop(self) -> None:
+        """Raise an exception in the thread that reads the chunks."""
+        self._stopped = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Copy bytes of the current chunk into ``buffer``. Returns their number; 0 at the end of the last chunk."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(chunk)
+        while not self._rest and not self._at_end:
+            if self._stopped:
+                raise _UploadStopped
+            with suppress(Empty):
+                chunk = self._queue.get(timeout=PIPE_POLL_SECONDS)
+                self._rest, self._at_end = memoryview(chunk or b""), chunk is None
         room = memoryview(buffer)
         nbytes = min(len(room), len(self._rest))
         room[:nbytes], self._rest = self._rest[:nbytes], self._rest[nbytes:]

@@ -34,8 +34,8 @@ class Store(Protocol):
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         """Publish ``nbytes`` bytes from ``chunks``, with only a few chunks in memory at a time.
 
-        One thread at a time pulls ``chunks``; it may be another thread than the caller's. An exception of ``chunks``
-        or an interrupt is raised unchanged, and nothing is left behind.
+        The caller's thread pulls ``chunks``, so a signal interrupts them. An exception of ``chunks`` or an interrupt is
+        raised unchanged, and nothing is left behind.
 
         Raises:
             ValueError: ``chunks`` held more or fewer than ``nbytes`` bytes; nothing was published.

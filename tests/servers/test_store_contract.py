@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, current_thread
 from types import FrameType
 
 import pytest
@@ -129,6 +129,18 @@ def test_nothing_is_visible_until_the_last_byte_is_there(store: Store) -> None:
 
     store.write_stream("org/stream", chunks(), len(content))
     assert list(store.sizes("")) == ["org/stream"]
+
+
+def test_the_callers_thread_pulls_the_stream(store: Store) -> None:
+    threads = set()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in cut(noise(2 * PART_NBYTES)):
+            threads.add(current_thread())
+            yield chunk
+
+    store.write_stream("org/stream", chunks(), 2 * PART_NBYTES)
+    assert threads == {current_thread()}
 
 
 @pytest.mark.parametrize(

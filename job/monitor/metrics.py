@@ -28,7 +28,7 @@ _ERROR_KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientErro
 
 
 class Metrics(Collector):
-    """The metrics of a run. Only the main thread uses them."""
+    """The metrics of a run. Only the main thread changes them."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ def outcome(name: str, status: Status, what: NewItem | None = None, change: Blac
     return Outcome(parse_reference(name), status, 1.0, changes=SurveyChanges(what, change) if what else None)
 
 
-def test_the_headline_counts_and_names_what_is_new() -> None:
+def test_the_first_line_counts_and_names_what_is_new() -> None:
     outcomes = [
         outcome("org/a", "surveyed", "model"),
         outcome("org/b", "surveyed", "model"),
@@ -82,12 +82,12 @@ def test_the_headline_counts_and_names_what_is_new() -> None:
     ]
 
 
-def test_a_headline_without_news_says_so() -> None:
+def test_a_run_without_changes_says_so() -> None:
     outcomes = [outcome("org/a", "already published"), outcome("org/b", "failed"), outcome("org/c", "failed")]
     assert list_changes(outcomes, 3) == ["Nothing new"]
 
 
-def test_a_headline_of_many_models_stays_short() -> None:
+def test_the_changes_of_many_models_stay_short() -> None:
     outcomes = [outcome(f"org/m{number}", "surveyed", "revision", CHANGE) for number in range(100)]
     lines = list_changes(outcomes, 3)
     assert lines[0].startswith("New: 100 revisions (org/m0, ")

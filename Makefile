@@ -12,7 +12,7 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run test image test-image lint lock clean
+.PHONY: help run test image test-image lint lock schema clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
@@ -23,6 +23,7 @@ help: ## this list
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
 	@echo 'make lint                                       formatting, linters, strict types; Dockerfile and manifests'
 	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
+	@echo 'make schema                                     write docs/manifest.schema.json from the code'
 	@echo 'make clean                                      remove .venv, caches and the prepared examples'
 	@echo
 	@echo 'IMAGE, BASE_IMAGE, PIP_INDEX_URL and TORCH_INDEX_URL are heeded by make image.'
@@ -73,6 +74,11 @@ lock:
 	$(COMPILE) pyproject.toml --group torch-needs -o requirements/run.txt
 	$(COMPILE) --group examples -c requirements/run.txt -o requirements/examples.txt
 	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
+
+schema:
+	@sh requirements/install.sh .venv run
+	@$(PY) -c 'import json; from pathlib import Path; from job.manifest.schema import json_schema; \
+	Path("docs/manifest.schema.json").write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", "utf-8")'
 
 clean:
 	rm -rf .venv .image .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints

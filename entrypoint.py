@@ -1,4 +1,4 @@
-"""Run a survey: settings → run → exit status. Signals and logging are set up here and nowhere else."""
+"""Run a verb: settings → run → exit status. Signals are handled here and nowhere else."""
 
 import os
 import signal
@@ -59,8 +59,16 @@ def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
     except ConfigError as error:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
-    set_up_logging(settings, console, now)
-    return plan(settings) if settings.verb == "plan" else survey(settings, console, now, received)
+
+    from job.logs import set_up_logging
+
+    worker: dict[str, str | int] = {"run": settings.run, "index": settings.worker} if settings.run else {}
+    set_up_logging(settings.log_format, console, now, worker)
+    match settings.verb:
+        case "survey":
+            return survey(settings, console, now, received)
+        case "plan":
+            return plan(settings)
 
 
 def survey(settings: "Settings", console: "Console", now: "CurrentStage", received: Sequence[int]) -> int:
@@ -82,7 +90,6 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
         from job.monitor.progress import ProgressReporter
         from job.survey import run
 
-        take_over_libraries_logs()
         bars = console.is_terminal and settings.log_format == "text"
         for outcome in run(settings, ProgressReporter(console, bars, metrics)):
             outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
@@ -111,7 +118,6 @@ def plan(settings: "Settings") -> int:
 
     from job.plan import plan_models
 
-    take_over_libraries_logs()
     logger = logging.getLogger("job")
     known: dict[int, PlannedModel] = {}
     try:
@@ -127,39 +133,32 @@ def plan(settings: "Settings") -> int:
     return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
+def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
+    """Print the summary."""
+    from job.report.standard_output import standard_output
+    from job.report.terminal import print_changes, print_output_location, print_summary, print_tokens
+
+    with standard_output() as console:
+        if outcomes:
+            print_changes(console, outcomes)
+        for outcome in outcomes:
+            if settings.show_tokens and outcome.manifest:
+                print_tokens(console, str(outcome.ref), outcome.manifest, settings.show_tokens)
+        if outcomes:
+            print_summary(console, outcomes)
+            print_output_location(console, settings.output, outcomes)
+
+
 def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
-    """Print the plan on standard output; whether it is read is the reader's business."""
-    from rich.console import Console
-
+    """Print the plan."""
     from job.report.plan_table import plan_as_json, print_plan
+    from job.report.standard_output import standard_output
 
-    try:
+    with standard_output() as console:
         if settings.format == "json":
             print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
         else:
-            print_plan(Console() if sys.stdout.isatty() else Console(width=180), plan)
-    except OSError:
-        silence_output()
-
-
-def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
-    """Print the summary on standard output; the surveys are done, whether or not anybody reads it."""
-    from rich.console import Console
-
-    from job.report.terminal import print_changes, print_output_location, print_summary, print_tokens
-
-    output = Console() if sys.stdout.isatty() else Console(width=180)
-    try:
-        if outcomes:
-            print_changes(output, outcomes)
-        for outcome in outcomes:
-            if settings.show_tokens and outcome.manifest:
-                print_tokens(output, str(outcome.ref), outcome.manifest, settings.show_tokens)
-        if outcomes:
-            print_summary(output, outcomes)
-            print_output_location(output, settings.output, outcomes)
-    except OSError:
-        silence_output()
+            print_plan(console, plan)
 
 
 def leave_message(
@@ -177,74 +176,6 @@ def leave_message(
             path.write_text(termination_message(outcomes, n_models, status, error, worker), "utf-8")
         except OSError as failure:
             logging.getLogger("job").warning("TERMINATION_MESSAGE: %s: %s; it is not written", path, failure.strerror)
-
-
-def silence_output() -> None:
-    """Nobody reads: a pipe that was closed, a full disk. What is buffered must not fail again at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def set_up_logging(settings: "Settings", console: "Console", now: "CurrentStage") -> None:
-    """One line an event on standard error, for people or for machines, warnings and libraries included."""
-    import logging
-
-    from pythonjsonlogger.json import JsonFormatter
-    from rich.highlighter import NullHighlighter
-    from rich.logging import RichHandler
-
-    from job.monitor.current import MODEL_OF_THREAD
-    from job.report.text import escape
-
-    class OneLine(logging.Formatter):
-        """Texts from a checkpoint may hold line ends and escapes; an event stays one line. Tracebacks keep theirs."""
-
-        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-            record.message = escape(record.message)
-            return super().formatMessage(record)
-
-    def located(record: logging.LogRecord) -> bool:
-        """What an event does not say of the model and stage it concerns, is what its thread or the process is at."""
-        asked_about = MODEL_OF_THREAD.get()
-        for field, value in ({"model": asked_about, "stage": "plan"} if asked_about else vars(now)).items():
-            if value and not hasattr(record, field):
-                setattr(record, field, value)
-        return True
-
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if settings.log_format == "json":
-        handler.addFilter(located)
-        handler.setFormatter(
-            JsonFormatter(
-                "{levelname}{name}{message}",
-                style="{",
-                timestamp="time",
-                rename_fields={"levelname": "level", "name": "logger"},
-                static_fields={"run": settings.run, "index": settings.worker} if settings.run else {},
-            )
-        )
-        sys.excepthook = lambda kind, bug, frames: logging.getLogger("job").critical(
-            "a bug: %s", kind.__name__, exc_info=(kind, bug, frames)
-        )
-    elif console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, highlighter=NullHighlighter(), log_time_format="%X")
-        handler.setFormatter(OneLine("{message}", style="{"))
-    else:
-        handler.setFormatter(OneLine("{asctime} {levelname} {message}", style="{"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.captureWarnings(True)
-    logging.getLogger("job").setLevel(logging.INFO)
-
-
-def take_over_libraries_logs() -> None:
-    """Leave what libraries have to say to the job's own handler: these two bring handlers that write lines as they are,
-    and transformers passes nothing on."""
-    import logging
-
-    from transformers.utils.logging import disable_default_handler, enable_propagation
-
-    disable_default_handler()
-    enable_propagation()
-    logging.getLogger("huggingface_hub").handlers.clear()
 
 
 if __name__ == "__main__":

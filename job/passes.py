@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.gguf_rows import dequantised
 from job.geometry.black_holes import BlackHoles
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
 from job.manifest.build import artifact_entry, build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW

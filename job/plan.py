@@ -16,13 +16,14 @@ from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.parallel import map_as_completed
 from job.checkpoints.transport.retries import Cooldowns
 from job.errors import SurveyError
+from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.models.queries import Entry
 from job.models.references import ModelRef
 from job.models.resolve import resolve
 from job.monitor.current import MODEL_OF_THREAD
 from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_passed_over
-from job.settings import Dedup, Settings
+from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
 from job.tokens.tokenizer import TOKENIZER_FILES

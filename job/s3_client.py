@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
 S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
-"""What a request to a store raises. urllib3's errors come out of bodies that are read in pieces."""
+"""What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
 
 Kind = Literal["retryable", "setting", "unavailable"]
 """``retryable``: a later attempt may succeed. ``setting``: the keys, the region or the endpoint are wrong.
@@ -39,14 +39,14 @@ Kind = Literal["retryable", "setting", "unavailable"]
 
 @dataclass(frozen=True)
 class BucketUse:
-    """What a bucket is used for: the parts of an advice in which reading and writing differ."""
+    """What a bucket is used for: the words in which the advice for reading and for writing differs."""
 
     address: str
-    """What names the bucket."""
+    """What names the bucket, as messages call it."""
     permissions: str
     """What the keys must allow."""
     other: str
-    """What helps after a refusal that no code explains."""
+    """What to do after a refusal that no code explains."""
 
 
 READING: Final = BucketUse(
@@ -84,7 +84,7 @@ RETRYABLE: Final[Meaning] = ("retryable", "expected success; run again, later if
 UNEXPLAINED: Final[Meaning] = ("unavailable", "expected an S3 store that supports this request; {use.other}")
 
 REFUSALS: Final[dict[str, Meaning]] = {
-    # Damage on the way, an upload that somebody else aborted, throttling: a later attempt may not meet them.
+    # Damage on the way, throttling, or an upload that another worker aborted: a later attempt may succeed.
     **dict.fromkeys(
         (
             "BadDigest",
@@ -126,7 +126,7 @@ REFUSALS: Final[dict[str, Meaning]] = {
 """By the code of a store's answer (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
 
 CODE_BY_STATUS: Final = {301: "PermanentRedirect", 307: "PermanentRedirect", 403: "AccessDenied"}
-"""The code whose meaning an answer has that comes with an unknown code, or with none."""
+"""Which code an answer stands for that has an unknown code or none."""
 
 RETRYABLE_ERRORS: Final = (
     HTTPClientError,
@@ -138,30 +138,30 @@ RETRYABLE_ERRORS: Final = (
     MetadataRetrievalError,
     HTTPError,
 )
-"""What goes wrong between here and the store, or the service that lends credentials. Every other BotoCoreError is about
-a setting: no credentials, no such profile, an impossible bucket name or region."""
+"""What goes wrong on the way to the store, or to the service that gives out credentials. Every other BotoCoreError is
+about a setting: no credentials, no such profile, an impossible bucket name or region."""
 
 TLS_REFUSALS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
-"""The connection errors that are about a setting after all: an unknown certificate, https where the server speaks http.
-"""
+"""Connection errors that are about a setting: an unknown certificate, or https to a server that speaks http."""
 
 
 def create_client(config: Config, where: str) -> S3Client:
-    """A client with the endpoint, region and credentials that boto3 finds. ``where`` begins an error's message.
+    """A client with the endpoint, region and credentials that boto3 finds. Error messages begin with ``where``.
 
     Raises:
         ConfigError: boto3 found a setting that it cannot use.
     """
     try:
         return boto3.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:  # a ValueError is how botocore refuses an endpoint's syntax
+    except (BotoCoreError, ValueError) as error:  # botocore raises ValueError for an invalid endpoint
         raise ConfigError(
-            f"{where}: {_without_password(str(error))}; correct the AWS_… settings, or the profile they name"
+            f"{where}: {_without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
+            "they name"
         ) from error
 
 
 def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
-    """What an error means. ``where`` begins its message; ``use`` says what the bucket is used for."""
+    """What an error means. Its message begins with ``where``; ``use`` says what the bucket is used for."""
     if isinstance(error, ClientError):
         return _refusal(error, where, use)
     found = f"{where}: {_without_password(str(error))}"
@@ -179,11 +179,14 @@ def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
 
 
 def redirect_loop(where: str) -> ConfigError:
-    """What a RecursionError of a request means: botocore looks for the region of a bucket that it is redirected from,
-    is redirected again, looks again, and so on."""
+    """What a RecursionError of a request means.
+
+    When botocore is redirected, it asks for the bucket's region first; when that is redirected too, it asks again, and
+    so on.
+    """
     return ConfigError(
-        f"{where}: the endpoint redirects every request, expected an S3 server; correct AWS_ENDPOINT_URL (https for "
-        "http, perhaps)"
+        f"{where}: the endpoint redirects every request, expected an S3 server; correct AWS_ENDPOINT_URL (perhaps to "
+        "https)"
     )
 
 
@@ -200,5 +203,5 @@ def _refusal(error: ClientError, where: str, use: BucketUse) -> S3Failure:
 
 
 def _without_password(text: str) -> str:
-    """What botocore says, which may quote an endpoint, without a password in it, however that is written."""
+    """botocore's text without the password of an endpoint that it quotes, in whatever way the password is written."""
     return re.sub(r"""//[^"'\n]*@""", "//", text)

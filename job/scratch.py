@@ -99,14 +99,14 @@ def to_row_major(
 
 
 def _open(path: Path) -> FileIO:
-    with _translated_errors(path):
+    with _errors_translated(path):
         return FileIO(path)
 
 
 def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
     view = buffer.data
     while len(view):
-        with _translated_errors(str(file.name)):
+        with _errors_translated(str(file.name)):
             n_read = os.preadv(file.fileno(), [view], offset)
         if not n_read:
             raise TransientError(
@@ -126,7 +126,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         with suppress(OSError), _locked(abandoned):
             if time.time() - abandoned.stat().st_mtime > _MIN_AGE_SECONDS:
                 shutil.rmtree(abandoned, ignore_errors=True)
-    with _translated_errors(parent):
+    with _errors_translated(parent):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with _locked(folder):
@@ -157,7 +157,7 @@ def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
     Raises:
         TransientError: the scratch disk is full, or fails.
     """
-    with _translated_errors(path):
+    with _errors_translated(path):
         file = path.open("wb", buffering=0)
     with file:
         yield partial(_write_all, file)
@@ -174,7 +174,7 @@ def write_scratch(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _translated_errors(path: Path | str) -> Iterator[None]:
+def _errors_translated(path: Path | str) -> Iterator[None]:
     """Raise the operating system's errors at a file as errors that say what to do."""
     try:
         yield
@@ -190,6 +190,6 @@ def _translated_errors(path: Path | str) -> Iterator[None]:
 
 def _write_all(file: FileIO, content: bytes) -> None:
     rest = memoryview(content)
-    with _translated_errors(str(file.name)):
+    with _errors_translated(str(file.name)):
         while rest:
             rest = rest[file.write(rest) :]

@@ -10,6 +10,7 @@ from job.checkpoints.head.tie import NamedTensor, settle
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.errors import CorruptCheckpoint, SurveyError
+from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.manifest.build import artifact_entry, build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
@@ -23,7 +24,7 @@ from job.plan import plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
-from job.settings import Dedup, Settings
+from job.settings import Settings
 from job.store.artifacts import ArtifactFolder, publish_bytes
 from job.store.store import Store
 from job.tokens.naming import name_tokens

@@ -1,4 +1,4 @@
-"""The reading contract: what every source (the Hub, a folder, S3) gives, and nothing about how it gets it."""
+"""The reading contract: what every source (the Hub, its cache, a folder, S3, a web server) gives."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -24,16 +24,16 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor lies: its numbers are within bytes ``begin`` to ``end`` (half-open) of ``file``, little-endian."""
+    """Where a tensor lies: in bytes ``begin`` to ``end`` (half-open) of ``file``, as little-endian numbers."""
 
     file: str
     begin: int
     end: int
     dtype: str
-    """By safetensors' name: ``F64``, ``F32``, ``F16``, ``BF16``, …; by ggml's where rows are quantised: ``Q8_0``, …"""
+    """Its name in safetensors (``F32``, ``F16``, ``BF16``, …), or in ggml if rows are quantised (``Q8_0``, …)."""
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None = None
-    """Items from one index to the next, in each dimension; None: row after row, without gaps."""
+    """In each dimension, how many items lie between one index and the next; None: row after row, without gaps."""
 
     @property
     def nbytes(self) -> int:
@@ -42,24 +42,26 @@ class TensorLocation:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint pinned to one commit. Nothing has been read from its files yet."""
+    """A checkpoint pinned to one commit. To open one reads no weights."""
 
     repo_id: str
-    """Where its survey is filed: ``org/name``, or ``local/<folder name>`` for a checkpoint that is not on the Hub."""
+    """The name its survey is published under: ``org/name``, or ``local/<folder name>`` if it is not on the Hub."""
     revision: str | None
-    """The revision as asked; None where none was."""
+    """The revision that was asked for; None if none was."""
     commit: str
-    """The Hub's commit, or an id derived from the files' own identity."""
+    """The Hub's commit, or an id derived from the files' sizes and content ids."""
     source: str
-    """For people: the address it is read from."""
+    """The address it is read from, for people."""
     files: Mapping[str, StoredFile]
-    """Every file by its name relative to the checkpoint's root, with forward slashes."""
+    """Every file, by its name relative to the checkpoint's root, with forward slashes."""
     fetch: Callable[[str, int, int], bytes]
-    """``fetch(file, begin, end)``: exactly those bytes, or a SurveyError. Threads may call it at once."""
+    """``fetch(file, begin, end)`` returns exactly these bytes or raises a SurveyError. Threads may call it at once."""
     local_paths: Mapping[str, Path] = field(default_factory=dict)
-    """The files that lie on this machine's disk, where they can be read again at no cost."""
+    """The files on this machine's disk, which cost nothing to read again."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Names that are there but cannot be read as files, each with the reason; a needed one fails the model."""
     followed_from: tuple[str, ...] = ()
-    """The adapters that led here, as ``repo_id@commit``, the one that was asked for first."""
+    """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -71,7 +73,7 @@ class Checkpoint:
         return sum(file.size for file in self.files.values())
 
     def stream(self, location: TensorLocation, connections: int) -> Iterator[bytes]:
-        """The bytes that a tensor is stored in, in order, with several ranges of them in flight."""
+        """The bytes that a tensor is stored in, in order. ``connections`` ranges of them are fetched at once."""
         return stream_range(
             partial(self.fetch, location.file),
             location.begin,
@@ -81,54 +83,54 @@ class Checkpoint:
         )
 
     def read(self, file: str, limit: int) -> bytes:
-        """The whole of a small file.
+        """The whole content of a small file.
 
         Raises:
-            CorruptCheckpoint: the file is longer than ``limit`` bytes, which no sound file of its kind is.
+            CorruptCheckpoint: the file has more than ``limit`` bytes.
         """
         size = self.files[file].size
         if size > limit:
             raise CorruptCheckpoint(
-                f"{self.source}: {file} has {size:,} bytes, at most {limit:,} were expected; check the file"
+                f"{self.source}: {file} has {size:,} bytes, expected at most {limit:,}; check the file"
             )
         return self.fetch(file, 0, size)
 
 
 def check_name(name: str, source: str) -> None:
-    """Make sure that a file's name is that of a file inside the checkpoint.
+    """Check that a file's name is a path inside the checkpoint.
 
     Raises:
         CorruptCheckpoint: it is not.
     """
     if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
         raise CorruptCheckpoint(
-            f"{source}: a file is named {name!r}, a path inside the checkpoint was expected; do not use this checkpoint"
+            f"{source}: found a file named {name!r}, expected a path inside the checkpoint; do not use this checkpoint"
         )
 
 
 def derived_commit(files: Mapping[str, StoredFile]) -> str:
-    """For a source without commits: 40 hexadecimal characters that change when a name, size or content id does."""
+    """For a source without commits: 40 hexadecimal digits that change when a file's name, size or content id does."""
     lines = (f"{name}\0{file.size}\0{file.content_id}\n" for name, file in sorted(files.items()))
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def check_range(files: Mapping[str, StoredFile], source: str, file: str, begin: int, end: int) -> StoredFile:
-    """The file's facts, once it is sure that it belongs to the checkpoint and holds bytes ``begin`` to ``end``.
+    """The size and content id of a file that has bytes ``begin`` to ``end``.
 
-    Names and offsets come from the checkpoint's own indexes and headers, which may lie.
+    The names and offsets come from the checkpoint's own indexes and headers, which may be wrong.
 
     Raises:
-        CorruptCheckpoint: it does not.
+        CorruptCheckpoint: the checkpoint has no such file, or the file has no such bytes.
     """
     if file not in files:
         raise CorruptCheckpoint(
-            f"{source}: {file!r} was named but is not among its {len(files):,} files; "
-            "check that the checkpoint is complete"
+            f"{source}: found no file {file!r}, expected one of its {len(files):,} files; check that the checkpoint is "
+            "complete"
         )
     stored = files[file]
     if not 0 <= begin <= end <= stored.size:
         raise CorruptCheckpoint(
-            f"{source}: bytes {begin:,} to {end:,} of {file} were asked for, it has {stored.size:,}; "
-            "check that the file is whole"
+            f"{source}: {file} has {stored.size:,} bytes, expected bytes {begin:,} to {end:,} in it; check that the "
+            "file is complete"
         )
     return stored

@@ -1,4 +1,4 @@
-"""Black holes: groups of rows that are bit-for-bit identical. Digests and torch.unique propose; bytes decide."""
+"""Black holes: groups of rows that are bit-for-bit identical. Digests only find candidates; the bytes decide."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from job.geometry.digests import Digests
 from job.geometry.rows import Block, Encoding, value_bytes
 
 Labels = NDArray[np.int64]
-"""(n_rows,) int64: rows with the same label are in one group; the labels themselves mean nothing."""
+"""(n_rows,) int64: rows with the same label are in the same group. The numbers themselves mean nothing."""
 
 RowReader = Callable[[NDArray[np.int64]], Block]
-"""Gives the stored bytes of the rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
+"""Reads the stored bytes of the rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
 
-_COMPARED_NBYTES: Final = 4 << 20
-"""How many bytes of rows are held at once while candidates are compared, on each side of the comparison."""
+_BATCH_NBYTES: Final = 4 << 20
+"""How many bytes of rows are held at once for each side of a comparison."""
 
 
 @dataclass(frozen=True)
 class BlackHoles:
-    """The black holes of a matrix: population descending, then smallest member id ascending."""
+    """The black holes of a matrix, ordered by population, descending, then by smallest member id, ascending."""
 
     ids: NDArray[np.int32]
     """(n_rows,) int32: 0 = not in a hole; 1 = the most populous hole, 2 = the next, …"""
@@ -38,12 +38,12 @@ class BlackHoles:
 
     @property
     def n_tokens(self) -> int:
-        """Rows that are in a hole."""
+        """How many rows are in a hole."""
         return int(self.populations.sum())
 
     @property
     def duplicate_rows(self) -> int:
-        """Rows minus unique rows. Each hole keeps one unique row, so this is ``n_tokens - n_holes``."""
+        """Rows minus unique rows. Each hole has one unique row, so this is ``n_tokens - n_holes``."""
         return self.n_tokens - self.n_holes
 
     @property
@@ -57,7 +57,7 @@ class BlackHoles:
 
 
 def number_holes(labels: Labels) -> BlackHoles:
-    """Turn groups into black holes: those of at least two rows, numbered in their total order."""
+    """The groups of at least two rows as black holes, numbered in their order."""
     _, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     holes = np.flatnonzero(counts > 1)
     holes = holes[np.lexsort((first[holes], -counts[holes]))]
@@ -71,9 +71,9 @@ def number_holes(labels: Labels) -> BlackHoles:
 
 
 def group_by_digest(digests: Digests, read_rows: RowReader, row_nbytes: int) -> Labels:
-    """Group identical rows: those whose digests agree, after their bytes have been compared.
+    """Group identical rows: compare the bytes of rows whose digests agree.
 
-    Memory: a few numbers a row, and two buffers of 4 MiB (or of one row, where it is longer).
+    Memory: a few numbers per row, and two buffers of 4 MiB each (or of one row, if it is longer).
     """
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     ordered = digests[order]
@@ -81,11 +81,11 @@ def group_by_digest(digests: Digests, read_rows: RowReader, row_nbytes: int) -> 
     starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     labels = np.empty(len(order), np.int64)
     labels[order] = np.cumsum(starts)
-    return _split_by_bytes(labels, read_rows, max(1, _COMPARED_NBYTES // row_nbytes))
+    return _split_by_bytes(labels, read_rows, max(1, _BATCH_NBYTES // row_nbytes))
 
 
 def _split_by_bytes(labels: Labels, read_rows: RowReader, rows_at_once: int) -> Labels:
-    """Compare each row with the first row of its group; those that differ form a group of their own, compared again."""
+    """Compare each row with the first row of its group. Rows that differ form a new group, which is compared again."""
     labels = labels.copy()
     suspects = np.arange(len(labels))
     while True:
@@ -108,7 +108,7 @@ def _split_by_bytes(labels: Labels, read_rows: RowReader, rows_at_once: int) -> 
 def group_by_value_digest(
     digests: Digests, has_nan: NDArray[np.bool_], read_rows: RowReader, row_nbytes: int, encoding: Encoding
 ) -> Labels:
-    """Group rows whose *values* are equal: −0 = +0, and a NaN equals nothing. What ``torch.unique`` means by equal.
+    """Group rows whose *values* are equal, as in ``torch.unique``: −0 equals +0, and a NaN equals nothing.
 
     ``digests``: (n_rows, 2) uint64, of the rows' ``value_bytes``. ``has_nan``: (n_rows,) bool.
     """
@@ -121,9 +121,9 @@ def group_by_value_digest(
 
 
 def group_by_torch_unique(rows: Block) -> Labels:
-    """Group identical rows with ``torch.unique`` over whole rows, holding several copies of the matrix in memory.
+    """Group identical rows with ``torch.unique`` over whole rows. Holds several copies of the matrix in memory.
 
-    The bytes are compared as integers, so that ±0 and NaN payloads stay apart as their bits do.
+    It compares the bytes as integers, so that ±0 and different NaNs stay apart.
     """
     widest = next(size for size in (8, 4, 2, 1) if rows.shape[1] % size == 0)
     integers = torch.from_numpy(rows).view({8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[widest])
@@ -133,7 +133,7 @@ def group_by_torch_unique(rows: Block) -> Labels:
 def group_by_value_torch_unique(rows: Block, encoding: Encoding, has_nan: NDArray[np.bool_]) -> Labels:
     """Group rows whose *values* are equal with ``torch.unique`` itself.
 
-    ``has_nan``: (n_rows,) bool. Those rows stand alone, and apart: a NaN breaks the order that torch sorts by.
+    ``has_nan``: (n_rows,) bool. Each of these rows is a group by itself; torch cannot sort NaNs, so they are left out.
     """
     labels = -1 - np.arange(len(rows))
     if not has_nan.all():

@@ -1,6 +1,4 @@
-"""Two methods to find black holes, with one result: by digests, streaming; and by torch.unique, with W in memory."""
-
-from typing import Literal
+"""Two methods to find black holes, with the same result: digests, streaming; torch.unique, with W in memory."""
 
 import numpy as np
 
@@ -14,16 +12,15 @@ from job.geometry.black_holes import (
     number_holes,
 )
 from job.geometry.measure import Measurement
-
-Dedup = Literal["byte-hash", "torch-unique"]
+from job.geometry.methods import Dedup
 
 
 def find_black_holes(
     measurement: Measurement, read_rows: RowReader, row_nbytes: int, dedup: Dedup
 ) -> tuple[BlackHoles, BlackHoles]:
-    """The black holes of the measured rows by their bytes, and for comparison by their values (−0 = +0, NaN ≠ NaN).
+    """The black holes of the measured rows by bytes, and for comparison by values (−0 = +0, NaN ≠ NaN).
 
-    The two differ only where there is a −0 or a NaN, or where rows of different bytes stand for the same numbers.
+    They differ only if there is a −0 or a NaN, or if rows with different bytes stand for the same numbers.
     """
     if dedup == "torch-unique":
         rows = read_rows(np.arange(len(measurement.digests)))

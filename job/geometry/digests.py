@@ -1,4 +1,4 @@
-"""A digest for each row, 16 bytes whatever the row's length, to find rows that may be identical."""
+"""A digest of 16 bytes for each row, to find rows that may be identical."""
 
 import hashlib
 from collections.abc import Callable

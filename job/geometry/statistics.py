@@ -1,4 +1,4 @@
-"""Figures that sum up a survey: of norms, and of the holes' populations."""
+"""The statistics of a survey: of norms and of the populations of black holes."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a set of numbers. ``std`` is the sample's, with n − 1 below the line, as ``torch.std`` gives it."""
+    """A summary of some numbers. ``std`` is the sample standard deviation (divided by n − 1), as in ``torch.std``."""
 
     mean: float
     std: float
@@ -18,7 +18,7 @@ class Summary:
 
 
 def summarise(values: NDArray[np.float64]) -> Summary | None:
-    """(n,) float64 → their summary; None for no numbers at all. A single number has no spread: its std is 0."""
+    """(n,) float64 → their summary; None if there are no numbers. The std of a single number is 0."""
     if not len(values):
         return None
     with np.errstate(invalid="ignore", over="ignore"):

@@ -46,7 +46,7 @@ class FolderStore:
         return str(self._path(key))
 
     def check(self) -> None:
-        with _translated_errors(self.root):
+        with _errors_translated(self.root):
             # If the folder does not exist yet, check its nearest existing parent.
             nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
             temp_path = _temp_path(nearest / "check")
@@ -60,7 +60,7 @@ class FolderStore:
 
     def read(self, key: str) -> bytes | None:
         path = self._path(key)
-        with _translated_errors(path):
+        with _errors_translated(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -75,7 +75,7 @@ class FolderStore:
         temp_path = _temp_path(path)
         with _new_file(temp_path) as file:
             file.write(content)
-        with _translated_errors(path):
+        with _errors_translated(path):
             try:
                 path.hardlink_to(temp_path)  # unlike a rename, it fails if the path exists
             except FileExistsError:
@@ -98,20 +98,20 @@ class FolderStore:
         sizes = {}
         for path in self._files(prefix):
             # A file may be removed or renamed after it was listed.
-            with _translated_errors(path), suppress(FileNotFoundError):
+            with _errors_translated(path), suppress(FileNotFoundError):
                 if not _is_temp(path):
                     sizes[path.relative_to(self.root).as_posix()] = path.stat().st_size
         return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _translated_errors(path):
+        with _errors_translated(path):
             path.unlink(missing_ok=True)
 
     def discard_unfinished(self, prefix: str) -> None:
         for path in self._files(prefix):
             if _is_temp(path):
-                with _translated_errors(path):
+                with _errors_translated(path):
                     path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -120,7 +120,7 @@ class FolderStore:
     def _files(self, prefix: str) -> list[Path]:
         """All files whose key starts with ``prefix``. A temporary file has the key of its final name."""
         folder, _, _ = prefix.rpartition("/")
-        with _translated_errors(self.root):
+        with _errors_translated(self.root):
             return [
                 path
                 for path in _walk(self._path(folder) if folder else self.root)
@@ -137,7 +137,7 @@ class _NewFile:
 
     def write(self, content: bytes) -> None:
         rest = memoryview(content)
-        with _translated_errors(self.target):
+        with _errors_translated(self.target):
             while rest:
                 rest = rest[self.file.write(rest) :]
 
@@ -147,16 +147,16 @@ def _new_file(target: Path) -> Iterator[_NewFile]:
     """A file to write. It is at ``target`` after the ``with`` block; if the block raises, it is nowhere."""
     temp_path = _temp_path(target)
     try:
-        with _translated_errors(target):
+        with _errors_translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             # Not by tempfile, which lets only the owner read the file. Not buffered, because a buffer would write
             # failed bytes again when the file is closed.
             file = FileIO(temp_path, "x")
         with file:
             yield _NewFile(file, target)
-            with _translated_errors(target):
+            with _errors_translated(target):
                 os.fsync(file.fileno())
-        with _translated_errors(target):
+        with _errors_translated(target):
             try:
                 temp_path.replace(target)
             except FileNotFoundError as error:
@@ -172,7 +172,7 @@ def _new_file(target: Path) -> Iterator[_NewFile]:
 
 
 @contextmanager
-def _translated_errors(path: Path) -> Iterator[None]:
+def _errors_translated(path: Path) -> Iterator[None]:
     """Raise the operating system's errors at ``path`` as the errors of the contract."""
     try:
         yield

@@ -1,8 +1,5 @@
-"""Publishes into an S3 bucket with boto3, and does not know what it publishes.
-
-boto3 itself finds the endpoint, the region and the credentials (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
-``AWS_ACCESS_KEY_ID``, profiles, roles, …).
-"""
+"""Publishes into an S3 bucket, with boto3. It does not know what is published. boto3 finds the endpoint, the region and
+the credentials (``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, profiles, roles, …)."""
 
 from __future__ import annotations
 
@@ -31,32 +28,31 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 PART_NBYTES = 8 * MIB
-"""The size of a part, which is boto3's default. S3 requires 5 MiB or more for each part except the last."""
+"""Size of a part: boto3's default. S3 accepts no part below 5 MiB except the last."""
 MAX_PARTS = 10_000
-"""The maximum number of parts of an upload (Amazon S3, "multipart upload limits")."""
+"""Parts that an upload can have (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PARTS_IN_FLIGHT = 4
-"""The number of parts uploaded at once. Each is in memory until it is stored, so this also limits the memory."""
+"""Parts uploaded at once. A part stays in memory until the store has it, so this bounds the memory too."""
 PIPE_POLL_SECONDS = 0.1
 """How often a thread that waits for the other one looks whether the upload has ended."""
 
 S3_CONFIG = Config(
-    # botocore's own retries. Its pauses are at most 1, 2, 4, 8 and 16 s, and half of that on average. So an upload
-    # survives up to half a minute of 5xx, SlowDown or refused connections; after a failure, all of W would be read
-    # again. The read time-out is long, because some stores send nothing while they assemble a multipart upload. A
-    # server that accepts connections and never answers makes the upload fail after six minutes.
+    # botocore retries after at most 1, 2, 4, 8 and 16 s, half of that on average. This bridges up to half a minute of
+    # 5xx, SlowDown or refused connections, because after a failure the whole of W has to be read again. A server that
+    # accepts connections and never answers is given up after six minutes. The read time-out is long because some
+    # stores send nothing while they assemble a multipart upload.
     retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,
     read_timeout=60,
     max_pool_connections=PARTS_IN_FLIGHT + 1,
 )
 
-
-CREATE_ATTEMPTS = 3
-"""The number of attempts to create a key while another process writes it. Amazon S3 asks to send the request again."""
+CONFLICT_ATTEMPTS = 3
+"""How often a write is tried that conflicts with another write of the same key: Amazon S3 asks to send it again."""
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
-"""The error codes of a store that does not know If-None-Match and does not answer 501. Any other 400 may come from a
-damaged request; to repeat that request without the condition could replace an existing object."""
+"""The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
+on the way; after that, a write without the condition could replace what is there."""
 
 
 class _Object(TypedDict):
@@ -70,10 +66,10 @@ class _Checksums(TypedDict, total=False):
 
 
 def open_s3_store(url: str) -> S3Store:
-    """The store at ``s3://bucket/prefix``. Sends no request.
+    """The store at ``s3://bucket/prefix``. No request is sent yet.
 
     Raises:
-        ConfigError: the address, or a setting that boto3 reads from the environment, is not valid.
+        ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
     """
     scheme, _, path = url.partition("://")
     bucket, _, prefix = path.partition("/")
@@ -84,7 +80,7 @@ def open_s3_store(url: str) -> S3Store:
 
 @dataclass(frozen=True)
 class S3Store:
-    """A Store in ``bucket``, below ``prefix``, which is empty or ends in a slash."""
+    """A Store in ``bucket``, below ``prefix`` (empty, or ending in a slash)."""
 
     client: S3Client
     bucket: str
@@ -94,59 +90,59 @@ class S3Store:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def check(self) -> None:
-        with self._translated_errors("list the bucket", self.prefix):
+        with self._errors_translated("list the bucket", self.prefix):
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
             except RecursionError as error:
                 raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
-        # Beginning and aborting an upload shows that writing is allowed. Readers never see it.
+        # To begin an upload and abort it shows that writing is allowed. No reader ever sees it.
         key = f"{self.prefix}write-check"
-        with self._translated_errors("write", key):
+        with self._errors_translated("write", key):
             upload = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
     def read(self, key: str) -> bytes | None:
-        with self._translated_errors("read", self._key(key)):
+        with self._errors_translated("read", self._key(key)):
             try:
                 return self.client.get_object(**self._object(key))["Body"].read()
             except self.client.exceptions.NoSuchKey:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
-        with self._translated_errors("write", self._key(key)):
+        with self._errors_translated("write", self._key(key)):
             self.client.put_object(**self._object(key), Body=content)
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._translated_errors("create", self._key(key)):
-            for _ in range(CREATE_ATTEMPTS):
+        with self._errors_translated("create", self._key(key)):
+            for _ in range(CONFLICT_ATTEMPTS):
                 try:
                     self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
                 except ClientError as error:
                     status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
                     if status == 412:
-                        # A retry also gets this answer, if the first attempt succeeded but its answer was lost.
+                        # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
                         return self.read(key) == content
                     if status in (405, 501) or code in NO_CONDITIONS_CODES:
                         self.write(key, content)
                         return True
                     if status != 409:
                         raise
-                    time.sleep(1)  # another process is creating or deleting the key at this moment
+                    time.sleep(1)  # another worker is creating or deleting it now
                 else:
                     return True
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """Uses boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``."""
+        """By boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``."""
         part_nbytes = choose_part_nbytes(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
             multipart_chunksize=part_nbytes,
             max_concurrency=PARTS_IN_FLIGHT,
-            # boto3 may choose its other client by itself, and that client ignores these settings.
+            # boto3 prefers the CRT client if it is installed, which ignores these settings.
             preferred_transfer_client="classic",
         )
-        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # boto3's constructor lacks this setting of s3transfer
+        config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # TransferConfig() has no argument for it
         with create_transfer_manager(self.client, config) as manager:
             pipe = _ChunkPipe()
             try:
@@ -156,12 +152,12 @@ class S3Store:
             except BaseException:
                 pipe.stop()  # or the manager would wait for the submission thread
                 raise
-            with self._translated_errors("write", self._key(key)):
+            with self._errors_translated("write", self._key(key)):
                 future.result()
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes: dict[str, int] = {}
-        with self._translated_errors("list the bucket", self.prefix + prefix):
+        with self._errors_translated("list the bucket", self.prefix + prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
@@ -170,17 +166,17 @@ class S3Store:
         return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
-        with self._translated_errors("delete", self._key(key)):
+        with self._errors_translated("delete", self._key(key)):
             self.client.delete_object(**self._object(key))
 
     def discard_unfinished(self, prefix: str) -> None:
-        with self._translated_errors("discard unfinished uploads", self.prefix + prefix):
+        with self._errors_translated("discard unfinished uploads", self.prefix + prefix):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
-            # List all pages before the first abort, because an abort could change the pages that follow.
+            # The list is read to its end first, because an abort could shift the next pages.
             for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
-                with suppress(self.client.exceptions.NoSuchUpload):  # another process aborted or completed it
+                with suppress(self.client.exceptions.NoSuchUpload):  # another worker aborted or finished it
                     self.client.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -192,19 +188,19 @@ class S3Store:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
     def _checksums(self) -> _Checksums:
-        """A CRC of each part, and a CRC of the whole object, with which every later download is checked.
+        """The checksums to send: a CRC of each part, which add up to one of the whole object, checked by each download.
 
-        boto3's default is only a CRC of each part. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both off,
-        for stores that support neither.
+        boto3's default has no CRC of the whole object. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` turns both
+        off, for stores that know neither.
         """
-        # botocore-stubs lacks this setting.
+        # botocore-stubs do not have this setting.
         if self.client.meta.config.request_checksum_calculation == "when_supported":  # type: ignore[attr-defined]
             return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         return {}
 
     @contextmanager
-    def _translated_errors(self, action: str, key: str) -> Iterator[None]:
-        """Raise boto3's errors as the errors of the contract."""
+    def _errors_translated(self, action: str, key: str) -> Iterator[None]:
+        """Turn boto3's errors into those of the writing contract."""
         try:
             yield
         except S3_ERRORS as error:
@@ -262,5 +258,5 @@ class _ChunkPipe(io.RawIOBase):
 
 
 def choose_part_nbytes(nbytes: int) -> int:
-    """The size of an object's parts: ``PART_NBYTES``, or the fewest MiB with at most ``MAX_PARTS`` parts."""
+    """The size of an object's parts: ``PART_NBYTES``, or as many MiB as it takes to stay within ``MAX_PARTS`` parts."""
     return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)

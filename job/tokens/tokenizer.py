@@ -53,7 +53,7 @@ class Tokenizer:
         Raises:
             TokenizerUnusable: the library fails to decode a token.
         """
-        with _translated_errors():
+        with _errors_translated():
             return [self._token(id) for id in ids]
 
     def _token(self, id: int) -> Token:
@@ -67,13 +67,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         TokenizerUnusable: the folder has no tokenizer, or one that needs code of its own.
     """
-    with _translated_errors():
+    with _errors_translated():
         tokenizer_json = folder / "tokenizer.json"
         return _load_tokenizer_json(tokenizer_json) if tokenizer_json.exists() else _load_other_files(folder)
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _errors_translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tokenizers raises Exception itself, and transformers almost every exception

@@ -281,7 +281,7 @@ def test_where_names_do_not_settle_it_the_model_class_is_asked_and_transformers_
 
 ASK_CLASSES = """
 import json, sys
-from job.checkpoints.head.architecture import CannotTell, ask_model_class
+from job.checkpoints.head.architecture import ModelClassUnusable, ask_model_class
 from transformers.models.auto import modeling_auto
 
 types = {}
@@ -292,7 +292,7 @@ answers = {}
 for name in sorted(types)[::4]:
     try:
         answer = ask_model_class({"architectures": [name], "model_type": types[name]}, ["lm_head.weight"])
-    except CannotTell as reason:
+    except ModelClassUnusable as reason:
         answer = reason
     answers[name] = str(answer)
 json.dump(answers, sys.stdout)

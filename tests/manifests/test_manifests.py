@@ -12,10 +12,11 @@ import yaml
 
 import entrypoint
 from job import errors
+from job.command_line.options import environment_of
 from job.models.lists import read_list
 from job.plan import memory_needed
 from job.report.plan_table import kubernetes_limits
-from job.settings import command, read_settings
+from job.settings import Settings, read_settings
 from tests.manifests.pod_security import violations
 from tests.manifests.rendering import (
     APPLIED,
@@ -95,12 +96,10 @@ def test_a_stopped_worker_has_the_time_that_it_takes(folder: Path) -> None:
 
 @applied
 def test_every_variable_is_a_setting(folder: Path) -> None:
-    settings = {str(option.envvar) for option in command.params if option.envvar}
-    settings |= {"MODELS", "HF_TOKEN", "JOB_COMPLETIONS", "JOB_COMPLETION_INDEX"}
     container = survey_container(render(folder))
     parts = set(re.findall(r"\$\((\w+)\)", " ".join(environment(container).values())))
     names = {variable["name"] for variable in container["env"]} - parts
-    assert {name for name in names if not name.startswith("AWS_")} <= settings
+    assert {name for name in names if not name.startswith("AWS_")} <= environment_of(Settings)
 
 
 @applied

@@ -23,6 +23,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from mypy_boto3_s3 import S3Client
 
+from tests.manifest_schema import NAMES, errors_in
+
 REGION = "us-east-1"
 READY_WITHIN_SECONDS = 60
 END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
@@ -224,16 +226,29 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServe
 
 
 @pytest.fixture
-def s3_bucket(s3_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A new bucket, with boto3's environment set to reach it as admin."""
+def s3_bucket(
+    request: pytest.FixtureRequest, s3_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A new bucket, with boto3's environment set to reach it as admin.
+
+    Every manifest that a test leaves in it is valid, unless the test is marked to write others.
+    """
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     client = s3_server.client()
     client.create_bucket(Bucket=bucket)
     yield bucket
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    manifests = [] if request.node.get_closest_marker("writes_invalid_manifests") else keys
+    errors = errors_in(
+        (key, client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        for key in manifests
+        if key.rpartition("/")[2] in NAMES
+    )
     # Not only for tidiness: each bucket takes volumes of the server, and it has a limited number of them.
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for item in page.get("Contents", []):
-            client.delete_object(Bucket=bucket, Key=item["Key"])
+    for key in keys:
+        client.delete_object(Bucket=bucket, Key=key)
     client.delete_bucket(Bucket=bucket)
+    assert errors == []

@@ -133,7 +133,7 @@ REFUSED = {
     "too-busy-for-long": (
         Fault("*", host="hub", status=429, headers={"Retry-After": "3600"}, times=None),
         TransientError,
-        "3,600 s is demanded|nothing more is asked of it",
+        "a wait of 3,600 s|nobody may ask the server",
     ),
 }
 

@@ -202,7 +202,7 @@ def test_a_model_whose_downloads_rise_between_two_pages_is_not_missed(stocked: L
 def test_a_list_that_leads_back_to_its_beginning_ends(stocked: LoopbackHub, find: Find) -> None:
     again = {"Link": f'<{stocked.endpoint}/api/models?limit=7>; rel="next"'}
     stocked.faults = [Fault("/api/models", host="hub", headers=again, times=None)]
-    with pytest.raises(ConfigError, match="two pages with nothing that was not listed before"):
+    with pytest.raises(ConfigError, match="found two pages in a row without a new model"):
         find("hub?name=model")
 
 

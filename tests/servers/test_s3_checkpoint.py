@@ -105,7 +105,7 @@ def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(s3_server: Seaweed
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///model", "https://bucket/model", "bucket/model"])
 def test_what_is_no_address_of_a_checkpoint_is_a_wrong_setting(url: str) -> None:
-    with pytest.raises(ConfigError, match="s3://bucket/prefix was expected"):
+    with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
         open_impatient(url)
 
 

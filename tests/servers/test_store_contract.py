@@ -65,6 +65,7 @@ def cut(content: bytes, chunk_nbytes: int = 3 * MIB + 5) -> Iterator[bytes]:
     return (content[begin : begin + chunk_nbytes] for begin in range(0, len(content), chunk_nbytes))
 
 
+@pytest.mark.writes_invalid_manifests
 def test_a_small_object_is_read_back_and_replaced(store: Store) -> None:
     store.write("org/name/manifest.json", b"one")
     store.write("org/name/manifest.json", b"two, longer")

@@ -231,7 +231,7 @@ def noisy(ref, store, access, monitor, **options):
     import huggingface_hub, transformers
     with monitor.stage("find"):
         def tell():
-            transformers.utils.logging.get_logger("transformers.models").warning("two\\nlines")
+            transformers.utils.logging.get_logger("transformers.tokenization_utils_base").warning("two\\nlines")
             logging.getLogger("botocore").warning("retry")
             logging.getLogger("huggingface_hub.hf_api").warning("old")
             warnings.warn("deprecated")
@@ -251,7 +251,7 @@ def test_what_libraries_warn_of_and_bugs_are_json_too(monkeypatch: pytest.Monkey
     events = [json.loads(line) for line in done.stderr.splitlines()]
     warned = [event for event in events if event["level"] == "WARNING"]
     assert [event["logger"] for event in warned] == [
-        "transformers.models",
+        "transformers.tokenization_utils_base",
         "botocore",
         "huggingface_hub.hf_api",
         "py.warnings",

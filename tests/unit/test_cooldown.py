@@ -1,4 +1,4 @@
-"""A pause that a server demands: kept by everyone who shares it, as far as patience goes."""
+"""A cool-down: everyone who shares it waits until it is over, unless that takes too long."""
 
 import time
 from threading import Thread
@@ -9,7 +9,7 @@ from job.checkpoints.transport.retries import Cooldown, Cooldowns, RetryableErro
 from job.errors import TransientError
 
 
-def test_a_pause_holds_back_whoever_shares_it() -> None:
+def test_a_cooldown_holds_back_everyone_who_shares_it() -> None:
     cooldown, waited = Cooldown(), []
     policy = RetryPolicy(first_wait=0.0, max_demanded_wait=5.0)
     asked: list[float] = []
@@ -33,18 +33,20 @@ def test_a_pause_holds_back_whoever_shares_it() -> None:
     assert asked[1] - asked[0] >= 0.4
 
 
-def test_a_pause_that_is_too_long_is_not_waited_for_and_nothing_is_asked() -> None:
+def test_a_cooldown_that_is_too_long_is_an_error_and_nothing_is_asked() -> None:
     cooldown = Cooldown()
     cooldown.begin(3600, "hub: status 429")
-    with pytest.raises(TransientError, match=r"hub: status 429; nothing more is asked of it for 3,600 s, at most 5 s"):
+    with pytest.raises(
+        TransientError, match=r"hub: status 429, and nobody may ask the server for 3,600 s, expected at most 5 s; try"
+    ):
         retry(lambda: pytest.fail("it was asked"), RetryPolicy(max_demanded_wait=5.0), cooldown)
 
 
-def test_a_longer_pause_is_not_shortened_by_a_shorter_one() -> None:
+def test_a_longer_cooldown_is_not_shortened_by_a_shorter_one() -> None:
     cooldown = Cooldown()
     cooldown.begin(60, "first")
     cooldown.begin(1, "second")
-    with pytest.raises(TransientError, match="first; nothing more is asked of it for 60 s"):
+    with pytest.raises(TransientError, match="first, and nobody may ask the server for 60 s"):
         cooldown.wait(RetryPolicy(max_demanded_wait=5.0))
 
 

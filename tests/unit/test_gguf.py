@@ -23,8 +23,9 @@ from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
-from job.geometry.dedup import Dedup, find_black_holes
+from job.geometry.dedup import find_black_holes
 from job.geometry.measure import Measurement
+from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding, row_blocks
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token
@@ -147,7 +148,7 @@ def test_where_several_models_could_be_meant_the_message_lists_them_and_says_how
 def test_a_name_that_promises_bf16_over_a_quantised_head_does_not_decide(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m-bf16.gguf", {"output.weight": QUANTISED})
     write_gguf(tmp_path / "m-Q8_0.gguf", {"output.weight": QUANTISED})
-    with pytest.raises(NoUnembedding, match="holds 2 GGUF models"):
+    with pytest.raises(NoUnembedding, match="found 2 GGUF models"):
         find_unembedding(open_folder(tmp_path), None)
 
 
@@ -207,7 +208,9 @@ def test_parts_are_one_model_and_w_may_be_in_any_of_them(tmp_path: Path) -> None
 
 def test_a_part_that_is_missing_is_not_taken_for_a_tied_head(tmp_path: Path) -> None:
     (split(tmp_path) / "m-00002-of-00003.gguf").unlink()
-    with pytest.raises(CorruptCheckpoint, match="there are 2 parts of 00003; check that the upload is complete"):
+    with pytest.raises(
+        CorruptCheckpoint, match="found 2 parts, expected parts 1 to 3; check that the upload is complete"
+    ):
         find_unembedding(open_folder(tmp_path), None)
 
 
@@ -215,12 +218,12 @@ def test_a_part_under_another_name_is_not_taken_for_a_whole_model(tmp_path: Path
     first = split(tmp_path / "parts") / "m-00001-of-00003.gguf"
     (tmp_path / "alone").mkdir()
     shutil.copy(first, tmp_path / "alone" / "model.gguf")
-    with pytest.raises(CorruptCheckpoint, match="claims 3 parts with 3 tensors, found were 1 with 1"):
+    with pytest.raises(CorruptCheckpoint, match="found 1 parts with 1 tensors, expected 3 with 3"):
         find_unembedding(open_folder(tmp_path / "alone"), None)
 
 
 REFUSED = {
-    "bert": ("bert", {"token_embd.weight": HEAD}, {}, NoUnembedding, "is a bert model that has no head"),
+    "bert": ("bert", {"token_embd.weight": HEAD}, {}, NoUnembedding, "a bert model that has no head"),
     "pooled": (
         "qwen3",
         {"token_embd.weight": HEAD},
@@ -228,10 +231,10 @@ REFUSED = {
         NoUnembedding,
         "qwen3 model that pools",
     ),
-    "projector": ("clip", {"v.x": HEAD}, {"general.type": "mmproj"}, NoUnembedding, "is of the type 'mmproj'"),
-    "adapter": ("llama", {"x": HEAD}, {"general.type": "adapter"}, NoUnembedding, "is of the type 'adapter'"),
+    "projector": ("clip", {"v.x": HEAD}, {"general.type": "mmproj"}, NoUnembedding, "found a file of type 'mmproj'"),
+    "adapter": ("llama", {"x": HEAD}, {"general.type": "adapter"}, NoUnembedding, "found a file of type 'adapter'"),
     "nothing": ("llama", {"blk.0.x": HEAD}, {}, NoUnembedding, "neither output.weight nor token_embd.weight among 1"),
-    "vector": ("llama", {"output.weight": VECTOR}, {}, NoUnembedding, "has the shape [512], a matrix was expected"),
+    "vector": ("llama", {"output.weight": VECTOR}, {}, NoUnembedding, "found shape [512], expected a matrix"),
     "not-readable": (
         "llama",
         {"output.weight": (np.zeros((6, 40), np.uint8), "Q8_1")},
@@ -261,7 +264,7 @@ def test_a_tensor_that_is_named_is_taken_and_one_that_is_not_there_is_refused(tm
     write_gguf(tmp_path / "m.gguf", {"token_embd.weight": HEAD, "output.weight": QUANTISED}, architecture="bert")
     found = find_unembedding(open_folder(tmp_path), "token_embd.weight")
     assert (found.name, found.tied, found.reason) == ("token_embd.weight", False, "token_embd.weight was asked for")
-    with pytest.raises(NoUnembedding, match=r"has no tensor 'lm_head.weight'.* such as output.weight"):
+    with pytest.raises(NoUnembedding, match=r"found no tensor 'lm_head.weight'.* such as output.weight"):
         find_unembedding(open_folder(tmp_path), "lm_head.weight")
 
 

@@ -130,7 +130,6 @@ BAD_FILES = {
     "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
     "key-is-a-list": ("? [a]\n: b\n", "expected only 'models'"),
     "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: found an entry"),
-    "deep": ("[" * 3000, "not YAML"),
     "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
 }
 

@@ -1,11 +1,23 @@
 """Settings: where each comes from, what wins, and what a wrong one says."""
 
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from job import __version__
+from job.command_line.options import Option, Variable, heeds, option_name, options_of, variables_of
 from job.errors import ConfigError
-from job.settings import TENSORS, read_settings
+from job.settings import TENSORS, VERBS, Settings, Verb, read_settings
+
+ROOT = Path(__file__).parents[2]
+HelpOf = Callable[[list[str]], str]
+DECLARED: list[Option | Variable] = [*options_of(Settings).values(), *variables_of(Settings)]
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +157,102 @@ def test_a_wrong_setting_is_a_config_error_that_names_it(arguments: list[str], m
         read_settings(arguments)
 
 
-def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        read_settings(["--help"])
-    printed = capsys.readouterr().out
-    assert stop.value.code == 0
+@pytest.fixture
+def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> HelpOf:
+    """What is printed instead of a run, on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def printed(arguments: list[str]) -> str:
+        with pytest.raises(SystemExit) as stop:
+            read_settings(arguments)
+        assert stop.value.code == 0
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_help_names_every_variable(help_of: HelpOf) -> None:
+    printed = help_of(["--help"])
     for variable in ("MODELS", "MODELS_FILE", "OUTPUT", "TENSORS", "DEDUP", "SHOW_TOKENS", "LOG_FORMAT", "HF_TOKEN"):
         assert variable in printed
+
+
+def test_every_field_says_its_setting_once() -> None:
+    said = {*options_of(Settings), *(one.name for one in variables_of(Settings))}
+    assert len(said) == len(fields(Settings)) - len({"verb"})
+    assert all(one.help for one in DECLARED)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_shows_what_it_heeds_and_nothing_else(verb: str, help_of: HelpOf) -> None:
+    printed = help_of([verb, "--help"])
+    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS] [MODELS]...")
+    shown = set(re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE)) - {"--version"}
+    assert shown == {option_name(field) for field, option in options_of(Settings).items() if heeds(verb, option)}
+    for variable in variables_of(Settings):
+        assert (f"\n  {variable.name} " in printed) == heeds(verb, variable)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--output", "x", "--help"]], ids=" ".join)
+def test_the_help_without_a_verb_shows_the_verbs_and_how_to_survey(arguments: list[str], help_of: HelpOf) -> None:
+    printed = help_of(arguments)
+    for verb in VERBS:
+        assert f"\n  {verb} " in printed
+    survey = help_of(["survey", "--help"])
+    assert printed[printed.index("Options:") :] == survey[survey.index("Options:") :]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_fits_a_terminal(arguments: list[str], help_of: HelpOf) -> None:
+    assert max(map(len, help_of(arguments).splitlines())) <= 80
+
+
+def test_verbs_are_those_that_settings_name() -> None:
+    assert tuple(VERBS) == get_args(Verb)
+    named = [one.verbs or () for one in DECLARED]
+    assert {verb for verbs in named for verb in verbs} <= set(VERBS)
+
+
+SAID = {
+    "a/b c/d": ("survey", ["a/b", "c/d"]),
+    "survey a/b": ("survey", ["a/b"]),
+    "plan a/b": ("plan", ["a/b"]),
+    "--output x plan a/b": ("plan", ["a/b"]),
+    "plan --output x a/b": ("plan", ["a/b"]),
+    "plan a/b --output=x": ("plan", ["a/b"]),
+    "--output plan a/b": ("survey", ["a/b"]),
+    "-- plan a/b": ("plan", ["a/b"]),
+    "plan -- a/b": ("plan", ["a/b"]),
+    "./plan": ("survey", ["./plan"]),
+    "plan ./survey": ("plan", ["./survey"]),
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), SAID.items(), ids=SAID)
+def test_the_first_argument_is_a_verb_or_else_a_model_to_survey(line: str, expected: tuple[str, list[str]]) -> None:
+    settings = read_settings(line.split())
+    assert (settings.verb, [str(model) for model in settings.models]) == expected
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_takes_the_options_of_the_others(verb: str, tmp_path: Path) -> None:
+    unheeded = ["--format", "json", "--plan-concurrency", "2", "--scratch", str(tmp_path), "--show-tokens", "3"]
+    settings = read_settings([verb, "a/b", *unheeded, "--run", "nightly", "--metrics-file", "m", "--pushgateway", ""])
+    assert (settings.format, settings.plan_concurrency, settings.scratch, settings.show_tokens, settings.run) == (
+        *("json", 2, tmp_path, 3, "nightly"),
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["plan", "--version"], ["a/b", "--version"]], ids=" ".join)
+def test_the_version_is_told_with_any_verb(arguments: list[str], help_of: HelpOf) -> None:
+    assert help_of(arguments) == f"black-hole survey {__version__}\n"
+
+
+def test_neither_settings_nor_help_import_what_surveys() -> None:
+    program = (
+        "import sys\nfrom job.settings import read_settings\nread_settings(['a/b'])\n"
+        "try: read_settings(['--help'])\nexcept SystemExit: pass\n"
+        "print({'torch', 'transformers', 'numpy', 'huggingface_hub', 'boto3'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"

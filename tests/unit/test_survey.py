@@ -197,6 +197,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.writes_invalid_manifests
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize("place", ["commit", "other commit", "latest"])
 def test_what_is_no_manifest_counts_as_nothing(checkpoint: Path, output: Path, content: bytes, place: str) -> None:

@@ -14,6 +14,9 @@ from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
+# Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
+pytestmark = pytest.mark.xdist_group("model classes")
+
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 UNTIED = LLAMA | {"tie_word_embeddings": False}
 TIED = LLAMA | {"tie_word_embeddings": True}
@@ -118,7 +121,7 @@ def test_a_config_class_that_ties_stands_in_for_a_class_that_cannot_be_built(tmp
             "Qwen2ForSequenceClassification has no output embedding",
             id="a classifier whose config says tied",
         ),
-        pytest.param(None, [EMBEDDING], "could be it, and the model class cannot tell", id="no config"),
+        pytest.param(None, [EMBEDDING], "could be W, and the model class cannot tell", id="no config"),
         pytest.param(
             {"architectures": ["HomeMadeForCausalLM"], "model_type": "home_made"},
             [EMBEDDING],
@@ -128,7 +131,7 @@ def test_a_config_class_that_ties_stands_in_for_a_class_that_cannot_be_built(tmp
         pytest.param(
             {"architectures": ["HomeMadeForCausalLM"]},
             ["a.lm_head.weight", "b.lm_head.weight"],
-            "a.lm_head.weight, b.lm_head.weight could be it",
+            "a.lm_head.weight, b.lm_head.weight could be W",
             id="two heads",
         ),
         pytest.param(
@@ -182,7 +185,7 @@ def test_every_float_dtype_is_taken_as_stored(tmp_path: Path, dtype: torch.dtype
 QUANTISED = {
     "GPTQ": (
         {"lm_head.qweight": torch.int32, "lm_head.scales": torch.float16},
-        r"lm_head.qweight \(I32\), lm_head.scales \(F16\) \(by its names and dtypes GPTQ or AWQ\)",
+        r"lm_head.qweight \(I32\), lm_head.scales \(F16\) \(recognised as GPTQ or AWQ\)",
     ),
     "FP8": ({HEAD: torch.float8_e4m3fn, "lm_head.weight_scale": torch.float32}, "F8_E4M3 beside lm_head.weight_scale"),
     "bitsandbytes": ({HEAD: torch.uint8, "lm_head.weight.absmax": torch.float32}, "U8 beside lm_head.weight.absmax"),
@@ -211,7 +214,7 @@ def test_a_tensor_that_is_asked_for_is_taken_without_further_evidence(tmp_path: 
     ("tensor", "kind", "message"),
     [
         ("lm_head", NoUnembedding, "such as lm_head.weight"),
-        ("bias", NoUnembedding, r"the shape \[4\]"),
+        ("bias", NoUnembedding, r"found shape \[4\]"),
         ("codes", UnsupportedCheckpoint, "stored as U8"),
     ],
     ids=["not stored", "a vector", "no floats"],
@@ -238,7 +241,7 @@ def test_a_tensor_is_found_in_another_shard_than_the_index_names(tmp_path: Path)
 
 @pytest.mark.parametrize("shard", ["missing.safetensors", "../model.safetensors", "/etc/passwd"])
 def test_an_index_that_names_a_file_which_is_not_there_is_corrupt(tmp_path: Path, shard: str) -> None:
-    with pytest.raises(CorruptCheckpoint, match="does not have it"):
+    with pytest.raises(CorruptCheckpoint, match=r"found no file .* which the index names"):
         find(write_shards(tmp_path, {"a.safetensors": [EMBEDDING]}, {HEAD: shard}, UNTIED))
 
 
@@ -257,20 +260,20 @@ def test_an_index_that_is_none_is_corrupt(tmp_path: Path, content: str) -> None:
 def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
     write(tmp_path, [HEAD])
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CorruptCheckpoint, match=r"config\.json: is not sound JSON"):
+    with pytest.raises(CorruptCheckpoint, match=r"config\.json: found invalid JSON"):
         find(open_folder(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"pytorch_model.bin": ""}, "pytorch_model.bin: begins with b'', .* give a checkpoint in safetensors"),
-        ({"mmproj-model.gguf": ""}, "holds mmproj-model.gguf"),
-        ({"README.md": ""}, "holds no weights"),
-        ({"a.safetensors": "", "b.safetensors": ""}, "holds a.safetensors, b.safetensors"),
+        ({"pytorch_model.bin": ""}, "pytorch_model.bin: found b'' at the start, .* give a checkpoint in safetensors"),
+        ({"mmproj-model.gguf": ""}, "found mmproj-model.gguf"),
+        ({"README.md": ""}, "found no weights"),
+        ({"a.safetensors": "", "b.safetensors": ""}, "found a.safetensors, b.safetensors"),
         (
             {"adapter_config.json": '{"base_model_name_or_path": "org/base"}', "adapter_model.safetensors": ""},
-            "is an adapter, .* survey its base model, 'org/base'",
+            "found an adapter, .* survey its base model, 'org/base'",
         ),
     ],
     ids=["bin", "only a projector in gguf", "nothing", "two sets", "adapter"],
@@ -328,6 +331,6 @@ def test_what_changes_the_logits_and_not_w_is_a_warning(tmp_path: Path) -> None:
     config = UNTIED | {"text_config": {"final_logit_softcapping": 30.0}}
     found = find(write(tmp_path, {HEAD: matrix(), "lm_head.bias": torch.ones(6)}, config))
     assert found.warnings == (
-        "lm_head.bias is added to the logits; it is no part of W",
+        "lm_head.bias is added to the logits; it is not part of W",
         "config.json sets final_logit_softcapping to 30.0: it changes the logits, not W",
     )

@@ -158,7 +158,7 @@ def test_an_unsound_pickle_is_refused(content: bytes) -> None:
 
 
 def test_unsound_is_corrupt() -> None:
-    with pytest.raises(CorruptCheckpoint, match="here: its pickle is not sound: the key 'a' occurs twice"):
+    with pytest.raises(CorruptCheckpoint, match="here: found an invalid pickle: the key 'a' occurs twice"):
         unpickle(PROTO + b"}" + (text("a") + b"Ns") * 2 + b".", "here")
 
 

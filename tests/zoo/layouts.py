@@ -118,10 +118,11 @@ WEIGHT_SETS = {
     "one shard of one": Layout({shard(1, 1): MODEL}, HEAD, shard(1, 1)),
     "shards, one missing": Layout(
         {shard(1, 4): (EMBEDDING,), shard(2, 4): (HEAD,), shard(4, 4): (NORM,)},
-        refusal=CorruptCheckpoint, says=("model.safetensors: 3 of 4 shards", "number 3",),
+        refusal=CorruptCheckpoint, says=("model.safetensors: found 3 of 4 shards", "number 3",),
     ),
     "shards of an absurd number": Layout(
-        {shard(1, 999_999_999): MODEL}, refusal=CorruptCheckpoint, says=("1 of 999,999,999", "number 2, 3, 4, 5, 6")
+        {shard(1, 999_999_999): MODEL},
+        refusal=CorruptCheckpoint, says=("found 1 of 999,999,999", "number 2, 3, 4, 5, 6"),
     ),
     "two complete sets of shards": Layout(
         {shard(1, 1): MODEL, shard(1, 2): (EMBEDDING,), shard(2, 2): (HEAD,)},
@@ -156,11 +157,11 @@ WEIGHT_SETS = {
         {"model.safetensors": MODEL, "model.fp16.safetensors": MODEL}, HEAD, says=("not read: model.fp16.safetensors",)
     ),
     "a variant alone": Layout(
-        {"model.fp16.safetensors": MODEL}, HEAD, "model.fp16.safetensors", says=("is a variant, the only one",)
+        {"model.fp16.safetensors": MODEL}, HEAD, "model.fp16.safetensors", says=("is the only variant",)
     ),
     "a variant with an index": Layout(
         {"model.safetensors.index.fp16.json": index(a=MODEL), "a.safetensors": MODEL}, HEAD, "a.safetensors",
-        says=("model.safetensors.index.fp16.json is a variant",),
+        says=("model.safetensors.index.fp16.json is the only variant",),
     ),
     "a variant in shards, as older tools number them": Layout(
         {shard(1, 2, "model.fp16"): (EMBEDDING,), shard(2, 2, "model.fp16"): (HEAD,)}, HEAD, shard(2, 2, "model.fp16")
@@ -194,16 +195,16 @@ WEIGHT_SETS = {
     ),
     "a pipeline of several models": Layout(
         {"text_encoder/model.safetensors": MODEL, "unet/model.safetensors": (NORM,), "model_index.json": {}},
-        refusal=UnsupportedCheckpoint, says=("in text_encoder/, unet/", "s3:// prefix"),
+        refusal=UnsupportedCheckpoint, says=("found weights in text_encoder/, unet/", "s3:// prefix"),
     ),
     "Meta's own files": Layout(
         {"original/consolidated.00.pth": b"", "original/params.json": {}},
-        refusal=UnsupportedCheckpoint, says=("holds original/consolidated.00.pth", "converted to safetensors"),
+        refusal=UnsupportedCheckpoint, says=("found original/consolidated.00.pth", "converted to safetensors"),
     ),
     "GGUF for a projector only": Layout(
-        {"mmproj-F16.gguf": b""}, refusal=UnsupportedCheckpoint, says=("holds mmproj-F16.gguf",)
+        {"mmproj-F16.gguf": b""}, refusal=UnsupportedCheckpoint, says=("found mmproj-F16.gguf",)
     ),
-    "no weights at all": Layout({"README.md": b""}, refusal=UnsupportedCheckpoint, says=("holds no weights",)),
+    "no weights at all": Layout({"README.md": b""}, refusal=UnsupportedCheckpoint, says=("found no weights",)),
     "an index that names absent tensors": Layout(
         {INDEX: index(a=(EMBEDDING, HEAD)), "a.safetensors": (EMBEDDING, NORM)},
         EMBEDDING, "a.safetensors", "tied", settings=TIED,
@@ -214,11 +215,11 @@ WEIGHT_SETS = {
     ),
     "an index that names a missing shard": Layout(
         {INDEX: index(a=(EMBEDDING,), b=(HEAD,)), "a.safetensors": (EMBEDDING,)},
-        refusal=CorruptCheckpoint, says=("'b.safetensors'", "does not have it"),
+        refusal=CorruptCheckpoint, says=("found no file 'b.safetensors'", "which the index names"),
     ),
     "an index that leaves the checkpoint": Layout(
         {INDEX: {"weight_map": {HEAD: "../../model.safetensors"}}},
-        refusal=CorruptCheckpoint, says=("'../../model.safetensors'", "does not have it"),
+        refusal=CorruptCheckpoint, says=("found no file '../../model.safetensors'", "which the index names"),
     ),
     "an index with a name twice": Layout(
         {
@@ -236,7 +237,7 @@ TYING = {
     "head and embedding differ": Layout({"model.safetensors": MODEL}, HEAD),
     "they differ and the config ties them": Layout(
         {"model.safetensors": MODEL}, HEAD, tie="config_says_tied_but_differ", settings=TIED,
-        says=("differ, as in row 0, although the config ties them", "transformers 4 put the embedding"),
+        says=("differ, as in row 0, although the config ties them", "transformers 4 loads the embedding"),
     ),
     "they differ and the config class ties them": Layout(
         {"model.safetensors": MODEL}, HEAD, tie="config_says_tied_but_differ",
@@ -307,7 +308,8 @@ MATRICES = {
         settings=config(hidden_size=48, vocab_size=8),
     ),
     "a vector": Layout(
-        {"model.safetensors": {HEAD: Spec((ROWS,))}}, refusal=NoUnembedding, says=("[48]", "a matrix was expected")
+        {"model.safetensors": {HEAD: Spec((ROWS,))}},
+        refusal=NoUnembedding, says=("found shape [48]", "expected a matrix"),
     ),
     "Baichuan 2's normalised head": Layout(
         {"model.safetensors": {HEAD: Spec((125_696, 2)), EMBEDDING: Spec((125_696, 2))}}, HEAD, shape=(125_696, 2),
@@ -350,7 +352,7 @@ MODELS = {
     ),
     "remote code without a head": Layout(
         {"model.safetensors": (EMBEDDING,), "modeling_home.py": b"raise SystemExit"}, settings=UNKNOWN,
-        refusal=NoUnembedding, says=("model.embed_tokens.weight could be it", "HomeMadeForCausalLM", "give the tensor"),
+        refusal=NoUnembedding, says=("model.embed_tokens.weight could be W", "HomeMadeForCausalLM", "give the tensor"),
     ),
     "remote code without a head, tied": Layout(
         {"model.safetensors": (EMBEDDING,)}, EMBEDDING, tie="tied", settings=UNKNOWN | {"tie_word_embeddings": True}
@@ -375,7 +377,7 @@ MODELS = {
     ),
     "two heads": Layout(
         {"model.safetensors": ("a.lm_head.weight", "b.lm_head.weight")}, settings=UNKNOWN,
-        refusal=NoUnembedding, says=("a.lm_head.weight, b.lm_head.weight could be it", "give the tensor"),
+        refusal=NoUnembedding, says=("a.lm_head.weight, b.lm_head.weight could be W", "give the tensor"),
     ),
 }  # fmt: skip
 
@@ -384,18 +386,18 @@ ADAPTER = {"adapter_model.safetensors": ("base_model.model.lm_head.lora_A.weight
 ADAPTERS = {
     "an adapter": Layout(
         {**ADAPTER, "adapter_config.json": {"base_model_name_or_path": "org/base"}},
-        refusal=UnsupportedCheckpoint, says=("is an adapter", "'org/base'", "follow_base: true"),
+        refusal=UnsupportedCheckpoint, says=("found an adapter", "'org/base'", "follow_base: true"),
     ),
     "an adapter with its own head": Layout(
         {
             **ADAPTER,
             "adapter_config.json": {"base_model_name_or_path": "org/base", "modules_to_save": ["model.lm_head"]},
         },
-        refusal=UnsupportedCheckpoint, says=("is an adapter", "brings its own lm_head, which the base has not"),
+        refusal=UnsupportedCheckpoint, says=("found an adapter", "it has its own lm_head, which the base lacks"),
     ),
     "an adapter that names no base": Layout(
         {**ADAPTER, "adapter_config.json": {"peft_type": "LORA"}},
-        refusal=UnsupportedCheckpoint, says=("is an adapter", "which it does not name"),
+        refusal=UnsupportedCheckpoint, says=("found an adapter", "which it does not name"),
     ),
     "an adapter with its checkpoints": Layout(
         {
@@ -403,11 +405,11 @@ ADAPTERS = {
             "adapter_config.json": {"base_model_name_or_path": "a/b"},
             "checkpoint-5/adapter_model.safetensors": (NORM,),
         },
-        refusal=UnsupportedCheckpoint, says=("is an adapter", "'a/b'"),
+        refusal=UnsupportedCheckpoint, says=("found an adapter", "'a/b'"),
     ),
     "an adapter whose config is none": Layout(
         {**ADAPTER, "adapter_config.json": b"[1]"},
-        refusal=CorruptCheckpoint, says=("adapter_config.json", "an object was expected"),
+        refusal=CorruptCheckpoint, says=("adapter_config.json", "expected an object"),
     ),
     "an adapter that names two bases": Layout(
         {**ADAPTER, "adapter_config.json": b'{"base_model_name_or_path": "a/b", "base_model_name_or_path": "c/d"}'},
@@ -429,7 +431,7 @@ def quantised(dtypes: Mapping[str, torch.dtype], *says: str, method: str | None 
     tensors = {f"{name}.{part}": Spec((4, 4), dtype) for part, dtype in dtypes.items()}
     embedding = {} if tied else {EMBEDDING: Spec()}
     settings = config(tie_word_embeddings=tied, quantization_config={"quant_method": method} if method else None)
-    expected = (*says, "one of BF16, F16, F32, F64 was expected", "survey the model it was quantised from")
+    expected = (*says, "expected one of BF16, F16, F32, F64", "survey the model it was quantised from")
     return Layout(
         {"model.safetensors": tensors | embedding | norm},
         settings=settings, refusal=UnsupportedCheckpoint, says=expected,
@@ -490,7 +492,7 @@ QUANTISED = {
     "torchao": quantised({"weight_qdata": I8, "weight_scale": F32}, "lm_head.weight_qdata (I8)", "torchao"),
     "integers with nothing beside": quantised(
         {"weight": I8},
-        "is stored as I8 (by its names and dtypes integers of 8 bits)",
+        "stored as I8 (recognised as integers of 8 bits)",
     ),
 }  # fmt: skip
 

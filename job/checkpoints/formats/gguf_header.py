@@ -1,12 +1,10 @@
-"""The header of a GGUF file: what it says of the model, and which tensor lies where. Takes bytes and returns values;
-fetches nothing.
+"""The header of a GGUF file: its metadata and where its tensors lie. Takes bytes and returns values; fetches nothing.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import prod
 from struct import Struct
 
@@ -18,13 +16,13 @@ from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-"""Version 1 had lengths of 32 bits, and was current for two months of 2023."""
+"""Version 1 had 32-bit lengths. It was current for two months of 2023."""
 
 MAX_HEADER = 64 << 20
-"""Bytes. Vocabulary and merges make it long: 2 million for 49,152 tokens, about 10 million for 262,144."""
+"""Bytes. Vocabulary and merges take most of it: 2 million bytes for 49,152 tokens, about 10 million for 262,144."""
 
-# What no sound file comes near: a model has some 50 keys and at most a few thousand tensors, 262,208 tokens were the
-# most in 2025, and ggml itself reads no arrays of arrays. They bound the time and memory that a header can cost.
+# These bound the time and memory that a header can cost. Real files stay far below them: a model has about 50 keys and
+# at most a few thousand tensors, the largest vocabulary of 2025 had 262,208 tokens, and ggml reads no nested arrays.
 MAX_KEYS = 10_000
 MAX_TENSORS = 100_000
 MAX_TOKENS = 2_000_000
@@ -57,7 +55,7 @@ _SCALARS: Mapping[int, Struct] = {
 _TYPES: Mapping[int, tuple[str, int, int]] = {
     int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()
 }
-"""The ggml types that the gguf package knows: name, numbers in a block, bytes of a block."""
+"""The ggml types that the gguf package knows: name, numbers per block, bytes per block."""
 
 _U32 = _SCALARS[GGUFValueType.UINT32]
 _U64 = _SCALARS[GGUFValueType.UINT64]
@@ -69,7 +67,7 @@ class Vocabulary:
 
     file: str
     model: str
-    """How they are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for blanks, …"""
+    """How tokens are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for a space, …"""
     tokens: tuple[str, ...]
     """By token id."""
 
@@ -79,7 +77,7 @@ class GgufFile:
     """What the header of a GGUF file says."""
 
     metadata: Mapping[str, Value]
-    """The numbers and texts among its keys; no arrays."""
+    """The keys whose values are numbers or strings; no arrays."""
     vocabulary: Vocabulary | None
     """None where the file names no tokens."""
     tensors: dict[str, TensorLocation]
@@ -91,12 +89,12 @@ class GgufFile:
 
 
 def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> GgufFile:
-    """The header of ``file``, whose first bytes are ``prefix``. Tensors' offsets are from the start of the file.
+    """The header of ``file``, whose first bytes are ``prefix``. Offsets of tensors count from the start of the file.
 
     Raises:
         NeedsMore: the header is longer than ``prefix``.
         UnsupportedCheckpoint: the version is unknown, or the byte order is big-endian.
-        CorruptCheckpoint: it is no GGUF file, it is cut off, or it contradicts itself or its size.
+        CorruptCheckpoint: the file is no GGUF file, is cut off, or contradicts itself or its size.
     """
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
     _check_version(cursor)
@@ -105,19 +103,19 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     metadata, tokens = _metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise cursor.corrupt(f"general.alignment is {alignment!r:.80}, a power of two was expected")
+        raise cursor.corrupt(f"found general.alignment {alignment!r:.80}, expected a power of two")
     infos = [_tensor_info(cursor, file) for _ in range(n_tensors)]
     tensors = dict(infos)
     if len(tensors) < len(infos):
-        raise cursor.corrupt(f"{len(infos):,} tensors have {len(tensors):,} names, one each was expected")
+        raise cursor.corrupt(f"found {len(tensors):,} names for {len(infos):,} tensors, expected one each")
     data_begin = -(-cursor.position // alignment) * alignment
     vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
-    return GgufFile(metadata, vocabulary, _placed(tensors, data_begin, alignment, file_size, cursor))
+    return GgufFile(metadata, vocabulary, _to_file_offsets(tensors, data_begin, alignment, file_size, cursor))
 
 
 @dataclass
 class _Cursor:
-    """A position in the header, which goes on to ``limit`` at most."""
+    """A position in the header, which ends at ``limit`` at the latest."""
 
     prefix: bytes
     limit: int
@@ -126,13 +124,13 @@ class _Cursor:
     n_nested: int = 0
 
     def corrupt(self, what: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"{self.where}: {what}; it is cut off or no sound GGUF file, get it again")
+        return CorruptCheckpoint(f"{self.where}: {what}; the file is cut off or is no GGUF file: get it again")
 
     def skip(self, nbytes: int) -> int:
-        """Go on by so many bytes, all of which are there; returns the position before."""
+        """Move on by ``nbytes``, all of which were given. Returns the position before."""
         begin, end = self.position, self.position + nbytes
         if end > self.limit:
-            raise self.corrupt(f"its header claims {end:,} bytes, at most {self.limit:,} were expected")
+            raise self.corrupt(f"found a header of {end:,} bytes or more, expected at most {self.limit:,}")
         if end > len(self.prefix):
             raise NeedsMore(end)
         self.position = end
@@ -145,42 +143,44 @@ class _Cursor:
     def integer(self, struct: Struct) -> int:
         return int(self.number(struct))
 
-    def count(self, most: int, least_nbytes: int, what: str) -> int:
-        """A number of things to come, each of at least ``least_nbytes`` bytes."""
+    def count(self, max_count: int, item_nbytes: int, what: str) -> int:
+        """How many items follow. Each takes at least ``item_nbytes``."""
         count = self.integer(_U64)
-        if count > most or count * least_nbytes > self.limit - self.position:
-            raise self.corrupt(f"it claims {count:,} {what}, at most {most:,} and what the file holds were expected")
+        if count > max_count or count * item_nbytes > self.limit - self.position:
+            raise self.corrupt(
+                f"found {count:,} {what}, expected at most {max_count:,}, and no more than the file can hold"
+            )
         return count
 
-    def raw_text(self) -> bytes:
+    def raw_string(self) -> bytes:
         length = self.integer(_U64)
         begin = self.skip(length)
         return self.prefix[begin : begin + length]
 
     def name(self) -> str:
-        raw = self.raw_text()
+        raw = self.raw_string()
         try:
             if len(raw) <= MAX_NAME:
                 return raw.decode()
         except UnicodeDecodeError:
             pass
-        raise self.corrupt(f"a name is {raw[:80]!r}, UTF-8 of at most {MAX_NAME:,} bytes was expected")
+        raise self.corrupt(f"found the name {raw[:80]!r}, expected UTF-8 of at most {MAX_NAME:,} bytes")
 
 
 def _check_version(cursor: _Cursor) -> None:
     magic_begin = cursor.skip(4)
     magic = cursor.prefix[magic_begin : cursor.position]
     if magic != MAGIC:
-        raise cursor.corrupt(f"starts with {magic!r}, {MAGIC!r} was expected")
+        raise cursor.corrupt(f"found {magic!r} at the start, expected {MAGIC!r}")
     version = cursor.integer(_U32)
     if version & 0xFFFF == 0:
         raise UnsupportedCheckpoint(
-            f"{cursor.where}: is a big-endian GGUF file, a little-endian one was expected; give that one"
+            f"{cursor.where}: found a big-endian GGUF file, expected a little-endian one; give that one"
         )
     if version not in VERSIONS:
         raise UnsupportedCheckpoint(
-            f"{cursor.where}: is GGUF version {version:,}, {' or '.join(map(str, VERSIONS))} was expected;"
-            " convert it with today's llama.cpp"
+            f"{cursor.where}: found GGUF version {version:,}, expected {' or '.join(map(str, VERSIONS))};"
+            " convert the model with a current llama.cpp"
         )
 
 
@@ -191,28 +191,28 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
     for _ in range(n_keys):
         key = cursor.name()
         if key in seen:
-            raise cursor.corrupt(f"the key {key!r:.200} occurs twice")
+            raise cursor.corrupt(f"found the key {key!r:.200} twice, expected it once")
         seen.add(key)
         kind = cursor.integer(_U32)
         if kind in _SCALARS:
             metadata[key] = cursor.number(_SCALARS[kind])
         elif kind == GGUFValueType.STRING:
-            metadata[key] = cursor.raw_text().decode(errors="replace")
+            metadata[key] = cursor.raw_string().decode(errors="replace")
         elif kind == GGUFValueType.ARRAY and key == TOKENS:
-            tokens = _texts(cursor)
+            tokens = _token_strings(cursor)
         elif kind == GGUFValueType.ARRAY:
             _skip_array(cursor, 1)
         else:
-            raise cursor.corrupt(f"the key {key!r:.200} has a value of type {kind:,}, 0 to 12 were expected")
+            raise cursor.corrupt(f"found a value of type {kind:,} for the key {key!r:.200}, expected type 0 to 12")
     return metadata, tokens
 
 
-def _texts(cursor: _Cursor) -> tuple[str, ...]:
+def _token_strings(cursor: _Cursor) -> tuple[str, ...]:
     kind = cursor.integer(_U32)
     if kind != GGUFValueType.STRING:
-        raise cursor.corrupt(f"{TOKENS} is an array of type {kind:,}, texts were expected")
+        raise cursor.corrupt(f"found an array of type {kind:,} for {TOKENS}, expected strings")
     count = cursor.count(MAX_TOKENS, _U64.size, "tokens")
-    return tuple(cursor.raw_text().decode(errors="replace") for _ in range(count))
+    return tuple(cursor.raw_string().decode(errors="replace") for _ in range(count))
 
 
 def _skip_array(cursor: _Cursor, depth: int) -> None:
@@ -220,22 +220,22 @@ def _skip_array(cursor: _Cursor, depth: int) -> None:
     if kind in _SCALARS:
         cursor.skip(cursor.integer(_U64) * _SCALARS[kind].size)
     elif kind == GGUFValueType.STRING:
-        _skip_texts(cursor, cursor.count(MAX_HEADER, _U64.size, "texts"))
+        _skip_strings(cursor, cursor.count(MAX_HEADER, _U64.size, "strings"))
     elif kind == GGUFValueType.ARRAY and depth < MAX_NESTING:
         count = cursor.count(MAX_NESTED_ARRAYS - cursor.n_nested, 12, "arrays in arrays")
         cursor.n_nested += count
         for _ in range(count):
             _skip_array(cursor, depth + 1)
     else:
-        raise cursor.corrupt(f"an array holds values of type {kind:,} {depth} deep, numbers and texts were expected")
+        raise cursor.corrupt(f"found values of type {kind:,} in an array, {depth} deep, expected numbers or strings")
 
 
-def _skip_texts(cursor: _Cursor, count: int) -> None:
-    """Step over texts. There may be half a million merges, so this loop is kept short."""
+def _skip_strings(cursor: _Cursor, count: int) -> None:
+    """Step over strings. A file may have half a million merges, so this loop is kept short."""
     position, available, unpack = cursor.position, len(cursor.prefix) - _U64.size, _U64.unpack_from
     for index in range(count):
         if position > available:
-            # Each text that is left has a length, at least.
+            # Each string that is left takes at least its length field.
             cursor.position = position
             cursor.skip((count - index) * _U64.size)
         position += _U64.size + unpack(cursor.prefix, position)[0]
@@ -243,12 +243,14 @@ def _skip_texts(cursor: _Cursor, count: int) -> None:
 
 
 def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
-    """A tensor by its name, located relative to where the data begin; its end is not known where its type is not."""
+    """A tensor's name and location, relative to the start of the data. Its end is -1 if its type is not known."""
     name = cursor.name()
     n_dimensions = cursor.integer(_U32)
     if n_dimensions > MAX_DIMENSIONS:
-        raise cursor.corrupt(f"tensor {name!r:.200} has {n_dimensions:,} dimensions, at most 4 were expected")
-    # ggml names the dimension whose numbers lie side by side first, everyone else last.
+        raise cursor.corrupt(
+            f"found {n_dimensions:,} dimensions of tensor {name!r:.200}, expected at most {MAX_DIMENSIONS}"
+        )
+    # ggml lists the dimension that is contiguous in memory first; other libraries list it last.
     shape = tuple(cursor.integer(_U64) for _ in range(n_dimensions))[::-1]
     kind, begin = cursor.integer(_U32), cursor.integer(_U64)
     if kind not in _TYPES:
@@ -256,30 +258,29 @@ def _tensor_info(cursor: _Cursor, file: str) -> tuple[str, TensorLocation]:
     dtype, block, block_nbytes = _TYPES[kind]
     if shape and shape[-1] % block:
         raise cursor.corrupt(
-            f"tensor {name!r:.200} has rows of {shape[-1]:,} numbers, {dtype} needs a multiple of {block}"
+            f"found rows of {shape[-1]:,} numbers in tensor {name!r:.200}, expected a multiple of {block} for {dtype}"
         )
     return name, TensorLocation(file, begin, begin + prod(shape) // block * block_nbytes, dtype, shape)
 
 
-def _placed(
+def _to_file_offsets(
     tensors: Mapping[str, TensorLocation], data_begin: int, alignment: int, file_size: int, cursor: _Cursor
 ) -> dict[str, TensorLocation]:
-    """The tensors with offsets from the start of the file: aligned, within the file, none over another.
+    """The same tensors with offsets from the start of the file: aligned, within the file, without overlaps.
 
-    Where a tensor of an unknown type ends, no one can tell; it is taken to reach to the next one.
+    A tensor of an unknown type has no known end; it is taken to reach to the next tensor.
     """
     in_order = sorted(tensors, key=lambda name: (tensors[name].begin, tensors[name].end))
+    borders = [*(data_begin + tensors[name].begin for name in in_order[1:]), file_size]
     placed = {}
-    for name, following in pairwise([*in_order, None]):
-        assert name is not None  # noqa: S101 - only the last of the pairs has it, and in second place
+    for name, border in zip(in_order, borders, strict=False):  # a file without tensors has one border
         found = tensors[name]
-        border = data_begin + tensors[following].begin if following is not None else file_size
         begin = data_begin + found.begin
         end = border if found.end < 0 else data_begin + found.end
         if found.begin % alignment or not begin <= end <= min(border, file_size):
             raise cursor.corrupt(
-                f"tensor {name!r:.200} lies at bytes {begin:,} to {end:,}, expected was a begin at a multiple of"
-                f" {alignment} in the data and an end no later than byte {min(border, file_size):,}"
+                f"found tensor {name!r:.200} at bytes {begin:,} to {end:,}, expected it to begin at a multiple of"
+                f" {alignment} in the data and to end by byte {min(border, file_size):,}"
             )
         placed[name] = replace(found, begin=begin, end=end)
     return {name: placed[name] for name in tensors}

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 def dequantised(block: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
     """Rows of a ggml type, (n, row_nbytes) uint8 → the numbers they stand for, (n, hidden_size) float32."""
     kind = GGMLQuantizationType[dtype]
-    with np.errstate(all="ignore"):  # a scale may be anything, NaN included
+    with np.errstate(all="ignore"):  # a scale may be any number, even NaN
         numbers: NDArray[np.float32] = dequantize(block, kind)
     return numbers
 
 
 def is_dequantisable(dtype: str) -> bool:
-    """Whether the gguf package knows what rows of this ggml type stand for."""
+    """Whether the gguf package can dequantise rows of this ggml type."""
     if dtype not in GGMLQuantizationType.__members__:
         return False
     try:

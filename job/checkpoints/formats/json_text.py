@@ -10,10 +10,10 @@ Pairs = list[tuple[str, object]]
 
 
 def parse_json_object(text: bytes, where: str) -> dict[str, object]:
-    """A JSON object; of a key that occurs twice the last counts, as for the libraries that wrote it.
+    """A JSON object. If a key occurs twice, the last one counts, as in the libraries that wrote the file.
 
     Raises:
-        CorruptCheckpoint: it is not one.
+        CorruptCheckpoint: the text is not a JSON object.
     """
     return _parse(text, where, dict)
 
@@ -22,12 +22,12 @@ def parse_unambiguous_object(text: bytes, where: str) -> dict[str, object]:
     """A JSON object in which no key occurs twice with different values.
 
     Raises:
-        CorruptCheckpoint: it is not one.
+        CorruptCheckpoint: the text is not such an object.
     """
-    return _parse(text, where, unambiguous)
+    return _parse(text, where, _unambiguous)
 
 
-def unambiguous(pairs: Pairs) -> dict[str, object]:
+def _unambiguous(pairs: Pairs) -> dict[str, object]:
     """The object with these keys and values.
 
     Raises:
@@ -46,9 +46,11 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where}: is not sound JSON ({error}); get the file again") from None
+        raise CorruptCheckpoint(
+            f"{where}: found invalid JSON ({error}), expected an object; get the file again"
+        ) from None
     if not isinstance(parsed, dict):
         raise CorruptCheckpoint(
-            f"{where}: is a JSON {type(parsed).__name__}, an object was expected; get the file again"
+            f"{where}: found a JSON {type(parsed).__name__}, expected an object; get the file again"
         )
     return parsed

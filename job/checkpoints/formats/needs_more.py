@@ -1,10 +1,10 @@
-"""How a parser says that it was given too few of a file's bytes."""
+"""The exception by which a parser asks for more of a file's bytes."""
 
 
 class NeedsMore(Exception):
-    """What is parsed goes on beyond the bytes that were given."""
+    """The parser was given too few bytes."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(f"{nbytes:,} bytes or more are needed")
         self.nbytes = nbytes
-        """At least so many are needed, of the file's beginning or of its end."""
+        """The parser needs at least this many bytes from the start of the file, or from its end."""

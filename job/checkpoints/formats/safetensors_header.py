@@ -1,4 +1,4 @@
-"""The header of a safetensors file: which tensor lies where. Takes bytes and returns values; fetches nothing.
+"""The header of a safetensors file: where its tensors lie. Takes bytes and returns values; fetches nothing.
 
 The format: https://github.com/huggingface/safetensors#format
 """
@@ -16,14 +16,14 @@ LENGTH_NBYTES = 8
 """A file starts with the length of its JSON header, an unsigned little-endian integer."""
 
 FIRST_READ_NBYTES = 100_000
-"""Enough for the whole header of 97 % of the Hub's files, as huggingface_hub measured over its top 1000 models
+"""Holds the whole header of 97 % of the Hub's files, as huggingface_hub measured over the top 1000 models
 (``HfApi.parse_safetensors_file_metadata``)."""
 
 MAX_HEADER = 25_000_000
-"""What huggingface_hub accepts (``SAFETENSORS_MAX_HEADER_LENGTH``): more than 150,000 tensors in one file."""
+"""Bytes. huggingface_hub accepts as many (``SAFETENSORS_MAX_HEADER_LENGTH``): over 150,000 tensors in one file."""
 
 MAX_DIMENSIONS = 64
-"""What torch accepts; it bounds the arithmetic on a shape."""
+"""torch accepts as many. The limit bounds the arithmetic on a shape."""
 
 MAX_SIZE = 2**63 - 1
 
@@ -34,27 +34,27 @@ BITS: Mapping[str, int] = {
     "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Bits per element of the dtypes that safetensors 0.8 knows. Others pass unchecked: they matter only in W."""
+"""Bits per element of the dtypes that safetensors 0.8 knows. Other dtypes are not checked: they matter only in W."""
 
 FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 """The dtypes whose numbers are stored as they are, with no scale beside them. GGUF gives them the same names."""
 
 
 def header_end(prefix: bytes, file_size: int, where: str) -> int:
-    """The offset in the file where its header ends and its data begin, told by the file's first eight bytes.
+    """The offset at which the header ends and the data begin, from the file's first eight bytes.
 
     Raises:
-        CorruptCheckpoint: the file is shorter than its header claims, or the claim is absurd.
+        CorruptCheckpoint: the file is shorter than its header claims, or the claim is too large.
     """
     if len(prefix) < LENGTH_NBYTES:
         raise CorruptCheckpoint(
-            f"{where}: has {file_size:,} bytes, a safetensors file has more than {LENGTH_NBYTES}; get the file again"
+            f"{where}: found a safetensors file of {file_size:,} bytes, expected at least {LENGTH_NBYTES}; get it again"
         )
     length = int.from_bytes(prefix[:LENGTH_NBYTES], "little")
     if length > MAX_HEADER or LENGTH_NBYTES + length > file_size:
         raise CorruptCheckpoint(
-            f"{where}: claims a header of {length:,} bytes in a file of {file_size:,}, at most {MAX_HEADER:,} and"
-            " what the file holds were expected; it is cut off or no safetensors file, get it again"
+            f"{where}: found a header of {length:,} bytes in a file of {file_size:,}, expected at most {MAX_HEADER:,},"
+            " and no more than the file can hold; the file is cut off or is no safetensors file: get it again"
         )
     return LENGTH_NBYTES + length
 
@@ -66,7 +66,7 @@ def parse_header(header: bytes, file: str, file_size: int, where: str) -> dict[s
         header: the JSON between the length and the data.
         file: the file's name in the checkpoint.
         file_size: its size in bytes.
-        where: what error messages start with.
+        where: the start of error messages.
 
     Raises:
         CorruptCheckpoint: safetensors itself would refuse the layout, or a key occurs twice.
@@ -83,13 +83,16 @@ def parse_header(header: bytes, file: str, file_size: int, where: str) -> dict[s
 def _parse_object(text: bytes, where: str) -> dict[str, object]:
     try:
         parsed = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        "".join(
-            parsed if isinstance(parsed, dict) else ()
-        ).encode()  # an escape may stand for half a character, which no name can have
+        if isinstance(parsed, dict):
+            "".join(parsed).encode()  # raises ValueError if a name holds a lone surrogate, written as an escape
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where}: the header is not sound JSON ({error}); get the file again") from None
+        raise CorruptCheckpoint(
+            f"{where}: found invalid JSON in the header ({error}), expected an object; get the file again"
+        ) from None
     if not isinstance(parsed, dict):
-        raise CorruptCheckpoint(f"{where}: the header is a JSON {type(parsed).__name__}, an object was expected")
+        raise CorruptCheckpoint(
+            f"{where}: found a JSON {type(parsed).__name__} as its header, expected an object; get the file again"
+        )
     return parsed
 
 
@@ -103,18 +106,20 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _location(entry: object, file: str, data_begin: int, where: str) -> TensorLocation:
     if not isinstance(entry, dict):
-        raise CorruptCheckpoint(f"{where} is described by {entry!r:.200}, an object was expected; get the file again")
+        raise CorruptCheckpoint(
+            f"{where}: found {entry!r:.200}, expected an object that describes it; get the file again"
+        )
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
         raise CorruptCheckpoint(
-            f"{where} is described by {entry!r:.200}, a dtype, a shape and two data_offsets were expected;"
-            " get the file again"
+            f"{where}: found {entry!r:.200}, expected a dtype, a shape and two data_offsets; get the file again"
         )
     begin, end = offsets
     bits = prod(shape) * BITS.get(dtype, 0)
     if dtype in BITS and bits != 8 * (end - begin):
         raise CorruptCheckpoint(
-            f"{where} has {end - begin:,} bytes, but {dtype} of shape {shape} takes {bits:,} bits; get the file again"
+            f"{where}: found {end - begin:,} bytes, expected {bits:,} bits for {dtype} of shape {shape}; get the file"
+            " again"
         )
     return TensorLocation(file, data_begin + begin, data_begin + end, dtype, tuple(shape))
 
@@ -129,16 +134,17 @@ def _are_sizes(values: object) -> TypeGuard[list[int]]:
 
 
 def _check_data_is_covered(tensors: Mapping[str, TensorLocation], data_begin: int, file_size: int, where: str) -> None:
-    """As safetensors does: in the order of their offsets the tensors touch, from the header to the file's last byte."""
+    """Check as safetensors does: the tensors cover the file from its header to its end, without a gap or an overlap."""
     position = data_begin
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin != position or tensor.end < position:
             raise CorruptCheckpoint(
-                f"{where}: tensor {name!r:.200} lies at bytes {tensor.begin:,} to {tensor.end:,},"
-                f" it should begin at {position:,} where the one before it ends; get the file again"
+                f"{where}: found tensor {name!r:.200} at bytes {tensor.begin:,} to {tensor.end:,}, expected it to begin"
+                f" at {position:,}, where the one before it ends; get the file again"
             )
         position = tensor.end
     if position != file_size:
         raise CorruptCheckpoint(
-            f"{where}: its tensors end at byte {position:,}, the file has {file_size:,}; get the file again"
+            f"{where}: found the end of the tensors at byte {position:,}, expected it at {file_size:,}, the end of the"
+            " file; get the file again"
         )

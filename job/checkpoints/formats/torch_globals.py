@@ -1,4 +1,4 @@
-"""What the names in torch's pickles mean: storages, dtypes, functions that put a tensor together. None is called.
+"""The names in torch's pickles and what they mean: storages, dtypes, functions that build a tensor. None is called.
 
 The functions: https://github.com/pytorch/pytorch/blob/v2.6.0/torch/_utils.py
 """
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 MAX_DIMENSIONS = 64
-"""What torch accepts; it bounds the arithmetic on a shape."""
+"""torch accepts as many. The limit bounds the arithmetic on a shape."""
 
 MAX_SIZE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """An entry of the archive that holds the numbers of one tensor or of several."""
+    """An entry of the archive. It holds the numbers of one or several tensors."""
 
     key: str
     dtype: str
@@ -35,7 +35,7 @@ class PickledTensor:
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name that stands for a function or class. It is never looked up."""
+    """The name of a function or class. It is never looked up."""
 
     name: str
 
@@ -46,7 +46,7 @@ STORAGES: Mapping[str, str] = {
     "torch.CharStorage": "I8", "torch.ByteStorage": "U8", "torch.BoolStorage": "BOOL",
     "torch.ComplexFloatStorage": "C64", "torch.storage.UntypedStorage": "U8",
 }  # fmt: skip
-"""Which dtype, by safetensors' name, the items of a storage have."""
+"""The dtype of a storage's items, by safetensors' name."""
 
 DTYPES: Mapping[str, str] = {
     "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
@@ -59,8 +59,8 @@ DTYPES: Mapping[str, str] = {
 CLASSES = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})
 
 
-class Unlike(Exception):
-    """Arguments that torch.save does not write for a plain tensor."""
+class UnexpectedArguments(Exception):
+    """A function has arguments that torch.save does not write for a plain tensor. The message begins with ``with``."""
 
 
 def _tensor(arguments: tuple[object, ...]) -> PickledTensor:
@@ -71,28 +71,28 @@ def _tensor(arguments: tuple[object, ...]) -> PickledTensor:
         case (Storage() as storage, offset, shape, strides, _, _, metadata) if not metadata:
             pass
         case _:
-            raise Unlike("with other arguments")  # among them a lazy negation, which changes the numbers
+            raise UnexpectedArguments("with other arguments")  # among them a lazy negation, which changes the numbers
     if not (is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
-        raise Unlike("with a shape that none can have")
+        raise UnexpectedArguments("with a shape that no tensor has")
     return PickledTensor(storage, storage.dtype, offset, shape, strides)
 
 
 def _tensor_with_dtype(arguments: tuple[object, ...]) -> PickledTensor:
-    """``_rebuild_tensor_v3``: the same over a storage of bytes, with the dtype after the hooks."""
+    """``_rebuild_tensor_v3``: as ``_tensor``, over a storage of bytes, with the dtype after the hooks."""
     match arguments:
         case (Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, Global(name), *metadata):
             tensor = _tensor((Storage(key, "U8", n_bytes), offset, shape, strides, grad, hooks, *metadata))
             if name in DTYPES:
                 return PickledTensor(tensor.storage, DTYPES[name], tensor.offset, tensor.shape, tensor.strides)
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _parameter(arguments: tuple[object, ...]) -> PickledTensor:
-    """``_rebuild_parameter(data, requires_grad, hooks)`` and ``_rebuild_parameter_with_state``, one more."""
+    """``_rebuild_parameter(data, requires_grad, hooks)``; ``_rebuild_parameter_with_state`` has one argument more."""
     match arguments:
         case (PickledTensor() as tensor, _, _) | (PickledTensor() as tensor, _, _, _):
             return tensor
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _tensor_with_attributes(arguments: tuple[object, ...]) -> PickledTensor:
@@ -100,12 +100,12 @@ def _tensor_with_attributes(arguments: tuple[object, ...]) -> PickledTensor:
     match arguments:
         case (Global(name), Global(of_type), tuple(inner), _) if name in _TENSORS and of_type in CLASSES:
             return _TENSORS[name](inner)
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _empty_dict(arguments: tuple[object, ...]) -> dict[str, object]:
     if arguments:
-        raise Unlike("with arguments")
+        raise UnexpectedArguments("with arguments")
     return {}
 
 
@@ -113,11 +113,11 @@ def _size(arguments: tuple[object, ...]) -> tuple[object, ...]:
     match arguments:
         case (tuple(size),):
             return size
-    raise Unlike("with other arguments")
+    raise UnexpectedArguments("with other arguments")
 
 
 def _device(_: tuple[object, ...]) -> None:
-    """Where a tensor was when it was saved says nothing of its numbers."""
+    """The device that a tensor was on does not matter."""
 
 
 _TENSORS: Mapping[str, Callable[[tuple[object, ...]], PickledTensor]] = {
@@ -135,8 +135,8 @@ FUNCTIONS: Mapping[str, Callable[[tuple[object, ...]], object]] = {
     "torch.device": _device,
 }
 
-KNOWN = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
-"""Every name that a file of plain tensors may use."""
+ALLOWED = FUNCTIONS.keys() | STORAGES.keys() | DTYPES.keys() | CLASSES
+"""All names that a file of plain tensors may use."""
 
 
 def is_size(value: object) -> TypeGuard[int]:

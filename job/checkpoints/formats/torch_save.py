@@ -11,72 +11,73 @@ from math import prod
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.formats.torch_globals import PickledTensor
-from job.checkpoints.formats.unpickler import CONVERT_IT, unpickle
+from job.checkpoints.formats.unpickler import CONVERT_ADVICE, unpickle
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_PICKLE = 20_000_000
-"""Bytes. torch writes some 130 for each tensor, and its name."""
+"""Bytes. torch writes about 130 for each tensor, plus its name."""
 
 MAX_BYTE_ORDER = 16
 
 FIRST_BYTES = 512
-"""Where every other kind of file that is named ``.bin`` says what it is."""
+"""Enough to recognise other kinds of files that are named ``.bin``."""
 
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "model_state", "params")
-"""Where checkpoints of training runs keep the weights: Lightning, fairseq, DeepSpeed and others."""
+"""Keys under which training checkpoints keep the weights: Lightning, fairseq, DeepSpeed and others."""
 
 
 def archive_root(names: Collection[str], where: str) -> str:
-    """The folder that torch puts everything into: ``archive``, or the file's name.
+    """The folder in the zip that holds everything: ``archive``, or the file's name.
 
     Raises:
-        UnsupportedCheckpoint: these are not the names of one archive by ``torch.save``.
+        UnsupportedCheckpoint: these are not the entries of one archive by ``torch.save``.
     """
     roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0]:
         raise UnsupportedCheckpoint(
-            f"{where}: is a zip file with {len(roots)} data.pkl, one in its only folder was expected, as torch.save"
+            f"{where}: found a zip file with {len(roots)} data.pkl, expected one in its only folder, as torch.save"
             " writes it; give a checkpoint saved with torch.save or safetensors"
         )
     (root,) = roots
     if f"{root}/constants.pkl" in names:
-        raise UnsupportedCheckpoint(f"{where}: is a TorchScript program, a dict of tensors was expected; {CONVERT_IT}")
+        raise UnsupportedCheckpoint(
+            f"{where}: found a TorchScript program, expected a dict of tensors; {CONVERT_ADVICE}"
+        )
     return root
 
 
 def check_byte_order(content: bytes, where: str) -> None:
-    """Refuse numbers in another byte order. torch states it since 2.1; before, it only ran where integers are
-    little-endian.
+    """Make sure that the entry ``byteorder`` says ``little``. torch writes it since 2.1; before, it only ran on
+    little-endian machines.
 
     Raises:
-        UnsupportedCheckpoint: ``content``, of the entry ``byteorder``, is not ``little``.
+        UnsupportedCheckpoint: it says something else.
     """
     if content != b"little":
         raise UnsupportedCheckpoint(
-            f"{where}: its byte order is {content.decode('latin-1')!r}, 'little' was expected; {CONVERT_IT}"
+            f"{where}: found the byte order {content.decode('latin-1')!r}, expected 'little'; {CONVERT_ADVICE}"
         )
 
 
 def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
-    """The tensors by name, be they the file's whole content or wrapped with the rest of a training run.
+    """The tensors by name, whether they are the whole content of the file or under one key of a training checkpoint.
 
     Raises:
-        UnsupportedCheckpoint: it holds no dict of tensors, or several, or needs more than plain tensors; nothing of it
-            was executed.
-        CorruptCheckpoint: the pickle is not sound.
+        UnsupportedCheckpoint: the pickle holds no dict of tensors, or several, or needs more than plain tensors.
+            Nothing was executed.
+        CorruptCheckpoint: the pickle is invalid.
     """
     content = unpickle(pickle, where)
     if not isinstance(content, dict):
-        raise UnsupportedCheckpoint(
-            f"{where}: holds a {type(content).__name__}, a dict of tensors by name was expected; {CONVERT_IT}"
-        )
+        kind = "tensor" if isinstance(content, PickledTensor) else type(content).__name__
+        raise UnsupportedCheckpoint(f"{where}: found a {kind}, expected a dict of tensors by name; {CONVERT_ADVICE}")
     found = {"the file itself": _tensors(content)} | {key: _tensors(content.get(key)) for key in WRAPPERS}
     held = {place: tensors for place, tensors in found.items() if tensors}
     if len(held) != 1:
         places = (
             f"tensors in {', '.join(held)}" if held else f"no tensors by name ({', '.join(map(repr, content)):.200})"
         )
-        raise UnsupportedCheckpoint(f"{where}: holds {places}, one dict of them was expected; {CONVERT_IT}")
+        raise UnsupportedCheckpoint(f"{where}: found {places}, expected one dict of them; {CONVERT_ADVICE}")
     (tensors,) = held.values()
     return tensors
 
@@ -84,15 +85,15 @@ def parse_state_dict(pickle: bytes, where: str) -> dict[str, PickledTensor]:
 def locate_tensors(
     tensors: Mapping[str, PickledTensor], storages: Mapping[str, tuple[int, int]], file: str, where: str
 ) -> dict[str, TensorLocation]:
-    """Where tensors lie in ``file``, by name. Those that share a storage share bytes.
+    """Where the tensors lie in ``file``, by name. Tensors that share a storage share its bytes.
 
-    A tensor that repeats its numbers (an expanded view) is left out: its shape says nothing of what is stored.
+    A tensor that repeats its numbers (an expanded view) is left out: its shape is not what is stored.
 
     Args:
-        storages: the bytes of ``file`` that are each storage, by its key.
+        storages: by its key, where each storage begins and ends in ``file``.
 
     Raises:
-        CorruptCheckpoint: a storage is of another length than its tensors say, or a tensor reaches beyond it.
+        CorruptCheckpoint: a storage has another length than its tensors say, or a tensor reaches beyond its storage.
     """
     located = {}
     for name, tensor in tensors.items():
@@ -103,30 +104,32 @@ def locate_tensors(
 
 
 def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptCheckpoint | UnsupportedCheckpoint:
-    """The refusal of a file that does not end as a zip file does. ``first``: its first bytes."""
+    """The error for a file that does not end as a zip file does. ``first``: its first bytes."""
     is_tar = first[257:262] == b"ustar"
     if is_tar or first.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
-        form = "a tar" if is_tar else "a row of pickles"
+        form = "a tar file" if is_tar else "a sequence of pickles"
         return UnsupportedCheckpoint(
-            f"{where}: is {form}, as torch saved before 1.6, the zip that torch.save writes since was expected;"
-            f" {CONVERT_IT}"
+            f"{where}: found {form}, as torch saved before 1.6, expected the zip that torch.save writes since;"
+            f" {CONVERT_ADVICE}"
         )
     if first.startswith(b"PK"):
-        return CorruptCheckpoint(f"{where}: is a zip file without an end ({error}); it is cut off, get the file again")
+        return CorruptCheckpoint(
+            f"{where}: found a zip file without an end ({error}); it is cut off: get the file again"
+        )
     if first.startswith(b"version https://git-lfs"):
-        return CorruptCheckpoint(f"{where}: is a pointer by git-lfs, not the file itself; fetch it with `git lfs pull`")
+        return CorruptCheckpoint(f"{where}: found a git-lfs pointer, expected the file; fetch it with `git lfs pull`")
     return UnsupportedCheckpoint(
-        f"{where}: begins with {first[:8]!r}, the zip that torch.save writes was expected; give a checkpoint in"
+        f"{where}: found {first[:8]!r} at the start, expected the zip that torch.save writes; give a checkpoint in"
         " safetensors"
     )
 
 
 def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
-    """``begin`` to ``end`` are the bytes of its storage."""
+    """``begin`` to ``end`` are the bytes of the tensor's storage."""
     n_storage = tensor.storage.n_items * BITS[tensor.storage.dtype] // 8
     if end - begin != n_storage:
         raise CorruptCheckpoint(
-            f"{where}: its storage {tensor.storage.key!r:.80} has {end - begin:,} bytes, {n_storage:,} were expected;"
+            f"{where}: found {end - begin:,} bytes in its storage {tensor.storage.key!r:.80}, expected {n_storage:,};"
             " get the file again"
         )
     n_items = prod(tensor.shape)
@@ -136,8 +139,8 @@ def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str
     n_spanned = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if (tensor.offset + n_spanned) * width > n_storage:
         raise CorruptCheckpoint(
-            f"{where}: has items {tensor.offset:,} to {tensor.offset + n_spanned:,} of a storage of"
-            f" {n_storage // width:,}; get the file again"
+            f"{where}: found items {tensor.offset:,} to {tensor.offset + n_spanned:,} of its storage, expected at most"
+            f" {n_storage // width:,} items; get the file again"
         )
     if n_spanned < n_items:
         return None
@@ -147,7 +150,7 @@ def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str
 
 
 def _is_contiguous(tensor: PickledTensor) -> bool:
-    """Row after row without gaps; how far apart the indices of a single one would be does not matter."""
+    """Whether the tensor is stored row after row without gaps. The stride of a dimension of size 1 does not matter."""
     expected = 1
     for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
         if size > 1 and stride != expected:

@@ -1,29 +1,38 @@
-"""The pickles that ``torch.save`` writes, understood without being executed: nothing is imported, built or called.
+"""Reads the pickles that ``torch.save`` writes without executing them: it imports, builds and calls nothing.
 
-A machine of its own for the few opcodes torch needs: Python's would have to be kept from running code, from allocating
-what a number says, and from hashing a tuple a million deep. The opcodes themselves are told apart by ``pickletools``.
+It interprets the few opcodes that torch needs, as ``pickletools`` splits them. It does not use Python's own unpickler,
+which can run code, allocate as much as a number in the file says, and hash a tuple that is nested a million times.
 """
 
 import pickletools
 from collections.abc import Callable, Mapping
 
-from job.checkpoints.formats.torch_globals import FUNCTIONS, KNOWN, STORAGES, Global, Storage, Unlike, is_size
+from job.checkpoints.formats.torch_globals import (
+    ALLOWED,
+    FUNCTIONS,
+    STORAGES,
+    Global,
+    Storage,
+    UnexpectedArguments,
+    is_size,
+)
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_OPCODES = 1_000_000
-"""torch writes 17 for each tensor, so this is 58,000 tensors. A million take a second or two and 100 MB."""
+"""torch writes 17 for each tensor, so these are 58,000 tensors. A million opcodes take 1 to 2 seconds and 100 MB."""
 
-CONVERT_IT = "load it with torch where it is trusted, and save its tensors with safetensors"
+CONVERT_ADVICE = "load it with torch where it is trusted, and save its tensors with safetensors"
 
 
 def unpickle(pickle: bytes, where: str) -> object:
-    """What a pickle by ``torch.save`` describes: dicts, lists, tuples, numbers, texts and ``PickledTensor``.
+    """The content of a pickle by ``torch.save``: dicts, lists, tuples, numbers, strings and ``PickledTensor``.
 
-    Of a dict only the keys that are texts are kept, and of a dict with attributes only the dict.
+    Dict keys that are not strings are dropped, and so are the attributes of a dict.
 
     Raises:
-        UnsupportedCheckpoint: it needs a function, class or opcode that no plain tensor needs; nothing was executed.
-        CorruptCheckpoint: it is not sound.
+        UnsupportedCheckpoint: the pickle needs a function, class or opcode that no plain tensor needs. Nothing was
+            executed.
+        CorruptCheckpoint: the pickle is invalid.
     """
     machine = _Machine(where)
     try:
@@ -32,23 +41,23 @@ def unpickle(pickle: bytes, where: str) -> object:
                 return machine.pop()
             if n_opcodes >= MAX_OPCODES:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has more than {MAX_OPCODES:,} opcodes, enough for 58,000 tensors;"
-                    f" {CONVERT_IT}"
+                    f"{where}: found more than {MAX_OPCODES:,} opcodes in its pickle, expected fewer (58,000 tensors);"
+                    f" {CONVERT_ADVICE}"
                 )
             action = _ACTIONS.get(opcode.name)
             if action is None:
                 raise UnsupportedCheckpoint(
-                    f"{where}: its pickle has the opcode {opcode.name} at byte {position}, which torch.save does not"
-                    f" write for tensors; nothing was executed; {CONVERT_IT}"
+                    f"{where}: found the opcode {opcode.name} at byte {position} of its pickle, expected those that"
+                    f" torch.save writes for tensors; nothing was executed; {CONVERT_ADVICE}"
                 )
             action(machine, argument)
     except (ValueError, IndexError, KeyError) as error:
-        raise machine.not_sound(f"{type(error).__name__} {error!s:.200}") from None
-    raise machine.not_sound("it has no end")
+        raise machine.invalid(f"{type(error).__name__} {error!s:.200}") from None
+    raise machine.invalid("it has no end")
 
 
 class _Machine:
-    """Pickle's stack, marks and memo. No value is ever compared, hashed (but texts) or printed, however deep it is."""
+    """Pickle's stack, marks and memo. Values may be nested deeply, so only strings are compared, hashed or printed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -56,8 +65,8 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: dict[object, object] = {}
 
-    def not_sound(self, why: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"{self._where}: its pickle is not sound: {why}; get the file again")
+    def invalid(self, why: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(f"{self._where}: found an invalid pickle: {why}; get the file again")
 
     def pop(self) -> object:
         return self._stack.pop()
@@ -66,7 +75,7 @@ class _Machine:
         self._stack.append(value)
 
     def protocol(self, version: object) -> None:
-        """Tells nothing that the opcodes do not."""
+        """Ignore the version: an opcode that is not in ``_ACTIONS`` is refused whatever the version."""
 
     def mark(self, _: object) -> None:
         self._marks.append(len(self._stack))
@@ -85,10 +94,10 @@ class _Machine:
 
     def name(self, argument: object) -> None:
         name = str(argument).replace(" ", ".")
-        if name not in KNOWN:
+        if name not in ALLOWED:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle names {name!r:.200}, which no plain tensor needs; nothing was executed;"
-                f" {CONVERT_IT}"
+                f"{self._where}: found {name!r:.200} in its pickle, which no plain tensor needs; nothing was executed;"
+                f" {CONVERT_ADVICE}"
             )
         self.push(Global(name))
 
@@ -97,7 +106,7 @@ class _Machine:
 
     def tuple_of(self, length: int) -> None:
         if len(self._stack) < length:
-            raise IndexError("a tuple of more than there is")
+            raise IndexError("a tuple of more items than the stack has")
         values = tuple(self._stack[-length:])
         del self._stack[-length:]
         self.push(values)
@@ -105,42 +114,42 @@ class _Machine:
     def append(self, values: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise self.not_sound(f"it appends to a {type(target).__name__}")
+            raise self.invalid(f"it appends to a {type(target).__name__}")
         target.extend(values)
 
     def set_items(self, items: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict):
-            raise self.not_sound(f"it sets items of a {type(target).__name__}")
+            raise self.invalid(f"it sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if isinstance(key, str):
                 if key in target:
-                    raise self.not_sound(f"the key {key!r:.200} occurs twice")
+                    raise self.invalid(f"the key {key!r:.200} occurs twice")
                 target[key] = value
 
     def build(self, _: object) -> None:
-        """Drop a dict's attributes: a state dict has the versions of its modules there."""
+        """Drop the attributes of a dict. A state dict keeps the versions of its modules there."""
         self.pop()
         if not isinstance(self._stack[-1], dict):
-            raise self.not_sound(f"it gives a {type(self._stack[-1]).__name__} attributes")
+            raise self.invalid(f"it gives a {type(self._stack[-1]).__name__} attributes")
 
     def persistent(self, _: object) -> None:
         match self.pop():
             case ("storage", Global(name), str(key), str(), n_items) if name in STORAGES and is_size(n_items):
                 self.push(Storage(key, STORAGES[name], n_items))
             case _:
-                raise self.not_sound("it describes a storage by other things than type, key, device and length")
+                raise self.invalid("it describes a storage by something else than type, key, device and length")
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Global) or function.name not in FUNCTIONS or not isinstance(arguments, tuple):
-            raise self.not_sound("it calls what is no function")
+            raise self.invalid("it calls something that is no function")
         try:
             self.push(FUNCTIONS[function.name](arguments))
-        except Unlike as unlike:
+        except UnexpectedArguments as error:
             raise UnsupportedCheckpoint(
-                f"{self._where}: its pickle calls {function.name} {unlike}, as torch.save does for a plain tensor was"
-                f" expected; {CONVERT_IT}"
+                f"{self._where}: found a call of {function.name} {error} in its pickle, expected one that torch.save"
+                f" writes for a plain tensor; {CONVERT_ADVICE}"
             ) from None
 
 
@@ -169,4 +178,4 @@ _ACTIONS: Mapping[str, Callable[[_Machine, object], None]] = {
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }
-"""What each opcode of protocol 2 that torch.save writes does; the others are refused."""
+"""What each opcode does, for those of protocol 2 that torch.save writes. All others are refused."""

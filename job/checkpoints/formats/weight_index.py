@@ -1,5 +1,4 @@
-"""The index of weights that are in shards: which file holds which tensor. Takes bytes and returns values; fetches
-nothing."""
+"""The index of sharded weights: which file holds which tensor. Takes bytes and returns values; fetches nothing."""
 
 import re
 
@@ -10,21 +9,22 @@ MAX_INDEX = 100_000_000
 """Bytes. The index of DeepSeek-V3, with 91,991 tensors, has 9 million."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""What JSON can escape and no text can hold: a name with it could be written nowhere."""
+"""JSON can write one as an escape, but no UTF-8 text can hold it, so a name with one could not be written anywhere."""
 
 
 def parse_index(text: bytes, where: str) -> dict[str, str]:
-    """The shard that each tensor is in, by the tensor's name, as the index claims it.
+    """The shard of each tensor, by the tensor's name, as the index claims.
 
     Raises:
-        CorruptCheckpoint: it is no index, or a name occurs twice.
+        CorruptCheckpoint: the text is not an index, or has two shards for one name.
     """
     weight_map = parse_unambiguous_object(text, where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptCheckpoint(f"{where}: has no weight_map of tensor names to files; get the file again")
+        raise CorruptCheckpoint(f"{where}: found no weight_map of tensor names to files; get the file again")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or LONE_SURROGATE.search(name):
             raise CorruptCheckpoint(
-                f"{where}: maps {name!r:.200} to {shard!r:.80}, a text and a file name were expected; get it again"
+                f"{where}: found {name!r:.200} mapped to {shard!r:.80}, expected a tensor's name and a file's; get the"
+                " file again"
             )
     return weight_map

@@ -1,5 +1,5 @@
-"""The directory at the end of a zip file: at which bytes each entry lies, whatever it holds. Takes bytes and returns
-values; fetches nothing.
+"""The directory at the end of a zip file: where the content of each entry lies. Takes bytes and returns values; fetches
+nothing.
 
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -15,11 +15,11 @@ from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 FIRST_READ_NBYTES = 100_000
-"""Read from the file's end at once: the end record with the longest comment it may have, and a directory of a thousand
-entries, at some 70 bytes each where torch wrote it. The whole of a small file, too."""
+"""How much to read first, from the end of the file. This holds the end record with the longest possible comment, and a
+directory of a thousand entries, for each of which torch writes about 70 bytes. A small file is read as a whole."""
 
 MAX_DIRECTORY = 5_000_000
-"""Bytes, for 70,000 storages. ``zipfile`` keeps up to thirty bytes for each of them."""
+"""Bytes. Enough for 70,000 storages. ``zipfile`` takes up to thirty bytes of memory for each byte."""
 
 MAX_TAIL = MAX_DIRECTORY + FIRST_READ_NBYTES
 """Bytes from where the directory begins to the file's end."""
@@ -38,20 +38,20 @@ class ZipDirectory:
     """Where the entries of a zip file lie."""
 
     where: str
-    """What error messages start with."""
+    """The start of error messages."""
     _entries: Mapping[str, zipfile.ZipInfo]
     _bounds: Sequence[int]
-    """Where entries begin, ascending; last, where the directory begins."""
+    """Where the entries begin, in ascending order, and then where the directory begins."""
 
     @property
     def names(self) -> Collection[str]:
         return self._entries.keys()
 
     def content_range(self, name: str) -> tuple[int, int] | None:
-        """The bytes of the file that are the content of an entry; None where only its local header tells.
+        """Where the content of an entry begins and ends in the file; None if only its local header says that.
 
         Raises:
-            UnsupportedCheckpoint: it is compressed or encrypted.
+            UnsupportedCheckpoint: the entry is compressed or encrypted.
             CorruptCheckpoint: there is no such entry, or it does not fit between its neighbours.
         """
         entry = self._stored_entry(name)
@@ -59,10 +59,10 @@ class ZipDirectory:
         return None if begin is None else self._checked_range(entry, begin)
 
     def local_header_range(self, name: str) -> tuple[int, int]:
-        """The bytes of the file that are the local header of an entry.
+        """Where the local header of an entry begins and ends in the file.
 
         Raises:
-            UnsupportedCheckpoint, CorruptCheckpoint: see ``content_range``.
+            UnsupportedCheckpoint, CorruptCheckpoint: as ``content_range``.
         """
         entry = self._stored_entry(name)
         begin, end = entry.header_offset, entry.header_offset + LOCAL_HEADER_NBYTES + len(_raw_name(entry))
@@ -71,15 +71,16 @@ class ZipDirectory:
         return begin, end
 
     def content_range_after(self, name: str, local_header: bytes) -> tuple[int, int]:
-        """The same as ``content_range``, as the entry's local header tells it.
+        """Where the content of an entry begins and ends in the file, by its local header.
 
         Raises:
-            UnsupportedCheckpoint, CorruptCheckpoint: see ``content_range``.
+            UnsupportedCheckpoint, CorruptCheckpoint: as ``content_range``.
         """
         entry = self._stored_entry(name)
         if not local_header.startswith(b"PK\3\4") or local_header[LOCAL_HEADER_NBYTES:] != _raw_name(entry):
             raise CorruptCheckpoint(
-                f"{self.where}: {_raw_name(entry)!r:.200} is not at byte {entry.header_offset:,}; get the file again"
+                f"{self.where}: found no header of {_raw_name(entry)!r:.200} at byte {entry.header_offset:,}, where its"
+                " directory has it; get the file again"
             )
         n_name, n_extra = struct.unpack_from("<HH", local_header, 26)
         return self._checked_range(entry, entry.header_offset + LOCAL_HEADER_NBYTES + int(n_name) + int(n_extra))
@@ -87,16 +88,18 @@ class ZipDirectory:
     def _stored_entry(self, name: str) -> zipfile.ZipInfo:
         entry = self._entries.get(name)
         if entry is None:
-            raise CorruptCheckpoint(f"{self.where}: has no entry {name!r:.200}, which it names; get the file again")
+            raise CorruptCheckpoint(
+                f"{self.where}: found no entry {name!r:.200}, which its pickle names; get the file again"
+            )
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
             raise UnsupportedCheckpoint(
-                f"{self.where}: {name} is compressed or encrypted (method {entry.compress_type}), as it is was"
-                " expected; save it again with torch.save or safetensors"
+                f"{self.where}: found {name} compressed or encrypted (method {entry.compress_type}), expected stored"
+                " (uncompressed); save it again with torch.save or safetensors"
             )
         return entry
 
     def _room_end(self, entry: zipfile.ZipInfo) -> int:
-        """Where the next entry, or the directory, begins."""
+        """Where the next entry or the directory begins."""
         return self._bounds[bisect_right(self._bounds, entry.header_offset, hi=len(self._bounds) - 1)]
 
     def _checked_range(self, entry: zipfile.ZipInfo, begin: int) -> tuple[int, int]:
@@ -108,8 +111,8 @@ class ZipDirectory:
 
     def _misplaced(self, entry: zipfile.ZipInfo, begin: int, end: int) -> CorruptCheckpoint:
         return CorruptCheckpoint(
-            f"{self.where}: {entry.filename} lies at bytes {begin:,} to {end:,}, between {entry.header_offset:,} and"
-            f" {self._room_end(entry):,} was expected; get the file again"
+            f"{self.where}: found {entry.filename} at bytes {begin:,} to {end:,}, expected it between"
+            f" {entry.header_offset:,} and {self._room_end(entry):,}; get the file again"
         )
 
 
@@ -119,18 +122,18 @@ def parse_zip_directory(tail: bytes, file_size: int, where: str) -> ZipDirectory
     Raises:
         NeedsMore: the directory begins before ``tail``.
         zipfile.BadZipFile: the file does not end as a zip file does.
-        CorruptCheckpoint: its directory is not sound.
+        CorruptCheckpoint: the directory is invalid.
     """
     try:
         with zipfile.ZipFile(_Tail(tail, file_size, where)) as archive:
             entries, by_name, directory_begin = archive.infolist(), archive.NameToInfo, archive.start_dir
     except (NotImplementedError, ValueError) as error:
-        raise CorruptCheckpoint(f"{where}: its zip directory is not sound ({error}); get the file again") from None
+        raise CorruptCheckpoint(f"{where}: found an invalid zip directory ({error}); get the file again") from None
     begins = {entry.header_offset for entry in entries}
     if min(len(by_name), len(begins)) < len(entries):
         raise CorruptCheckpoint(
-            f"{where}: its zip directory has {len(entries):,} entries, but {len(by_name):,} names at"
-            f" {len(begins):,} places; do not use this file"
+            f"{where}: found {len(entries):,} entries in its zip directory with {len(by_name):,} names at"
+            f" {len(begins):,} places, expected a name and a place each; do not use this file"
         )
     return ZipDirectory(where, by_name, (*sorted(begins), directory_begin))
 
@@ -140,12 +143,12 @@ def _raw_name(entry: zipfile.ZipInfo) -> bytes:
 
 
 def _begin_as_torch_writes(entry: zipfile.ZipInfo, room_end: int) -> int | None:
-    """Where an entry's content begins if torch wrote it, without a look at its local header; else None.
+    """Where the content of an entry begins if torch wrote it, without reading its local header; else None.
 
-    How far the header is padded stands only in the header itself, and one request for each tensor would be many. But
-    torch aligns the content and lets nothing but a descriptor follow it, so that its end is known and its begin can be
+    Only the local header says how much padding it has, and reading it would take one request for each tensor. But torch
+    aligns the content, and only a descriptor may follow it. So the end of the content is known, and its begin can be
     checked: https://github.com/pytorch/pytorch/blob/v2.6.0/caffe2/serialize/inline_container.cc (``getPadding``).
-    torch reckons the same way itself (``torch.utils.serialization.config.load.calculate_storage_offsets``).
+    torch itself can do the same (``torch.utils.serialization.config.load.calculate_storage_offsets``).
     """
     if entry.date_time != NO_TIME or entry.flag_bits not in FLAGS_BY_TORCH:
         return None
@@ -157,7 +160,7 @@ def _begin_as_torch_writes(entry: zipfile.ZipInfo, room_end: int) -> int | None:
 
 
 class _Tail(io.RawIOBase):
-    """The end of a file, as ``zipfile`` reads a file: no more at once than a directory may have, whatever it claims."""
+    """The end of a file, presented to ``zipfile`` as the file. Refuses to read more than a directory may have."""
 
     def __init__(self, tail: bytes, file_size: int, where: str) -> None:
         self._tail = tail
@@ -183,8 +186,8 @@ class _Tail(io.RawIOBase):
         begin, end = self._position, self._file_size if size < 0 else min(self._position + size, self._file_size)
         if end - begin > MAX_DIRECTORY or (begin < end and self._file_size - begin > MAX_TAIL):
             raise CorruptCheckpoint(
-                f"{self._where}: its zip directory claims {end - begin:,} bytes, at most"
-                f" {MAX_DIRECTORY:,} were expected; check the file"
+                f"{self._where}: found a zip directory of {end - begin:,} bytes, expected at most {MAX_DIRECTORY:,};"
+                " check the file"
             )
         if begin < self._begin and begin < end:
             raise NeedsMore(self._file_size - begin)

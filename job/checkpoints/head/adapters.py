@@ -1,5 +1,4 @@
-"""Adapters: what one says of itself, and the way from it to the model that it adapts. Knows how models are named; the
-caller opens them."""
+"""Adapters: what an adapter says of itself, and the way to the model that it adapts. The caller opens that model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,57 +12,58 @@ from job.errors import UnsupportedCheckpoint
 from job.models.references import ModelRef, parse_reference
 
 MAX_ADAPTER_CONFIG = 1_000_000
-"""Bytes. Most have a thousand; lists of target modules make some larger."""
+"""Bytes. Most have about a thousand; lists of target modules make some larger."""
 
 MAX_STEPS: Final = 4
-"""Adapters of adapters that are followed; one is the rule."""
+"""How many adapters are followed, each the base of the one before. Usually there is one."""
 
-TOUCHES_W = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
-"""Modules that an adapter may train or replace, and which are, or are tied to, the output head."""
+HEAD_MODULES = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "output_layer")
+"""Modules that are the output head or tied to it, and that an adapter may train or replace."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter without the weights of a whole model. Its fields may hold anything: they are the file's word."""
+    """An adapter without the weights of a whole model. ``base`` and ``revision`` are as the file has them: anything."""
 
     base: object
-    """The model it adapts: on the Hub, or a path on the machine where it was trained."""
+    """The model that it adapts: a name on the Hub, or a path on the machine where it was trained."""
     revision: object
-    touches_w: tuple[str, ...]
-    """Modules with W in them, or tied to it, of which the adapter brings its own version."""
+    head_modules: tuple[str, ...]
+    """Those of ``HEAD_MODULES`` that the adapter changes."""
 
     @property
     def refusal(self) -> str:
-        """The end of a message for whoever asked for W."""
+        """The end of a message that refuses to survey the adapter."""
         base = f"its base model, {self.base!r:.200}" if self.base else "its base model, which it does not name"
+        own_head = f" (it has its own {self.head_modules[0]}, which the base lacks)" if self.head_modules else ""
         return (
-            f"is an adapter, a whole model was expected; survey {base}, or give follow_base: true beside its name in a"
-            f" list{f' (it brings its own {self.touches_w[0]}, which the base has not)' if self.touches_w else ''}"
+            f"found an adapter, expected a whole model; survey {base}, or give follow_base: true beside its name in a"
+            f" list{own_head}"
         )
 
 
 def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
-    """What the checkpoint's adapter_config.json says; None for a whole model, which a merged adapter is.
+    """What the checkpoint's adapter_config.json says; None for a whole model, such as a merged adapter.
 
     Raises:
-        CorruptCheckpoint: adapter_config.json is not sound.
-        UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one counts.
+        CorruptCheckpoint: adapter_config.json is invalid.
+        UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one to read.
     """
     if ADAPTER_CONFIG not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
         return None
     text = checkpoint.read(ADAPTER_CONFIG, MAX_ADAPTER_CONFIG)
     config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER_CONFIG}")
-    touched: set[str] = set()
+    changed: set[str] = set()
     for key in ("modules_to_save", "target_modules"):
         modules = config.get(key)
         if isinstance(modules, list):
-            touched |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(TOUCHES_W)
-    base = config.get("base_model_name_or_path") or config.get("model_name")  # AdapterHub's word for it
-    return Adapter(base, config.get("revision"), tuple(sorted(touched)))
+            changed |= {name.rpartition(".")[2] for name in modules if isinstance(name, str)} & set(HEAD_MODULES)
+    base = config.get("base_model_name_or_path") or config.get("model_name")  # as AdapterHub calls it
+    return Adapter(base, config.get("revision"), tuple(sorted(changed)))
 
 
 def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpoint]) -> Checkpoint:
-    """The checkpoint itself where it is a whole model, else the one that it adapts, and so on.
+    """The checkpoint itself if it is a whole model, else the model that it adapts, and so on.
 
     Raises:
         UnsupportedCheckpoint: an adapter names no model on the Hub, or leads back to where it came from.
@@ -74,25 +74,25 @@ def follow_base(checkpoint: Checkpoint, open_model: Callable[[ModelRef], Checkpo
         passed.append(f"{checkpoint.repo_id}@{checkpoint.commit}")
         if len(passed) > MAX_STEPS:
             raise UnsupportedCheckpoint(
-                f"{' → '.join(passed)}: adapters of adapters, at most {MAX_STEPS} were expected; name the base model"
+                f"{' → '.join(passed)}: found adapters of adapters, expected at most {MAX_STEPS}; name the base model"
             )
         checkpoint = open_model(base_reference(adapter, checkpoint.source))
         if f"{checkpoint.repo_id}@{checkpoint.commit}" in passed:
             raise UnsupportedCheckpoint(
-                f"{checkpoint.source}: the adapters {' → '.join(passed)} lead back to it, a whole model was expected;"
-                " name the base model"
+                f"{checkpoint.source}: found that the adapters {' → '.join(passed)} lead back to it, expected a whole"
+                " model; name the base model"
             )
     return replace(checkpoint, followed_from=tuple(passed))
 
 
 def base_reference(adapter: Adapter, source: str) -> ModelRef:
-    """The model on the Hub that an adapter names. What it says may be anything: nothing else is opened.
+    """The model on the Hub that an adapter names. Nothing but a model on the Hub is ever opened for an adapter.
 
     Raises:
-        UnsupportedCheckpoint: it names none: a path, say, on the machine where it was trained.
+        UnsupportedCheckpoint: it names something else, such as a path on the machine where it was trained.
     """
     base, revision = adapter.base, adapter.revision
-    problem = "a model on the Hub was expected"
+    problem = "expected a model on the Hub"
     try:
         if isinstance(base, str) and isinstance(revision, str | None):
             ref = parse_reference(f"{base}@{revision}" if revision else base)
@@ -101,6 +101,6 @@ def base_reference(adapter: Adapter, source: str) -> ModelRef:
     except ValueError as error:
         problem = str(error)
     raise UnsupportedCheckpoint(
-        f"{source}: adapter_config.json names as base model {base!r:.200}, revision {revision!r:.80}; {problem};"
+        f"{source}: {ADAPTER_CONFIG}: found base model {base!r:.200}, revision {revision!r:.80}; {problem};"
         " survey the base model by its own reference"
     )

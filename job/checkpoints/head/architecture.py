@@ -1,9 +1,8 @@
 """What transformers' model class says: which parameter is the output embedding, and which stored tensors load into it.
 
-The only module that builds model classes: without weights, and with nobody's code but transformers'. It reads no files.
+The only module that builds model classes, without weights and with no code but transformers'. It reads no files.
 """
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -18,46 +17,50 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_REGISTRATIONS = 40_000
-"""Modules and parameters a model may have: two seconds' work. NLLB-MoE, the largest of 325 classes, has 7,868."""
+"""How many modules and parameters a model may have: two seconds of work. NLLB-MoE, the largest of 325 classes, has
+7,868."""
 
 MAX_NUMBER = 2**20
-"""Larger numbers in a config are taken for this one: names and ties do not depend on them, classes loop over some."""
+"""Larger numbers in a config are replaced by this one: classes loop over some, and names and ties do not depend on
+them."""
 
-NOT_FOR_BUILDING = frozenset(
+IGNORED_SETTINGS = frozenset(
     {
         "auto_map",  # names code in the repository
         "trust_remote_code",
-        "attn_implementation",  # may name a kernel to download, as its siblings may
+        "attn_implementation",  # may name a kernel to download; so may the next three
         "_attn_implementation",
         "experts_implementation",
         "_experts_implementation",
-        "use_pretrained_backbone",  # downloads one
-        "quantization_config",  # changes how weights are stored, not which ones there are
+        "use_pretrained_backbone",  # downloads a backbone
+        "quantization_config",  # changes how weights are stored, not which there are
         "torch_dtype",
         "dtype",
     }
 )
+"""Settings that the class is built without."""
 
-GENERATES = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
-"""What the names of classes with a language model's head contain."""
+GENERATIVE = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
+"""Part of the name of a class that has a language model's head."""
 
 INSIDE_A_LAYER = re.compile(r"\.\d+\.")
-"""Tensors of numbered layers are never W, and a big checkpoint has 90,000 of them."""
+"""Part of the name of a tensor in a numbered layer. None of these is W, and a large checkpoint has 90,000 of them."""
 
-# Whatever a config can make a class raise while it is built; here no error of our own code can hide among them.
-REFUSALS = (
+# A config can make a class raise any of these while it is built. Only transformers' code runs there, so no error
+# of this program is hidden.
+BUILD_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
     StrictDataclassError, TypeError, ValueError,
 )  # fmt: skip
 
 
-_ONE_AT_A_TIME = Lock()
-"""Held while transformers is asked: threads that import its modules at once meet them half-initialised, and building
-is all computing, which no second thread would speed up."""
+_TRANSFORMERS_LOCK = Lock()
+"""Held while transformers is used. Threads that import its modules at the same time find them half-initialised, and
+building is pure computation, which a second thread would not make faster."""
 
 
-class CannotTell(Exception):
-    """The model class could not be asked; the message is half a sentence that says why."""
+class ModelClassUnusable(Exception):
+    """The model class cannot answer. The message says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,18 @@ class OutputEmbedding:
 
     class_name: str
     parameter: str | None
-    """The head's name in memory; None where the class has no output embedding."""
+    """The head's name in the model; None if the class has no output embedding."""
     is_tied: bool
     """Whether the head is the same parameter as an input embedding."""
     stored_head: tuple[str, ...]
     """Stored tensors that transformers would load into the head itself."""
     stored_embeddings: tuple[str, ...]
-    """Stored tensors that it would load into what the head is tied to."""
+    """Stored tensors that transformers would load into the embeddings that the head is tied to."""
 
 
 def is_generative(config: Mapping[str, object]) -> bool:
-    """Whether the architecture that config.json names has a language model's head, going by its name."""
-    return any(GENERATES.search(name) for name in _architectures(config))
+    """Whether the architecture in config.json has a language model's head, judged by its name."""
+    return any(GENERATIVE.search(name) for name in _architectures(config))
 
 
 def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:
@@ -88,9 +91,9 @@ def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> Ou
         stored: the names of the tensors in the checkpoint.
 
     Raises:
-        CannotTell: transformers does not know the architecture, or does not build it from this config.
+        ModelClassUnusable: transformers does not know the architecture, or cannot build it from this config.
     """
-    with _ONE_AT_A_TIME:
+    with _TRANSFORMERS_LOCK:
         return _ask(config, stored)
 
 
@@ -98,13 +101,13 @@ def _ask(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbeddi
     from torch.nn import Embedding
 
     model = _build(config)
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # as transformers leaves it
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no types here
     weight = getattr(head, "weight", None)
     own = next((f"{name}.weight" for name, module in model.named_modules() if module is head), None)
     if weight is None or own is None:
         return OutputEmbedding(type(model).__name__, None, False, (), ())
     shared = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
-    # The class ties every target to one source; where several copies are stored, that one is loaded.
+    # The class ties all of these to one source. If several copies are stored, transformers loads the source.
     source = model.all_tied_weights_keys.get(own)
     embeddings = sorted((name for name in shared if name != own), key=lambda name: name != source)
     loads = _stored_by_parameter(model, stored)
@@ -118,34 +121,36 @@ def _ask(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbeddi
 
 
 def is_tied_by_default(config: Mapping[str, object]) -> bool:
-    """Whether the config class, with what ``config`` sets, ties the output head to the embedding.
+    """Whether the config class, with the settings of ``config``, ties the output head to the embedding.
 
-    For a class that cannot be built because its other parts need packages that are not installed (Gemma 3n: timm).
+    For a model class that cannot be built because a part needs a package that is not installed (Gemma 3n: timm).
 
     Raises:
-        CannotTell: transformers does not know the architecture, or does not accept this config.
+        ModelClassUnusable: transformers does not know the architecture, or does not accept this config.
     """
-    with _ONE_AT_A_TIME:
+    with _TRANSFORMERS_LOCK:
         model_class = _model_class(config)
         try:
             built = _config_of(model_class, config)
             return all(part.tie_word_embeddings is True for part in (built, built.get_text_config(decoder=True)))
-        except REFUSALS as error:
-            raise CannotTell(f"config.json is not one of {model_class.__name__} ({_one_line(error)})") from error
+        except BUILD_ERRORS as error:
+            raise ModelClassUnusable(
+                f"config.json is not valid for {model_class.__name__} ({_one_line(error)})"
+            ) from error
 
 
 def _build(config: Mapping[str, object]) -> "PreTrainedModel":
     import accelerate  # type: ignore[import-untyped]  # it ships no types
-    from transformers.utils.logging import set_verbosity
 
-    set_verbosity(logging.ERROR)  # what transformers thinks of a config is not for the job's log
     model_class = _model_class(config)
     try:
-        # include_buffers makes it torch's own device context, which concerns this thread alone.
-        with _bounded_work(), accelerate.init_empty_weights(include_buffers=True):
+        # With include_buffers it is torch's own device context, which affects only this thread.
+        with _limited_size(), accelerate.init_empty_weights(include_buffers=True):
             return model_class(_config_of(model_class, config))
-    except REFUSALS as error:
-        raise CannotTell(f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})") from error
+    except BUILD_ERRORS as error:
+        raise ModelClassUnusable(
+            f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})"
+        ) from error
 
 
 def _model_class(config: Mapping[str, object]) -> "type[PreTrainedModel]":
@@ -155,19 +160,19 @@ def _model_class(config: Mapping[str, object]) -> "type[PreTrainedModel]":
     architectures, model_type = _architectures(config), config.get("model_type")
     names = list(architectures)
     if is_generative(config) and isinstance(model_type, str):
-        # A class that only the repository's code knows, of a type that transformers knows as well (MPT, early Falcon).
+        # Only the repository's code knows the class, but transformers knows the model type (MPT, early Falcon).
         known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
         names += [known] if isinstance(known, str) else []
     for name in names:
         try:
             found = getattr(transformers, name, None)
         except (ImportError, RuntimeError) as error:
-            raise CannotTell(f"transformers cannot import {name} ({_one_line(error)})") from error
+            raise ModelClassUnusable(f"transformers cannot import {name} ({_one_line(error)})") from error
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
     if not architectures:
-        raise CannotTell("config.json names no architecture")
-    raise CannotTell(f"transformers {transformers.__version__} does not know {', '.join(architectures)}")
+        raise ModelClassUnusable("config.json names no architecture")
+    raise ModelClassUnusable(f"transformers {transformers.__version__} does not know {', '.join(architectures)}")
 
 
 def _architectures(config: Mapping[str, object]) -> list[str]:
@@ -179,44 +184,44 @@ def _config_of(model_class: "type[PreTrainedModel]", config: Mapping[str, object
     from transformers import PretrainedConfig
 
     config_class = model_class.config_class or PretrainedConfig
-    return config_class.from_dict(_part_for(config_class, _harmless(config)))
+    return config_class.from_dict(_own_part(config_class, _safe_settings(config)))
 
 
-def _part_for(config_class: type, config: dict[str, object]) -> dict[str, object]:
-    """The part of a composite config that a class for the text model alone takes, as transformers picks it."""
+def _own_part(config_class: type, config: dict[str, object]) -> dict[str, object]:
+    """The part of a composite config that a class for the text model uses, chosen as transformers chooses it."""
     part = config.get(getattr(config_class, "base_config_key", ""))
     if isinstance(part, dict):
         return part
-    wanted = getattr(config_class, "model_type", None)
-    if config.get("model_type") != wanted:
+    own_type = getattr(config_class, "model_type", None)
+    if config.get("model_type") != own_type:
         for value in config.values():
-            if isinstance(value, dict) and value.get("model_type") == wanted:
+            if isinstance(value, dict) and value.get("model_type") == own_type:
                 return value
     return config
 
 
-def _harmless(config: Mapping[str, object]) -> dict[str, object]:
+def _safe_settings(config: Mapping[str, object]) -> dict[str, object]:
     return {
-        key: _harmless_value(value)
+        key: _safe_value(value)
         for key, value in config.items()
-        if key not in NOT_FOR_BUILDING and not (key == "model_type" and not isinstance(value, str))
+        if key not in IGNORED_SETTINGS and not (key == "model_type" and not isinstance(value, str))
     }
 
 
-def _harmless_value(value: object) -> object:
+def _safe_value(value: object) -> object:
     if isinstance(value, dict):
-        special = value.get("__float__")  # how transformers writes what JSON has no number for
-        return float(special) if special in ("Infinity", "-Infinity", "NaN") else _harmless(value)
+        special = value.get("__float__")  # transformers writes infinities and NaN this way
+        return float(special) if special in ("Infinity", "-Infinity", "NaN") else _safe_settings(value)
     if isinstance(value, list):
-        return [_harmless_value(item) for item in value]
+        return [_safe_value(item) for item in value]
     if isinstance(value, int) and value > MAX_NUMBER:
         return MAX_NUMBER
     return value
 
 
 @contextmanager
-def _bounded_work() -> Iterator[None]:
-    """Stop building once a model has more modules and parameters than any has, whatever its config asks for."""
+def _limited_size() -> Iterator[None]:
+    """Stop building a model when it has more modules and parameters than ``MAX_REGISTRATIONS``."""
     from torch.nn.modules import module
 
     this_thread, registered = get_ident(), 0
@@ -225,7 +230,9 @@ def _bounded_work() -> Iterator[None]:
         nonlocal registered
         registered += get_ident() == this_thread
         if registered > MAX_REGISTRATIONS:
-            raise CannotTell(f"config.json asks for more than {MAX_REGISTRATIONS:,} modules and parameters (at {name})")
+            raise ModelClassUnusable(
+                f"config.json asks for more than {MAX_REGISTRATIONS:,} modules and parameters (at {name})"
+            )
 
     hooks = (
         module.register_module_module_registration_hook(count),
@@ -239,9 +246,8 @@ def _bounded_work() -> Iterator[None]:
 
 
 def _stored_by_parameter(model: "PreTrainedModel", stored: Collection[str]) -> Mapping[str, list[str]]:
-    """Which stored tensors transformers would load, unchanged, into which parameter: the renaming of its loader.
-
-    ``transformers.core_model_loading.convert_and_load_state_dict_in_model``.
+    """The stored tensors that transformers would load unchanged into each parameter, renamed as its loader does it
+    (``transformers.core_model_loading.convert_and_load_state_dict_in_model``).
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key

@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says outright. Knows the names of settings, and nothing of tensors or classes."""
+"""What a checkpoint's config.json says. Knows the names of settings, but no tensors and no model classes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -8,29 +8,29 @@ from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.json_text import parse_json_object
 
 MAX_CONFIG: Final = 10_000_000
-"""Bytes. Most have a few thousand; label names and lists of quantised modules make some a hundred times as long."""
+"""Bytes. Most have a few thousand; lists of labels or of quantised modules make some a hundred times as long."""
 
 TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
-"""Where a composite config keeps what concerns the language model."""
+"""Where a composite config keeps the settings of its language model."""
 
 MAX_DEPTH: Final = 4
-"""Of parts within parts; Qwen-Omni has two."""
+"""How deep parts may be nested; Qwen-Omni has two levels."""
 
-N_ROWS: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
-"""What configs call the number of tokens: most; ChatGLM; XLM; others."""
+VOCAB_SIZE_NAMES: Final = ("vocab_size", "padded_vocab_size", "n_words", "n_vocab")
+"""Settings for the number of tokens: of most models, ChatGLM, XLM, others."""
 
-WIDTH: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
-"""What configs call the width of the hidden state."""
+HIDDEN_SIZE_NAMES: Final = ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "model_dim", "emb_dim")
+"""Settings for the width of the hidden state."""
 
-HEAD_WIDTH: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
-"""What configs call the width of the embedding and of the head, where it is another: OPT; ALBERT, ELECTRA; others."""
+EMBEDDING_SIZE_NAMES: Final = ("word_embed_proj_dim", "embedding_size", "d_embed")
+"""Settings for the width of the embedding and the head, where it differs: of OPT, ALBERT and ELECTRA, others."""
 
 
 def read_config(checkpoint: Checkpoint, folder: str) -> dict[str, object]:
-    """The config.json beside the weights, or else the one in the root; empty where there is none.
+    """The config.json beside the weights, or else the one in the root; empty if there is none.
 
     Raises:
-        CorruptCheckpoint: it is not sound.
+        CorruptCheckpoint: it is not a JSON object.
     """
     for file in (folder + CONFIG, CONFIG):
         if file in checkpoint.files:
@@ -39,7 +39,7 @@ def read_config(checkpoint: Checkpoint, folder: str) -> dict[str, object]:
 
 
 def text_settings(config: Mapping[str, object], depth: int = 0) -> Iterator[Mapping[str, object]]:
-    """The settings that concern the language model: the whole config, then each text part, from the outside in."""
+    """The settings of the language model: the whole config, then each text part, from the outside in."""
     yield config
     for part in TEXT_PARTS if depth < MAX_DEPTH else ():
         inner = config.get(part)
@@ -48,13 +48,13 @@ def text_settings(config: Mapping[str, object], depth: int = 0) -> Iterator[Mapp
 
 
 def stated_tie(config: Mapping[str, object]) -> bool | None:
-    """What tie_word_embeddings is set to; None where config.json is silent or contradicts itself."""
+    """The value of tie_word_embeddings; None if config.json does not set it or contradicts itself."""
     stated = {value for part in text_settings(config) if isinstance(value := part.get("tie_word_embeddings"), bool)}
     return stated.pop() if len(stated) == 1 else None
 
 
 def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple[str, int] | None:
-    """The innermost of some settings that is a positive number, and its name."""
+    """The innermost of these settings that is a positive number: its name and value."""
     found = None
     for part in text_settings(config):
         for name in names:
@@ -66,5 +66,5 @@ def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple
 
 
 def stated_numbers(config: Mapping[str, object], names: tuple[str, ...]) -> dict[str, int]:
-    """Each of some settings that is a positive number, by its name; of several the innermost."""
+    """Those of these settings that are positive numbers, by name; the innermost value of each."""
     return {name: found[1] for name in names if (found := stated_number(config, (name,)))}

@@ -1,5 +1,4 @@
-"""W in a checkpoint that has only GGUF files: which tensor it is, and why. Weights in other formats are no business of
-this module."""
+"""Which tensor is W in a checkpoint that has only GGUF files, and why."""
 
 from dataclasses import dataclass, field
 
@@ -14,15 +13,15 @@ from job.errors import NoUnembedding, UnsupportedCheckpoint
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
-"""What ggml calls them. Where a model has no ``output.weight``, llama.cpp takes the embedding in its place."""
+"""ggml's names for them. If a model has no ``output.weight``, llama.cpp uses the embedding in its place."""
 
-WITHOUT_HEAD = frozenset({
+ARCHITECTURES_WITHOUT_HEAD = frozenset({
     "clip", "t5encoder", "wavtokenizer-dec",
     "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     "gemma-embedding", "llama-embed",
 })  # fmt: skip
-"""Architectures, as ``general.architecture`` names them, that embed texts, images or sounds: none gives logits over
-tokens, whatever their tensors are called."""
+"""Architectures, by ``general.architecture``, that embed texts, images or sounds. They give no logits over tokens,
+whatever their tensors are called."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +37,30 @@ class GgufHead:
 
 
 def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None) -> GgufHead | None:
-    """W where GGUF is what there is to read: ``file`` is one, or the checkpoint has weights in no other format.
+    """W, if ``file`` is a GGUF file, or no file is given and the checkpoint has weights only in GGUF; else None.
 
-    Of several models the one that is by its name not quantised is taken, F32 before BF16 before F16.
+    If there are several models, the one whose name says that it is not quantised is taken: F32 before BF16 before F16.
 
     Raises:
-        NoUnembedding: no model, or more than one, could be meant; or the model has no unembedding.
-        UnsupportedCheckpoint: its version, byte order or quantisation cannot be read.
-        CorruptCheckpoint: a header is not sound, or parts are missing.
+        NoUnembedding: several models could be meant, or the model has no unembedding.
+        UnsupportedCheckpoint: the file's version, byte order or quantisation cannot be read.
+        CorruptCheckpoint: a header is invalid, or parts are missing.
     """
     models = gguf_models(checkpoint.files)
     if file is not None:
-        return _head(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
+        return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
     if not models or any(map(_is_another_format, checkpoint.files)):
         return None
     if len(models) == 1:
         (only,) = models.values()
-        return _head(checkpoint, only, tensor)
+        return _find_in_model(checkpoint, only, tensor)
     if best := unquantised_model(models):
-        head = _head(checkpoint, best, tensor)
+        head = _find_in_model(checkpoint, best, tensor)
         if head.location.dtype in FLOAT_DTYPES:
             return head
     raise NoUnembedding(
-        f"{checkpoint.source}: holds {len(models):,} GGUF models ({', '.join(parts[0] for parts in models.values())}),"
-        " a single one, or a single one that is F32, BF16 or F16, was expected; choose one in the list of models, by"
+        f"{checkpoint.source}: found {len(models):,} GGUF models ({', '.join(parts[0] for parts in models.values())}),"
+        " expected a single one, or a single one that is F32, BF16 or F16; choose one in the list of models, by"
         f" `file: {next(iter(models.values()))[0]}` beside `model`"
     )
 
@@ -72,13 +71,13 @@ def _is_another_format(file: str) -> bool:
     return name.endswith(".safetensors") or is_torch or name == ADAPTER_CONFIG
 
 
-def _head(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:
+def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:
     where = f"{checkpoint.source}: {parts[0]}"
     model = read_model(checkpoint, parts)
     tensors = model.tensors
     if tensor is not None and tensor not in tensors:
         raise NoUnembedding(
-            f"{where}: has no tensor {tensor!r:.200}, which was asked for; give one it has, such as"
+            f"{where}: found no tensor {tensor!r:.200}, which was asked for; give one of its tensors, such as"
             f" {HEAD if HEAD in tensors else EMBEDDING}"
         )
     tied = HEAD not in tensors and (tensor or EMBEDDING) == EMBEDDING
@@ -93,14 +92,16 @@ def _head(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufH
     location = tensors.get(name)
     if location is None:
         raise NoUnembedding(
-            f"{where}: has neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors; give the tensor's name with"
+            f"{where}: found neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors; give the tensor's name with"
             " the model"
         )
     if len(location.shape) != 2 or 0 in location.shape:
-        raise NoUnembedding(f"{where}: {name} has the shape {list(location.shape)}, a matrix was expected")
+        raise NoUnembedding(
+            f"{where}: {name}: found shape {list(location.shape)}, expected a matrix; give the name of another tensor"
+        )
     if location.dtype not in FLOAT_DTYPES and not is_dequantisable(location.dtype):
         raise UnsupportedCheckpoint(
-            f"{where}: {name} is stored as {location.dtype}, a type that the gguf package can dequantise was expected;"
+            f"{where}: found {name} stored as {location.dtype}, expected a type that the gguf package can dequantise;"
             " choose another file of the model"
         )
     return GgufHead(name, location, reason, tied, tuple(warn_of_gguf(name, location, model)), model.vocabulary)
@@ -110,11 +111,11 @@ def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
     kind = model.metadata.get("general.type", "model")
     if kind != "model":
         raise NoUnembedding(
-            f"{where}: is of the type {kind!r:.80}, a model was expected; survey the model it belongs to"
+            f"{where}: found a file of type {kind!r:.80}, expected a model; survey the model it belongs to"
         )
     pools = bool(model.metadata.get(f"{model.architecture}.pooling_type", 0))
-    if model.architecture in WITHOUT_HEAD or (tied and pools):
+    if model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools):
         raise NoUnembedding(
-            f"{where}: is a {model.architecture} model that {'pools' if pools else 'has no head'}, one that gives"
-            " logits over tokens was expected; survey a language model, or give the tensor's name with the model"
+            f"{where}: found a {model.architecture} model that {'pools' if pools else 'has no head'}, expected one that"
+            " gives logits over tokens; survey a language model, or give the tensor's name with the model"
         )

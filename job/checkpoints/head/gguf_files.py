@@ -12,56 +12,56 @@ from job.errors import CorruptCheckpoint
 SUFFIX = ".gguf"
 
 FIRST_READ_NBYTES = 1 << 20
-"""A part without vocabulary has a header of about 100 kB, one with 49,152 tokens of 1.8 MB. Reads then double."""
+"""A header without vocabulary has about 100 kB, one with 49,152 tokens 1.8 MB. Each further read doubles the total."""
 
 _PART = re.compile(r"(?P<set>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
-_NO_MODEL = re.compile(r"mmproj|imatrix|ggml-vocab", re.IGNORECASE)
-"""What lies beside models: projectors of vision and sound, statistics for quantising, vocabularies without weights."""
-_QUANTISED = re.compile(r"(^|[^a-z0-9])([it]?q\d|mxfp4|nvfp4)([^a-z0-9]|$)", re.IGNORECASE)
-_UNQUANTISED = tuple(
+_NOT_A_MODEL = re.compile(r"mmproj|imatrix|ggml-vocab", re.IGNORECASE)
+"""Other GGUF files than models: vision and audio projectors, statistics for quantising, vocabularies."""
+_QUANTISED_NAME = re.compile(r"(^|[^a-z0-9])([it]?q\d|mxfp4|nvfp4)([^a-z0-9]|$)", re.IGNORECASE)
+_FLOAT_NAMES = tuple(
     re.compile(rf"(^|[^a-z0-9])({name})([^a-z0-9]|$)", re.IGNORECASE) for name in ("f32|fp32", "bf16", "f16|fp16")
 )
-"""How files that are not quantised are named, the most exact first: BF16 holds what most models are released in, F16
-does not."""
+"""How files that are not quantised are named, the most exact first. Most models are released in BF16, which F16 cannot
+hold exactly."""
 
 
 def gguf_models(files: Collection[str]) -> dict[str, list[str]]:
-    """The GGUF models by name: the file of each, or the parts of one that is split."""
+    """The GGUF models by name, each with its file, or with its parts if it is split."""
     models: dict[str, list[str]] = {}
     for file in sorted(files):
-        if file.endswith(SUFFIX) and not _NO_MODEL.search(file.rpartition("/")[2]):
+        if file.endswith(SUFFIX) and not _NOT_A_MODEL.search(file.rpartition("/")[2]):
             models.setdefault(_model_name(file), []).append(file)
     return models
 
 
 def parts_of(file: str, models: Mapping[str, list[str]]) -> list[str]:
-    """The parts of the model that ``file`` belongs to; the file itself where it is of none."""
+    """The parts of the model that ``file`` belongs to; only the file itself if it belongs to none."""
     return models.get(_model_name(file), [file])
 
 
 def unquantised_model(models: Mapping[str, list[str]]) -> list[str] | None:
-    """The parts of the one model that is named as the most exact there is; None where none is, or several are."""
-    floats = {name: parts for name, parts in models.items() if not _QUANTISED.search(name.removesuffix(SUFFIX))}
-    for pattern in _UNQUANTISED:
+    """The parts of the model with the most exact float type in its name; None if there is none, or several."""
+    floats = {name: parts for name, parts in models.items() if not _QUANTISED_NAME.search(name.removesuffix(SUFFIX))}
+    for pattern in _FLOAT_NAMES:
         if found := [parts for name, parts in floats.items() if pattern.search(name.removesuffix(SUFFIX))]:
             return found[0] if len(found) == 1 else None
     return None
 
 
 def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
-    """What the headers of a model's parts say: the first part describes the model, each has some of its tensors.
+    """What the headers of all parts say. The first part describes the model, each part has some of its tensors.
 
     Raises:
-        UnsupportedCheckpoint: the version or byte order of a part is another.
-        CorruptCheckpoint: parts are missing, or a header is not sound.
+        UnsupportedCheckpoint: the version or byte order of a part cannot be read.
+        CorruptCheckpoint: parts are missing, or a header is invalid.
     """
     where = f"{checkpoint.source}: {parts[0]}"
     part = _PART.fullmatch(parts[0])
     expected = [f"{part['set']}-{n:05}-of-{part['count']}{SUFFIX}" for n in range(1, len(parts) + 1)] if part else parts
     if parts != expected or (part and len(parts) != int(part["count"])):
         raise CorruptCheckpoint(
-            f"{where}: there are {len(parts):,} parts of {part['count'] if part else 1}; check that the upload is"
-            " complete"
+            f"{where}: found {len(parts):,} parts, expected parts 1 to {int(part['count']) if part else 1}; check that"
+            " the upload is complete"
         )
     files = [read_gguf(checkpoint, file) for file in parts]
     tensors = {name: location for file in files for name, location in file.tensors.items()}
@@ -70,24 +70,24 @@ def read_model(checkpoint: Checkpoint, parts: list[str]) -> GgufFile:
     n_claimed = files[0].metadata.get("split.tensors.count", n_found)
     if n_parts != len(parts) or n_claimed != n_found:
         raise CorruptCheckpoint(
-            f"{where}: claims {n_parts} parts with {n_claimed} tensors, found were {len(parts):,} with {n_found:,};"
-            " get all parts, under their names"
+            f"{where}: found {len(parts):,} parts with {n_found:,} tensors, expected {n_parts} with {n_claimed};"
+            " get all parts, under their own names"
         )
     if len(tensors) < n_found:
-        raise CorruptCheckpoint(f"{where}: a tensor is in several of its {len(parts):,} parts; get the files again")
+        raise CorruptCheckpoint(f"{where}: found a tensor in several of its {len(parts):,} parts; get the files again")
     return replace(files[0], tensors=tensors)
 
 
 def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
-    """What the header of a GGUF file says, by a few reads from the file's begin.
+    """What the header of a GGUF file says, in a few reads from the start of the file.
 
     Raises:
-        UnsupportedCheckpoint: its version or byte order is another.
-        CorruptCheckpoint: the checkpoint has no such file, or its header is not sound.
+        UnsupportedCheckpoint: its version or byte order cannot be read.
+        CorruptCheckpoint: the checkpoint has no such file, or its header is invalid.
     """
     where = f"{checkpoint.source}: {file}"
     if file not in checkpoint.files:
-        raise CorruptCheckpoint(f"{where}: is not there; check that the upload is complete")
+        raise CorruptCheckpoint(f"{where}: found no such file; check that the upload is complete")
     size = checkpoint.files[file].size
     prefix, needed = b"", FIRST_READ_NBYTES
     while True:

@@ -9,11 +9,11 @@ from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_LOCAL_HEADERS = 1_000
-"""Requests spent on a zip's entries whose place the directory alone does not tell."""
+"""How many requests may be made for entries of a zip whose place the directory does not tell."""
 
 
 def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a weight file, by the format that the file's ending tells.
+    """Every tensor of a weight file, read in the format that the file's ending says.
 
     Raises:
         CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
@@ -21,21 +21,21 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     """
     if file not in checkpoint.files:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: {file!r:.200}: the index names this file, the checkpoint does not have it; check"
-            " that the upload is complete"
+            f"{checkpoint.source}: found no file {file!r:.200}, which the index names; check that the upload is"
+            " complete"
         )
     if file.endswith(".safetensors"):
         return read_safetensors(checkpoint, file)
     if file.endswith(".bin"):
         return read_torch_save(checkpoint, file)
     raise UnsupportedCheckpoint(
-        f"{checkpoint.source}: holds {file}, a .safetensors or .bin file was expected; give a checkpoint converted to"
+        f"{checkpoint.source}: found {file}, expected a .safetensors or .bin file; give a checkpoint converted to"
         " safetensors"
     )
 
 
 def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
-    """Every tensor of a safetensors file, in one request where its header is as short as most.
+    """Every tensor of a safetensors file. Most headers are short enough for one request.
 
     Raises:
         CorruptCheckpoint: the file contradicts itself.
@@ -51,9 +51,9 @@ def read_torch_save(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocati
     """Every tensor of a file by ``torch.save``, in about three requests.
 
     Raises:
-        UnsupportedCheckpoint: it is in the form torch had before 1.6, is TorchScript, big-endian or compressed, or its
-            pickle needs more than plain tensors; nothing of it was executed.
-        CorruptCheckpoint: it contradicts itself.
+        UnsupportedCheckpoint: the file is in the form from before torch 1.6, is TorchScript, big-endian or compressed,
+            or its pickle needs more than plain tensors. Nothing was executed.
+        CorruptCheckpoint: the file contradicts itself.
     """
     where = f"{checkpoint.source}: {file}"
     try:
@@ -71,11 +71,11 @@ def read_torch_save(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocati
 
 
 class _ZipByRange:
-    """A zip file of which only the directory and the entries asked for are fetched.
+    """A zip file. Only its directory and the entries that are needed are fetched.
 
     Raises:
         zipfile.BadZipFile: the file does not end as a zip file does.
-        CorruptCheckpoint: its directory is not sound.
+        CorruptCheckpoint: its directory is invalid.
     """
 
     def __init__(self, checkpoint: Checkpoint, file: str, where: str) -> None:
@@ -93,21 +93,20 @@ class _ZipByRange:
         """The content of a small entry.
 
         Raises:
-            UnsupportedCheckpoint, CorruptCheckpoint: see ``range_of``.
-            CorruptCheckpoint: it is longer than ``limit`` bytes.
+            UnsupportedCheckpoint, CorruptCheckpoint: as ``range_of``; or the content is longer than ``limit`` bytes.
         """
         begin, end = self.range_of(name)
         if end - begin > limit:
             raise CorruptCheckpoint(
-                f"{self._where}: {name} has {end - begin:,} bytes, at most {limit:,} were expected; check the file"
+                f"{self._where}: found {end - begin:,} bytes in {name}, expected at most {limit:,}; check the file"
             )
         return self._fetch(begin, end)
 
     def range_of(self, name: str) -> tuple[int, int]:
-        """The bytes of the file that are the content of an entry.
+        """Where the content of an entry begins and ends in the file.
 
         Raises:
-            UnsupportedCheckpoint: it is compressed or encrypted, or too many entries lie where torch puts none.
+            UnsupportedCheckpoint: it is compressed or encrypted, or too many entries are not where torch puts them.
             CorruptCheckpoint: there is no such entry, or it does not fit between its neighbours.
         """
         found = self._directory.content_range(name)
@@ -116,8 +115,8 @@ class _ZipByRange:
         self._n_local_headers += 1
         if self._n_local_headers > MAX_LOCAL_HEADERS:
             raise UnsupportedCheckpoint(
-                f"{self._where}: more than {MAX_LOCAL_HEADERS:,} entries do not lie where torch.save puts them;"
-                " save it again with torch.save or safetensors"
+                f"{self._where}: found more than {MAX_LOCAL_HEADERS:,} entries that do not lie where torch.save puts"
+                " them; save it again with torch.save or safetensors"
             )
         return self._directory.content_range_after(name, self._fetch(*self._directory.local_header_range(name)))
 

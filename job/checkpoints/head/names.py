@@ -1,13 +1,13 @@
-"""What output heads and embeddings are called in checkpoint files. Knows only names; adding one takes a line."""
+"""The names of output heads and embeddings in checkpoint files. Knows only names; adding one takes one line."""
 
 import re
 from collections.abc import Collection, Mapping
 
 LM_HEAD = "lm_head.weight"
-"""Under any prefix, this name speaks for itself; the others of the table need one of their embeddings beside them."""
+"""This name is enough, under any prefix. The other heads of the table need one of their embeddings beside them."""
 
 HEADS: Mapping[str, tuple[str, ...]] = {
-    # output head on disk: the embeddings that stand in for it when it is tied and not stored
+    # output head on disk: the embeddings that take its place when it is tied and not stored
     "lm_head.weight": (
         "model.embed_tokens.weight",  # Llama, Mistral, Qwen, Gemma, Phi-3, Cohere, Granite, OLMo, DeepSeek, GLM, …
         "embed_tokens.weight",  # the same, saved from the model without its head
@@ -62,7 +62,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "word_embeddings_for_head.weight": ("word_embeddings.weight",),  # Persimmon as first published
 }
 
-NEVER = re.compile(
+OTHER_HEADS = re.compile(
     r"(^|\.)(mtp|medusa\w*|patcher|\w+_expert|v_head|score|shared_head|talker|code_predictor|codec\w*|depth_decoder|t2u_model"
     r"|draft\w*|eagle\w*|speech\w*|audio\w*|vision\w*|visual|vq\w*)\."
 )
@@ -70,7 +70,7 @@ NEVER = re.compile(
 
 
 def heads_among(names: Collection[str]) -> list[str]:
-    """The names that are an output head by the table, ``lm_head`` first."""
+    """The names that are output heads according to the table, ``lm_head`` first."""
     lm_heads = [name for name in names if _is_lm_head(name)]
     others = [
         head
@@ -81,21 +81,21 @@ def heads_among(names: Collection[str]) -> list[str]:
 
 
 def embeddings_among(names: Collection[str]) -> list[str]:
-    """The names that are, by the table, an embedding which stands in for a tied head."""
+    """The names that are, according to the table, embeddings which take the place of a tied head."""
     return list(dict.fromkeys(name for embeddings in HEADS.values() for name in embeddings if name in names))
 
 
-def partners_of(name: str, names: Collection[str]) -> list[str]:
-    """The embeddings a head may be tied to, or the heads an embedding may be; its own family's first."""
+def tie_candidates(name: str, names: Collection[str]) -> list[str]:
+    """The embeddings that a head may be tied to, or the heads that an embedding may be; its own family first."""
     family = [*HEADS.get(name, ()), *(head for head, embeddings in HEADS.items() if name in embeddings)]
     if name.endswith(f".{LM_HEAD}"):
         family.append(f"{name.removesuffix(LM_HEAD)}model.embed_tokens.weight")
     others = heads_among(names) if name in embeddings_among(names) else embeddings_among(names)
-    return [partner for partner in dict.fromkeys(family + others) if partner in names and partner != name]
+    return [candidate for candidate in dict.fromkeys(family + others) if candidate in names and candidate != name]
 
 
 def is_head(name: str) -> bool:
-    """Whether this is what an output head may be called."""
+    """Whether an output head may have this name."""
     return name in HEADS or _is_lm_head(name)
 
 
@@ -104,4 +104,4 @@ def bias_of(name: str) -> str:
 
 
 def _is_lm_head(name: str) -> bool:
-    return (name == LM_HEAD or name.endswith(f".{LM_HEAD}")) and not NEVER.search(name)
+    return (name == LM_HEAD or name.endswith(f".{LM_HEAD}")) and not OTHER_HEADS.search(name)

@@ -1,6 +1,7 @@
 """Whether the output head is the input embedding: stored once, stored twice, or two different matrices.
 
-Believes bytes over words. It compares samples only; whoever streams W anyway can settle the rest.
+The stored bytes count, not what the config says. Only a sample of rows is compared; the caller, which reads all of W
+anyway, can compare the rest.
 """
 
 import hashlib
@@ -11,10 +12,10 @@ from typing import Final, Literal
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 
 Tie = Literal["tied", "tied_copy", "untied", "config_says_tied_but_differ"]
-"""Stored once for both; stored twice, bit for bit the same; two matrices; the same although config.json ties them."""
+"""Stored once for both; stored twice with the same bits; two matrices; two matrices although config.json ties them."""
 
 N_SAMPLES: Final = 24
-"""Rows compared before head and embedding are taken to be copies. Two matrices differ in the first, as a rule."""
+"""How many rows are compared before head and embedding are taken to be copies. Others usually differ in the first."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TieState:
     tie: Tie
     evidence: str
     copy: "Copy | None" = None
-    """The embedding, where it agreed with the head in all samples and the rest of the two was not compared."""
+    """The embedding, if it agrees with the head in all sampled rows. The other rows were not compared."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Copy:
 
     embedding: NamedTensor
     config_ties: bool | None
-    """What the config says of it; None where that cannot be known."""
+    """Whether the config ties them; None if that cannot be known."""
 
     def settled(self, head: str, *, is_equal: bool) -> TieState:
-        """The state, once all bytes of the two were compared."""
+        """The state after all bytes of the two were compared."""
         both = f"{head} and {self.embedding.name} are both stored"
         if is_equal:
             return TieState("tied_copy", f"{both}, and all their {self.embedding.location.nbytes:,} bytes agree")
@@ -54,16 +55,16 @@ class Copy:
 def compare(
     checkpoint: Checkpoint, head: NamedTensor, embedding: NamedTensor, config_ties: Callable[[], bool | None]
 ) -> TieState:
-    """Tell how a head and an embedding that are both stored relate.
+    """The relation of a head and an embedding that are both stored.
 
     Args:
-        config_ties: what the config says of it, asked only where it matters; None where that cannot be known.
+        config_ties: whether the config ties them, asked only if it matters; gives None if that cannot be known.
     """
     one, other = head.location, embedding.location
     if one == other:
         return TieState("tied", f"{head.name} and {embedding.name} are two names of the same bytes")
     if (one.dtype, one.shape) != (other.dtype, other.shape):
-        found = f"is {embedding.name} of {_described(other)}, {head.name} is of {_described(one)}"
+        found = f"{embedding.name} is {_dtype_and_shape(other)}, {head.name} is {_dtype_and_shape(one)}"
         return differing(f"the embedding {found}", config_ties())
     if one.strides != other.strides or one.nbytes != other.nbytes or not _is_dense(one):
         found = f"{head.name} and {embedding.name} are laid out differently in their files and were not compared"
@@ -103,7 +104,7 @@ def _sha256(chunks: Iterable[bytes]) -> str:
 
 
 def differing(found: str, config_ties: bool | None) -> TieState:
-    """The state of a head and an embedding that are not the same, for the reason ``found``."""
+    """The state of a head and an embedding that differ. ``found`` says how."""
     if config_ties:
         return TieState("config_says_tied_but_differ", f"{found}, although the config ties them")
     said = "the config does not tie them" if config_ties is False else "the config does not say whether they are tied"
@@ -111,7 +112,7 @@ def differing(found: str, config_ties: bool | None) -> TieState:
 
 
 def _row(checkpoint: Checkpoint, tensor: TensorLocation, index: int) -> bytes:
-    """As many bytes as a row has, at the place of a row: in a matrix stored by columns they are no row, but as good."""
+    """The bytes at the place of a row. In a matrix that is stored by columns they are no row, but serve as well."""
     nbytes = tensor.nbytes // tensor.shape[0]
     begin = tensor.begin + index * nbytes
     return checkpoint.fetch(tensor.file, begin, begin + nbytes)
@@ -122,5 +123,5 @@ def _is_dense(tensor: TensorLocation) -> bool:
     return tensor.strides in (None, (n_columns, 1), (1, n_rows))
 
 
-def _described(tensor: TensorLocation) -> str:
+def _dtype_and_shape(tensor: TensorLocation) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"

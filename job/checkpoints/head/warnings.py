@@ -6,11 +6,17 @@ from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.gguf_header import GgufFile
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
-from job.checkpoints.head.config import HEAD_WIDTH, N_ROWS, WIDTH, stated_number, stated_numbers, text_settings
+from job.checkpoints.head.config import (
+    EMBEDDING_SIZE_NAMES,
+    HIDDEN_SIZE_NAMES,
+    VOCAB_SIZE_NAMES,
+    stated_number,
+    stated_numbers,
+    text_settings,
+)
 from job.checkpoints.head.names import bias_of
-from job.checkpoints.head.quantisation import beside_weight
+from job.checkpoints.head.quantisation import companions_of
 from job.checkpoints.head.tie import TieState
-from job.checkpoints.head.weight_sets import USUAL
 from job.checkpoints.head.weights import Weights
 from job.errors import join_limited
 
@@ -22,46 +28,46 @@ CHANGES_LOGITS = (
     "lm_head_multiplier",
     "dim_model_base",
 )
-"""Settings that scale the hidden state before the product with W, or the logits: Gemma, Cohere, Granite, Falcon-H1,
-MiniCPM. GGUF files have the first two, below the architecture's name."""
+"""Settings that scale the logits, or the hidden state before its product with W: Gemma, Cohere, Granite, Falcon-H1,
+MiniCPM. GGUF files have the first two, with the architecture's name before them."""
 
-NORMALISED = ("baichuan", 125_696)
-"""The model type whose head is normalised row by row before the product, and its vocabulary; Baichuan 1 has 64,000."""
+NORMALISED_HEAD = ("baichuan", 125_696)
+"""The model type whose head is normalised row by row before it is used, and its vocabulary; Baichuan 1 has 64,000."""
 
 
 def warn_of_weights(
     weights: Weights, config: Mapping[str, object], name: str, location: TensorLocation, tie: TieState
 ) -> Iterator[str]:
-    """Warnings about the tensor ``name`` of safetensors or ``torch.save`` files, each a sentence."""
+    """Warnings about W, the tensor ``name`` of safetensors or ``torch.save`` files. Each is a sentence."""
     yield from _warn_of_weight_set(weights)
     if tie.tie == "config_says_tied_but_differ":
-        yield f"{tie.evidence}: transformers 4 put the embedding in the head's place when it loaded, 5 keeps both"
-    if scales := beside_weight(name, weights.names):
-        yield f"{join_limited(scales)} beside {name} may scale it; what is measured are the stored values"
+        yield f"{tie.evidence}: transformers 4 loads the embedding in place of the head, 5 keeps both"
+    if scales := companions_of(name, weights.names):
+        yield f"{join_limited(scales)} beside {name} may scale it; the survey measures the stored values"
     if bias_of(name) in weights.names:
-        yield f"{bias_of(name)} is added to the logits; it is no part of W"
+        yield f"{bias_of(name)} is added to the logits; it is not part of W"
     yield from _warn_of_settings(config)
     yield from _warn_of_shape(location, config)
 
 
 def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterator[str]:
-    """Warnings about the tensor ``name`` of a GGUF model, each a sentence."""
+    """Warnings about W, the tensor ``name`` of a GGUF model. Each is a sentence."""
     if location.dtype not in FLOAT_DTYPES:
         row_nbytes = location.nbytes // location.shape[0]
         yield (
             f"W is quantised, as {location.dtype}: W.safetensors holds its rows as stored, {row_nbytes:,} bytes each,"
-            " and black holes are rows whose bytes are identical; mu, gamma_centered and black_hole_centroids are of"
-            " the numbers that the gguf package takes them for. Quantising merges rows that were nearly equal, so the"
-            " black holes are exact for the matrix as shipped, and not those of the model before"
+            " and black holes are rows whose bytes are identical; mu, gamma_centered and black_hole_centroids are"
+            " computed from the numbers that the gguf package reads from them. Quantising merges rows that were nearly"
+            " equal, so the black holes are exact for the matrix as shipped, and not those of the model before"
         )
     elif location.dtype == "F16":
         yield (
-            "W is F16 in this GGUF file, in whatever the model was released: F16 holds less of small numbers than BF16"
-            " and F32, so that a conversion can merge rows"
+            "W is F16 in this GGUF file, whatever the model was released in: F16 holds fewer small numbers than BF16"
+            " and F32, so the conversion may have merged rows"
         )
     for beside in (f"{name.removesuffix('weight')}scale", bias_of(name)):
         if beside in model.tensors:
-            yield f"{beside} is stored beside {name}; it is no part of what was measured"
+            yield f"{beside} is stored beside {name}; it is not part of what is measured"
     for key in CHANGES_LOGITS:
         value = model.metadata.get(f"{model.architecture}.{key}")
         if value is not None:
@@ -69,10 +75,11 @@ def warn_of_gguf(name: str, location: TensorLocation, model: GgufFile) -> Iterat
 
 
 def _warn_of_weight_set(weights: Weights) -> Iterator[str]:
-    if weights.others:
-        yield f"{weights.reason}; also there and not read: {join_limited(weights.others)}"
-    elif not weights.reason.endswith(USUAL):
-        yield weights.reason
+    chosen = weights.chosen
+    if chosen.others:
+        yield f"{chosen.reason}; other weights are there and not read: {join_limited(chosen.others)}"
+    elif not chosen.is_default:
+        yield chosen.reason
 
 
 def _warn_of_settings(config: Mapping[str, object]) -> Iterator[str]:
@@ -82,20 +89,20 @@ def _warn_of_settings(config: Mapping[str, object]) -> Iterator[str]:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 yield f"{CONFIG} sets {key} to {value}: it changes the logits, not W"
     vocabulary = stated_number(config, ("vocab_size",))
-    if vocabulary and (config.get("model_type"), vocabulary[1]) == NORMALISED:
-        yield "Baichuan 2 normalises the rows of its head before the product with them; W is as stored"
+    if vocabulary and (config.get("model_type"), vocabulary[1]) == NORMALISED_HEAD:
+        yield "Baichuan 2 normalises the rows of its head before it uses them; W is as stored"
 
 
 def _warn_of_shape(location: TensorLocation, config: Mapping[str, object]) -> Iterator[str]:
-    """More or fewer rows than the config has tokens, other columns than its hidden state has numbers."""
+    """Warn if W has not as many rows as the config has tokens, or not as many columns as its hidden state."""
     rows, columns = location.shape
-    stated_rows, stated_width = stated_number(config, N_ROWS), stated_number(config, WIDTH)
+    stated_rows, stated_width = stated_number(config, VOCAB_SIZE_NAMES), stated_number(config, HIDDEN_SIZE_NAMES)
     if location.strides == (1, rows):
-        yield f"W is stored as {columns:,} × {rows:,}, the vocabulary along its columns; it is published the other way"
+        yield f"W is stored as {columns:,} × {rows:,}, the vocabulary along its columns; it is published transposed"
     if stated_rows and stated_rows[1] != rows:
         kind = "padded" if rows > stated_rows[1] else "short"
         yield f"W has {rows:,} rows, {CONFIG} sets {stated_rows[0]} to {stated_rows[1]:,}: it is {kind}"
     if stated_width and stated_width[1] != columns:
-        same = [name for name, number in stated_numbers(config, HEAD_WIDTH).items() if number == columns]
+        same = [name for name, number in stated_numbers(config, EMBEDDING_SIZE_NAMES).items() if number == columns]
         why = f", and {same[0]} to {columns:,}: a projection lies between them" if same else ""
         yield f"W has {columns:,} columns, {CONFIG} sets {stated_width[0]} to {stated_width[1]:,}{why}"

@@ -1,6 +1,6 @@
-"""Which of the sets of weights that a repository holds is read, and why. Knows file names; opens no file.
+"""Which set of weights of a repository is read, and why. Knows file names; opens no file.
 
-A set is one file, an index with its shards, or shards that number themselves. What transformers would load comes first.
+A set is one file, an index with its shards, or numbered shards. The set that transformers would load comes first.
 """
 
 import re
@@ -13,14 +13,12 @@ from job.checkpoints.file_names import ADAPTER_CONFIG, WEIGHT_FILES
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint, join_limited
 
 WEIGHTS = re.compile(r"(?!adapter|mmproj|.*imatrix)(.+\.(safetensors|gguf)|pytorch_model.*\.bin)")
-"""Names of files that hold a model's weights. Trainers leave other .bin files: optimizer.bin, training_args.bin.
-GGUF files are known as such, and chosen elsewhere: one of them is a whole model, its config included."""
+"""Names of files that hold a model's weights. Other .bin files are left by trainers: optimizer.bin, training_args.bin.
+GGUF files count as weights but are chosen in ``gguf_files``: each is a whole model with its config."""
 
 SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?P<rest>(\.[^.]+)?\.[^.]+)")
 
 INDEX = re.compile(r"(?P<stem>[^.]+)\.(?P<ending>safetensors|bin)\.index(?P<variant>\.[^.]+)?\.json")
-
-USUAL = "what transformers loads"
 
 VARIANTS = (re.compile(r"model\.[^.]+\.safetensors"), re.compile(r"pytorch_model\.[^.]+\.bin"))
 
@@ -29,24 +27,26 @@ CONSOLIDATED = "consolidated.safetensors"
 
 @dataclass(frozen=True)
 class WeightSet:
-    """Some of a repository's files, which together are one model."""
+    """Files of a repository that together are one model."""
 
     files: tuple[str, ...]
-    """The files it consists of; none where an index tells."""
+    """The files of the set; empty if an index has to be read to know them."""
     index: str | None
     reason: str
-    """Half a sentence: why it is this set."""
+    """Why this set is read: a sentence without its full stop."""
+    is_default: bool = False
+    """Whether transformers loads this set by default."""
     folder: str = ""
-    """The folder it lies in, with a slash at its end."""
+    """The folder of the set, with a slash at its end; empty for the root."""
     others: tuple[str, ...] = ()
-    """Of other sets a file each, and other folders with weights: what is there too, and is not read."""
+    """Weights that are not read: one file of each other set, and other folders with weights."""
 
 
 def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
-    """The set that counts; None where there is none, or where the repository is an adapter's.
+    """The set to read; None if there is none, or if the repository holds an adapter.
 
     Raises:
-        UnsupportedCheckpoint: several sets could count, and nothing says which.
+        UnsupportedCheckpoint: there are several sets, and nothing says which one to read.
         CorruptCheckpoint: shards are missing.
     """
     by_folder: defaultdict[str, set[str]] = defaultdict(set)
@@ -63,8 +63,8 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
         return None
     if len(subfolders) > 1:
         raise UnsupportedCheckpoint(
-            f"{where}: found no weights but in {join_limited(subfolders)}, expected one model; give the one that is"
-            " meant, by its folder or s3:// prefix"
+            f"{where}: found weights in {join_limited(subfolders)} alone, expected one model; give the folder or the"
+            " s3:// prefix of one of them"
         )
     (folder,) = subfolders
     chosen = _choose_in(by_folder[folder], f"{where}: {folder}")
@@ -73,6 +73,7 @@ def choose_weights(names: Collection[str], where: str) -> WeightSet | None:
         folder=folder,
         files=tuple(folder + file for file in chosen.files),
         index=chosen.index and folder + chosen.index,
+        is_default=False,
         reason=f"{chosen.reason}, in the only folder with weights",
     )
 
@@ -84,16 +85,17 @@ def _choose_in(files: set[str], where: str) -> WeightSet | None:
         return None
     name, why = chosen
     others = tuple(members[0] for other, members in sorted(sets.items()) if other != name)
+    is_default = name in WEIGHT_FILES
     if name in files:
-        return WeightSet((name,), None, f"{name} is {why}", others=others)
+        return WeightSet((name,), None, f"{name} is {why}", is_default, others=others)
     if index := next((file for file in files if _set_of_index(file) == name), None):
-        return WeightSet((), index, f"{index} is {why}", others=others)
-    shards = _complete(sets[name], f"{where}: {name}")
+        return WeightSet((), index, f"{index} is {why}", is_default, others=others)
+    shards = _complete_set(sets[name], f"{where}: {name}")
     return WeightSet(shards, None, f"{shards[0]} is one of {len(shards):,} shards without an index", others=others)
 
 
 def _sets_among(files: set[str]) -> Mapping[str, list[str]]:
-    """The weight files by the name of their set: that of a file without its numbers."""
+    """The weight files by the name of their set, which is a file's name without its numbers."""
     sets: defaultdict[str, list[str]] = defaultdict(list)
     for file in sorted(files):
         if WEIGHTS.fullmatch(file):
@@ -110,53 +112,53 @@ def _set_of_index(file: str) -> str | None:
 
 
 def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
-    """The name of the set, and why it is this one."""
+    """The name of the set to read, and why."""
     for name in WEIGHT_FILES:
         if name in sets:
-            return name, USUAL
+            return name, "what transformers loads"
     for variants in VARIANTS:
         if found := [name for name in sets if variants.fullmatch(name)]:
-            return _only(found, where), "a variant, the only one, and there is no plain set"
+            return _single(found, where), "the only variant, and there is no plain set"
     if ADAPTER_CONFIG in files:
         return None
     if CONSOLIDATED in sets:
         return CONSOLIDATED, "the only set in a known format"
     if found := [name for name in sets if name.endswith(".safetensors")]:
-        return _only(found, where), "the only set of safetensors"
+        return _single(found, where), "the only set of safetensors"
     return None
 
 
-def _only(found: list[str], where: str) -> str:
+def _single(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     raise UnsupportedCheckpoint(
-        f"{where}: holds {join_limited(found)}, one set of weights was expected; give a checkpoint with one of them"
+        f"{where}: found {join_limited(found)}, expected one set of weights; give a checkpoint with one of them"
     )
 
 
-def _complete(files: list[str], where: str) -> tuple[str, ...]:
-    """The shards, which number themselves, once it is sure that none is missing."""
+def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
+    """The shards, checked by their numbers: none is missing."""
     by_total: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for file in files:
         if shard := SHARD.fullmatch(file):
             by_total[int(shard["total"])][int(shard["number"])] = file
-    complete = [shards for total, shards in by_total.items() if next(_missing(shards, total), None) is None]
+    complete = [shards for total, shards in by_total.items() if next(_missing_numbers(shards, total), None) is None]
     if len(complete) == 1:
         return tuple(complete[0].values())
     if complete:
         raise UnsupportedCheckpoint(
-            f"{where}: is there as sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, one was"
-            " expected; give a checkpoint with one of them"
+            f"{where}: found sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, expected one"
+            " set; give a checkpoint with one of them"
         )
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
-    missing = ", ".join(str(number) for number in islice(_missing(shards, total), 5))
+    missing = ", ".join(str(number) for number in islice(_missing_numbers(shards, total), 5))
     raise CorruptCheckpoint(
-        f"{where}: {len(shards):,} of {total:,} shards are there and no index, all were expected; get those that are"
-        f" missing, starting with number {missing}"
+        f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; get the missing ones, starting"
+        f" with number {missing}"
     )
 
 
-def _missing(shards: Mapping[int, str], total: int) -> Iterator[int]:
-    """The numbers that are not there, counted from 1, or from 0 where there is a shard 0."""
+def _missing_numbers(shards: Mapping[int, str], total: int) -> Iterator[int]:
+    """The numbers of missing shards, counted from 1, or from 0 if there is a shard 0."""
     first = 0 if 0 in shards else 1
     return (number for number in range(first, first + total) if number not in shards)

@@ -1,4 +1,4 @@
-"""A checkpoint in the Hub's cache on this machine's disk. It knows how the cache is laid out, and asks no server.
+"""A checkpoint in the Hub's cache on this machine's disk. It knows the layout of the cache, and asks no server.
 
 The layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
@@ -8,44 +8,48 @@ import re
 from pathlib import Path
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.sources.folder import DiskFile, content_id, disk_files, fetch_from, refusals
+from job.checkpoints.sources.folder import DiskFile, content_id, list_files, local_fetch, os_errors_translated
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.-]*)", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-"""What a blob is named by: git's id of a small file, the sha-256 of a large one. The Hub lists the same ids."""
+"""A blob's name: the git id of a small file, the sha-256 of a large one. The Hub lists the same ids."""
 
 
 def is_in_hub_cache(path: Path) -> bool:
-    """Whether a folder is a model's in the Hub's cache, or a snapshot of one."""
-    return _split(_absolute(path)) is not None
+    """Whether a folder is that of a model in the Hub's cache, or of a snapshot of a model."""
+    return _parse_path(_absolute(path)) is not None
 
 
 def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
-    """The checkpoint that the Hub's cache holds at a revision (None: the snapshot that ``path`` is, or main, or the
-    only one there is), with the Hub's own name, commit and object ids, and so with the same content identity.
+    """The checkpoint that the Hub's cache holds at a revision.
+
+    Without a revision, it is the snapshot that ``path`` is, or else main, or else the only snapshot. It has the Hub's
+    own name, commit and object ids, and so the same content identity as on the Hub.
 
     Raises:
-        ModelUnavailable: there is no such folder, or it holds no such revision.
+        ModelUnavailable: the folder does not exist, or it holds no such revision.
         CorruptCheckpoint: the snapshot is incomplete.
         TransientError: the disk failed.
     """
-    found = _split(_absolute(path))
+    found = _parse_path(_absolute(path))
     if found is None:
-        raise ModelUnavailable(f"{path}: not a folder of the Hub's cache, models--org--name was expected; check it")
+        raise ModelUnavailable(
+            f"{path}: not a folder of the Hub's cache, expected models--org--name; check the reference"
+        )
     repository, repo_id, commit = found
-    with refusals(repository):
+    with os_errors_translated(repository):
         if commit is None:
-            commit = _commit(repository, repo_id, revision)
+            commit = _find_commit(repository, repo_id, revision)
         root = repository / "snapshots" / commit
         if not root.is_dir():
             raise ModelUnavailable(
-                f"{root}: nothing there, a snapshot was expected; {_download(repo_id, revision or commit)}"
+                f"{root}: found nothing, expected a snapshot; {_download_advice(repo_id, revision or commit)}"
             )
         blobs = (repository / "blobs").resolve()
         _refuse_dangling_links(root, repo_id, commit)
-        on_disk = disk_files(root, [root.resolve(), blobs])
+        on_disk = list_files(root, [root.resolve(), blobs])
         files = {name: StoredFile(file.size, _object_id(name, file, blobs)) for name, file in on_disk.items()}
     return Checkpoint(
         repo_id=repo_id,
@@ -53,7 +57,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         commit=commit,
         source=str(root),
         files=files,
-        fetch=fetch_from(files, on_disk, str(root)),
+        fetch=local_fetch(files, on_disk, str(root)),
         local_paths={name: file.path for name, file in on_disk.items()},
     )
 
@@ -62,8 +66,8 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link out of the cache
 
 
-def _split(path: Path) -> tuple[Path, str, str | None] | None:
-    """The folder of the repository, its name on the Hub, and the commit if the path is that of a snapshot."""
+def _parse_path(path: Path) -> tuple[Path, str, str | None] | None:
+    """The repository's folder, its name on the Hub, and the commit if the path is that of a snapshot."""
     commit = path.name if path.parent.name == "snapshots" and _COMMIT.fullmatch(path.name) else None
     repository = path.parents[1] if commit else path
     named = _REPOSITORY.fullmatch(repository.name)
@@ -72,16 +76,16 @@ def _split(path: Path) -> tuple[Path, str, str | None] | None:
     return repository, f"{named['organisation']}/{named['name']}", commit
 
 
-def _commit(repository: Path, repo_id: str, revision: str | None) -> str:
-    """The commit that a branch, a tag or a commit's own id stands for, as far as the cache knows."""
+def _find_commit(repository: Path, repo_id: str, revision: str | None) -> str:
+    """The commit of a branch or tag, or the commit itself, as far as the cache knows it."""
     refs = (repository / "refs").resolve()
     named = (refs / (revision or "main")).resolve()
     if named.is_relative_to(refs) and named.is_file():
         commit = named.read_text("utf-8", "replace").strip()
         if not _COMMIT.fullmatch(commit):
             raise CorruptCheckpoint(
-                f"{named}: holds {commit!r:.80}, a commit of 40 hexadecimal characters was expected; "
-                f"{_download(repo_id, revision)}"
+                f"{named}: found {commit!r:.80}, expected a commit of 40 hexadecimal digits; "
+                f"{_download_advice(repo_id, revision)}"
             )
         return commit
     snapshots = sorted(path.name for path in (repository / "snapshots").iterdir() if _COMMIT.fullmatch(path.name))
@@ -91,8 +95,8 @@ def _commit(repository: Path, repo_id: str, revision: str | None) -> str:
         return snapshots[0]
     held = ", ".join(snapshots[:5]) + (" …" if len(snapshots) > 5 else "") if snapshots else "no snapshot"
     raise ModelUnavailable(
-        f"{repository}: holds {held}, {revision or 'main'} was expected; name one of them after an @, or "
-        f"{_download(repo_id, revision)}"
+        f"{repository}: found {held}, expected {revision or 'main'}; name one of them after an @, or "
+        f"{_download_advice(repo_id, revision)}"
     )
 
 
@@ -100,16 +104,16 @@ def _refuse_dangling_links(root: Path, repo_id: str, commit: str) -> None:
     missing = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.exists())
     if missing:
         raise CorruptCheckpoint(
-            f"{root}: the blobs of {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''} are gone, all of the "
-            f"snapshot was expected; {_download(repo_id, commit)}"
+            f"{root}: found no blobs of {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}, expected the whole "
+            f"snapshot; {_download_advice(repo_id, commit)}"
         )
 
 
 def _object_id(name: str, file: DiskFile, blobs: Path) -> str:
-    """The blob's name; where links were not to be had, the cache holds copies, which say nothing of their ids."""
+    """The blob's name. If the cache was made without links, it holds copies, whose names say nothing of their ids."""
     target = Path(os.path.realpath(file.path))
     return target.name if target.parent == blobs and _OBJECT_ID.fullmatch(target.name) else content_id(name, file)
 
 
-def _download(repo_id: str, revision: str | None) -> str:
+def _download_advice(repo_id: str, revision: str | None) -> str:
     return f"download it again: hf download {repo_id}" + (f" --revision {revision}" if revision else "")

@@ -75,9 +75,7 @@ def _find_in_list(
         found = _list_in_order(order, query, search, earliest, limits)
         if found is not None:
             return _first(query, found)
-    raise ConfigError(
-        f"{query}: the Hub lists more than {limits.listed:,} models, fewer were expected; narrow the query"
-    )
+    raise ConfigError(f"{query}: the Hub lists more than {limits.listed:,} models, expected fewer; narrow the query")
 
 
 def _list_in_order(
@@ -142,14 +140,14 @@ def _first(query: ModelQuery, found: list[ListedModel]) -> list[ListedModel]:
 
 
 def _check_number(query: ModelQuery, n_found: int, limits: QueryLimits) -> None:
-    """Make sure that a query does not find too many models.
+    """Check that a query does not find too many models.
 
     Raises:
         ConfigError: it does.
     """
     if n_found > limits.matches:
         raise ConfigError(
-            f"{query}: finds more than {limits.matches:,} models, fewer were expected; narrow the query or give a limit"
+            f"{query}: finds more than {limits.matches:,} models, expected fewer; narrow the query or give a limit"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the Hub lists: models by what they have in common, and collections. It knows the Hub's client."""
+"""What the Hub lists: models, collections, and one model's entry. It knows the Hub's client."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]  # exported, but lazily
 
-from job.checkpoints.sources.hub_errors import hub_failure, search_failure
+from job.checkpoints.sources.hub_errors import hub_failure, offline_error, search_failure
 from job.checkpoints.transport.http_ranges import network_failure, public_url, request_headers
 from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryableError, retry
 from job.errors import ConfigError, SurveyError
@@ -20,11 +20,11 @@ from job.errors import ConfigError, SurveyError
 Value = TypeVar("Value")
 
 PAGE_LENGTH: Final = 500
-"""Models asked for at once, where more than that are wanted. So does the Hub's own client in JavaScript
+"""Models on a page, if more than that are wanted. The Hub's own client in JavaScript asks for as many
 (https://github.com/huggingface/huggingface.js/blob/main/packages/hub/src/lib/list-models.ts)."""
 
-# Of the properties that a list can have (https://huggingface.co/docs/hub/api), those that pin a model and sort it. All
-# others are left out of the answer, also `sha`, which a list without `expand` does not have.
+# The properties (https://huggingface.co/docs/hub/api) that pin a model and sort the list. With `expand`, an answer has
+# only the properties that are named; without it, a list has no `sha`.
 _EXPAND: Final = ("sha", "createdAt", "downloads", "trendingScore", "pipeline_tag")
 
 
@@ -34,10 +34,10 @@ class ListedModel:
 
     repo_id: str
     commit: str | None
-    """Of its main branch."""
+    """The commit of its main branch; None if the Hub does not say it."""
     created: datetime
     downloads: int
-    """Of the last 30 days."""
+    """Downloads in the last 30 days."""
     trending: float
     task: str | None
 
@@ -46,63 +46,64 @@ class ListedModel:
 class HubSearch:
     """How one query asks a Hub.
 
-    Every request is tried again by itself, so that a listing goes on at the page that failed. The client's own
-    ``list_models`` would try again in a way of its own, whatever the Hub told others, and its ``get_collection`` knows
-    no time-out.
+    A request that fails is tried again by itself, so that a listing goes on at the page that failed. The client's own
+    ``list_models`` is not used, because it retries without regard to a cool-down that the Hub demanded of other
+    threads; nor is its ``get_collection``, because it has no time-out.
     """
 
     hub: str
     token: str | None
     """Sent to the Hub alone."""
     query: str
-    """What is asked, as errors name it."""
+    """The query, as errors name it."""
     read_timeout: float
     cooldown: Cooldown
 
     def models(self, filters: Mapping[str, str], page_length: int) -> Iterator[ListedModel]:
-        """The models that the Hub lists for these parameters of its API, page by page, each as it is asked for.
+        """The models that the Hub lists for these parameters of its API. Pages are fetched as the caller needs them.
 
         Raises:
-            ConfigError: the Hub refuses the query or the token, or it is no Hub.
-            TransientError: it cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
+            ConfigError: the Hub refuses the query or the token, or the server is not a Hub.
+            TransientError: the Hub cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
         """
         parameters: str | None = urlencode([*filters.items(), ("limit", page_length), *_expand()])
         listed: set[str] = set()
-        n_without_news = 0
+        n_pages_without_new = 0
         while parameters is not None:
-            page, parameters = self._ask(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
-            new = [model for model in page if model.repo_id not in listed]  # downloads change between two pages
-            n_without_news = 0 if new else n_without_news + 1
-            if n_without_news > 1:
+            page, parameters = self._get(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
+            new = [model for model in page if model.repo_id not in listed]  # downloads may change between two pages
+            n_pages_without_new = 0 if new else n_pages_without_new + 1
+            if n_pages_without_new > 1:
                 raise ConfigError(
-                    f"{self.query} at {public_url(self.hub)}: two pages with nothing that was not listed before, "
-                    "others were expected; check HF_ENDPOINT"
+                    f"{self.query} at {public_url(self.hub)}: found two pages in a row without a new model, expected "
+                    "others; check HF_ENDPOINT"
                 )
             listed.update(model.repo_id for model in new)
             yield from new
 
     def collection(self, slug: str) -> list[str]:
-        """The names of the models in a collection, in its order. What else is in it is passed over.
+        """The names of the models in a collection, in its order. Other items are ignored.
 
         Raises:
-            ConfigError, TransientError: as above, or there is no such collection.
+            ConfigError: as above, or the collection does not exist.
+            TransientError: as above.
         """
-        return self._ask(f"{self.hub}/api/collections/{slug}", _models_of_collection, self._failure)
+        return self._get(f"{self.hub}/api/collections/{slug}", _models_of_collection, self._failure)
 
     def model(self, repo_id: str) -> ListedModel:
-        """What the Hub lists of one repository.
+        """One repository as the Hub lists it.
 
         Raises:
-            ModelUnavailable: it is not there, or not for this reader.
+            ModelUnavailable: it does not exist, or this reader has no access to it.
             ConfigError, TransientError: as above.
         """
 
         def failure(error: HfHubHTTPError) -> SurveyError | RetryableError:
             return hub_failure(error, f"{public_url(self.hub)}/{repo_id}", public_url(self.hub), repo_id, self.token)
 
-        return self._ask(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", _listed_model, failure)
+        return self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", _listed_model, failure)
 
-    def _ask(
+    def _get(
         self,
         url: str,
         parse: Callable[[httpx2.Response], Value],
@@ -112,13 +113,13 @@ class HubSearch:
 
         def attempt() -> httpx2.Response:
             try:
-                # Redirects are followed, without the token where they leave the host.
+                # Redirects are followed; the client sends no token to another host.
                 answer = get_session().get(
                     url, headers=request_headers(self.token), timeout=self.read_timeout, follow_redirects=True
                 )
                 hf_raise_for_status(answer)
             except OfflineModeIsEnabled as error:
-                raise ConfigError(f"{where}: HF_HUB_OFFLINE forbids to ask the Hub; unset it or name models") from error
+                raise offline_error(where) from error
             except HfHubHTTPError as error:
                 raise failure(error) from error
             except httpx2.RequestError as error:
@@ -130,7 +131,7 @@ class HubSearch:
             return parse(answer)
         except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
             raise ConfigError(
-                f"{where}: the answer is not a Hub's ({type(error).__name__}), models were expected; check HF_ENDPOINT"
+                f"{where}: the answer is not a Hub's ({type(error).__name__}), expected models; check HF_ENDPOINT"
             ) from error
 
     def _failure(self, error: HfHubHTTPError) -> ConfigError | RetryableError:
@@ -142,17 +143,17 @@ def _expand() -> list[tuple[str, str]]:
 
 
 def _models_and_next(answer: httpx2.Response) -> tuple[list[ListedModel], str | None]:
-    """A page, and the parameters of the next.
+    """A page, and the parameters of the next page.
 
-    Nothing else of the next page's address counts. It is asked of this Hub: a mirror may hand out the addresses of the
-    Hub that it mirrors, and the token goes nowhere else.
+    Only the parameters of the next page's address are used. The page is asked of this Hub: a mirror may answer with
+    addresses of the Hub that it mirrors, and the token may be sent to this Hub alone.
     """
     page = answer.json()
     if not isinstance(page, list):
         raise TypeError("page")
     models = [_listed(item) for item in page]
-    following = answer.links.get("next", {}).get("url")
-    return models, (urlsplit(following).query or None) if following and models else None
+    next_url = answer.links.get("next", {}).get("url")
+    return models, (urlsplit(next_url).query or None) if next_url and models else None
 
 
 def _listed_model(answer: httpx2.Response) -> ListedModel:
@@ -160,7 +161,7 @@ def _listed_model(answer: httpx2.Response) -> ListedModel:
 
 
 def _listed(item: dict[str, object]) -> ListedModel:
-    info = ModelInfo(**item)  # type: ignore[no-untyped-call]  # so it is in the client
+    info = ModelInfo(**item)  # type: ignore[no-untyped-call]  # untyped in the client
     if info.created_at is None or info.created_at.tzinfo is None:
         raise ValueError("createdAt")
     return ListedModel(

@@ -7,14 +7,13 @@ from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
-from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import Cooldown, Cooldowns
 from job.models.references import ModelRef
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a run may ask servers with."""
+    """How a run asks servers: which Hub, with which token, how patiently."""
 
     hf_endpoint: str | None
     """The Hub's address; None: the public Hub."""
@@ -35,10 +34,10 @@ class Access:
 
 
 def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
-    """The checkpoint that a reference names, pinned to the commit that it has now. Raises what its source raises.
+    """The checkpoint that a reference names, pinned to the commit that it has now.
 
     Raises:
-        SurveyError: the checkpoint cannot be opened.
+        SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
     """
     match ref.source:
         case "folder":
@@ -46,12 +45,14 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
                 return open_hub_cache(ref.path, ref.revision)
             return open_folder(ref.path)
         case "s3":
+            from job.checkpoints.sources.s3 import open_s3  # boto3 takes a quarter of a second to import
+
             return open_s3(ref.location, read_timeout=access.read_timeout)
         case "http":
             return open_http(
                 ref.location,
                 read_timeout=access.read_timeout,
-                also=(ref.file,) if ref.file else (),
+                extra_names=(ref.file,) if ref.file else (),
                 cooldown=access.cooldowns.of(ref.location),
             )
         case "hub":

@@ -1,4 +1,4 @@
-"""How a checkpoint on a server fetches bytes: checked against the listing first, resumed after a break."""
+"""How a checkpoint on a server fetches bytes: it checks names and offsets first, and resumes after a break."""
 
 from collections.abc import Callable, Generator, Mapping
 
@@ -15,7 +15,7 @@ def resuming_fetch(
 ) -> Callable[[str, int, int], bytes]:
     """The ``fetch`` of a checkpoint with these files.
 
-    ``read(file, stored, begin, end)`` yields bytes as far as one request brings them, and may raise RetryableError.
+    ``read(file, stored, begin, end)`` yields as many bytes as one request brings, and may raise RetryableError.
     """
 
     def fetch(file: str, begin: int, end: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A checkpoint below a prefix of an S3 bucket. Of this room, the only module that knows boto3; boto3 finds its keys."""
+"""A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
 from typing import TYPE_CHECKING
@@ -24,28 +24,28 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
     Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
 
     Raises:
-        ModelUnavailable: there is no such bucket, no object below the prefix, or they may not be read.
-        ConfigError: the address is none, or the keys are missing or refused.
+        ModelUnavailable: the bucket does not exist, has no object below the prefix, or may not be read.
+        ConfigError: the address is not an S3 address, or the keys are missing or refused.
         TransientError: the store cannot be reached, or answers 5xx, for longer than the policy waits.
     """
     scheme, _, path = url.partition("://")
     bucket, _, prefix = path.partition("/")
     prefix = prefix.strip("/")
     if scheme != "s3" or not bucket:
-        raise ConfigError(f"{url}: not the address of a checkpoint on S3, s3://bucket/prefix was expected; correct it")
+        raise ConfigError(f"{url}: not the address of a checkpoint on S3, expected s3://bucket/prefix; correct it")
     source = f"s3://{bucket}/{prefix}".rstrip("/")
     config = Config(
         connect_timeout=read_timeout,
         read_timeout=read_timeout,
-        retries={"total_max_attempts": 1},  # the retries are ours: botocore's end where the body begins
-        max_pool_connections=64,  # more than are ever in flight: what exceeds it is closed, with a warning
+        retries={"total_max_attempts": 1},  # read_resuming() retries; botocore does not once a body has begun
+        max_pool_connections=64,  # more than are ever used at once: botocore warns of any beyond
     )
     client = create_client(config, url)
     below = f"{prefix}/" if prefix else ""
     files = retry(lambda: _list(client, bucket, below, source), retry_policy)
     if not files:
         raise ModelUnavailable(
-            f"{source}: no object below it, config.json and weights were expected; check the address"
+            f"{source}: found no object below it, expected config.json and weights; check the address"
         )
 
     return Checkpoint(
@@ -84,26 +84,28 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
 def _read(
     client: "S3Client", bucket: str, key: str, stored: StoredFile, begin: int, end: int
 ) -> Generator[bytes, None, None]:
-    """Bytes ``begin`` to ``end`` of an object that must still be the one that was listed, as far as one request goes.
+    """Bytes ``begin`` to ``end`` of an object in pieces, as many as one request brings.
 
     Raises:
-        RetryableError: the request failed, or broke off, in a way that a later one may not.
-        CorruptCheckpoint: the object changed.
-        UnsupportedCheckpoint: the server gives another range than was asked for.
+        RetryableError: the request failed or broke off, but a later one may succeed.
+        CorruptCheckpoint: the object changed since it was listed.
+        UnsupportedCheckpoint: the server gives another range than was requested.
     """
     where = f"s3://{bucket}/{key}"
-    asked = f"bytes={begin}-{end - 1}"
     try:
-        answer = client.get_object(Bucket=bucket, Key=key, Range=asked, IfMatch=f'"{stored.content_id}"')
+        answer = client.get_object(
+            Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}", IfMatch=f'"{stored.content_id}"'
+        )
         body = answer["Body"]
         try:
-            status, stated = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
+            status, content_range = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
+            expected = f"bytes {begin}-{end - 1}/{stored.size}"
             if answer["ETag"].strip('"') != stored.content_id:  # a server that ignores IfMatch
                 raise _changed(where)
-            if status != 206 or stated != f"bytes {begin}-{end - 1}/{stored.size}":
+            if status != 206 or content_range != expected:
                 raise UnsupportedCheckpoint(
-                    f"{where}: status {status} with Content-Range {stated!r}, 206 with {asked!r} of {stored.size} was "
-                    "expected; the server does not give byte ranges: use another"
+                    f"{where}: found status {status} with Content-Range {content_range!r}, expected 206 with "
+                    f"{expected!r}; the server does not give byte ranges: use another server"
                 )
             yield from body.iter_chunks(_PIECE_NBYTES)
         finally:
@@ -113,7 +115,7 @@ def _read(
 
 
 def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
-    """What a failed request stands for."""
+    """The error for a failed request."""
     if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] in (412, 416):
         return _changed(where)
     failure = s3_failure(error, where, READING)
@@ -123,4 +125,4 @@ def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
 
 
 def _changed(where: str) -> CorruptCheckpoint:
-    return CorruptCheckpoint(f"{where}: it changed while it was read; run again when nothing writes to it")
+    return CorruptCheckpoint(f"{where}: the object changed while it was read; run again when nothing writes to it")

@@ -1,6 +1,5 @@
-"""Verified byte ranges over HTTP, for the Hub and for mirrors. It knows requests and answers, not what files mean."""
+"""Verified byte ranges over HTTP, for the Hub and for other web servers. It does not know what the files mean."""
 
-import logging
 import re
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
@@ -28,20 +27,18 @@ class Address:
     token: str | None = None
     """Sent with every request to this address."""
     content_id: str | None = None
-    """What ``stated_id`` of every answer must be; None where the address stands for unchanging bytes."""
+    """What ``content_id_from_headers`` must give for every answer; None if the bytes at the address cannot change."""
 
 
 class HttpFiles:
-    """The files of one checkpoint, each resolved once to the address its bytes come from. Threads may use it at once.
+    """The files of one checkpoint, each resolved once to the address of its bytes. Several threads may use it at once.
 
-    ``resolve(file, size)`` finds a file's address; ``known`` holds those that have been found already.
+    ``resolve(file, size)`` finds a file's address; ``known`` holds the addresses that are known already.
     """
 
     def __init__(
         self, resolve: Callable[[str, int], Address], timeout: float, known: Mapping[str, Address] | None = None
     ) -> None:
-        for name in ("httpx2", "httpcore2"):  # they log addresses with their signatures at INFO and DEBUG
-            logging.getLogger(name).setLevel(logging.WARNING)
         self._resolve = resolve
         self._timeout = timeout
         self._lock = Lock()
@@ -51,14 +48,14 @@ class HttpFiles:
             self._addresses[file].set_result(address)
 
     def read(self, file: str, size: int, begin: int, end: int) -> Generator[bytes, None, None]:
-        """Bytes ``begin`` to ``end`` in pieces, as far as one request brings them.
+        """Bytes ``begin`` to ``end`` in pieces, as many as one request brings.
 
         Raises:
-            RetryableError: the request failed, or broke off, in a way that a later one may not.
-            UnsupportedCheckpoint, CorruptCheckpoint: the answer is not the range that was asked for.
+            RetryableError: the request failed or broke off, but a later one may succeed.
+            UnsupportedCheckpoint, CorruptCheckpoint: the answer is not the range that was requested.
         """
-        place = self._locate(file, size)
-        address = place.result()
+        located = self._locate(file, size)
+        address = located.result()
         where = public_url(address.url)
         headers = {**request_headers(address.token), "Range": f"bytes={begin}-{end - 1}"}
         try:
@@ -68,74 +65,76 @@ class HttpFiles:
                 if is_retryable(response):
                     raise retryable_refusal(response, where)
                 if 300 <= response.status_code < 500 and response.status_code != 416:
-                    # The signature has expired, or the file has moved; if it is gone, resolving again says why.
-                    self._forget(file, place)
-                    raise RetryableError(f"{where}: status {response.status_code}, its address is no longer valid")
+                    # The signature has expired, or the file has moved. If it is gone, resolving it again says why.
+                    self._forget(file, located)
+                    raise RetryableError(f"{where}: status {response.status_code}, so the address is no longer valid")
                 check_answer(response, where, begin, end, size)
-                if address.content_id not in (None, stated_id(response.headers, size)):
+                found_id = content_id_from_headers(response.headers, size)
+                if address.content_id not in (None, found_id):
                     raise CorruptCheckpoint(
-                        f"{where}: it changed while it was read, {address.content_id!r} was expected and "
-                        f"{stated_id(response.headers, size)!r} found; run again when nothing writes to it"
+                        f"{where}: the file changed while it was read: found {found_id!r}, expected "
+                        f"{address.content_id!r}; run again when nothing writes to it"
                     )
                 yield from response.iter_raw()
         except httpx2.RequestError as error:
             raise network_failure(error, where) from error
 
     def _locate(self, file: str, size: int) -> Future[Address]:
-        """The address of a file's bytes. One thread asks for it, the others wait and share its answer or failure."""
+        """The address of a file's bytes. One thread asks for it; the others wait for its answer or failure."""
         with self._lock:
             known = self._addresses.get(file)
-            place = known or Future[Address]()
-            self._addresses[file] = place
+            located = known or Future[Address]()
+            self._addresses[file] = located
         if known is None:
             try:
-                place.set_result(self._resolve(file, size))
+                located.set_result(self._resolve(file, size))
             except BaseException as error:
-                self._forget(file, place)
-                place.set_exception(error)
+                self._forget(file, located)
+                located.set_exception(error)
                 raise
-        return place
+        return located
 
-    def _forget(self, file: str, place: Future[Address]) -> None:
+    def _forget(self, file: str, located: Future[Address]) -> None:
         with self._lock:
-            if self._addresses.get(file) is place:
+            if self._addresses.get(file) is located:
                 del self._addresses[file]
 
 
 def check_answer(response: httpx2.Response, where: str, begin: int, end: int, size: int) -> None:
-    """Make sure that the body is bytes ``begin`` to ``end`` of a file of ``size`` bytes and nothing else.
+    """Check that the body is bytes ``begin`` to ``end`` of a file of ``size`` bytes, and nothing else.
 
     Raises:
-        CorruptCheckpoint: the file has another size than it was listed with.
-        UnsupportedCheckpoint: the server does not give ranges, or gives another one.
+        CorruptCheckpoint: the file has another size than the listing says.
+        UnsupportedCheckpoint: the server does not give ranges, or gives another range.
     """
     status, content_range = response.status_code, response.headers.get("Content-Range")
     encoding = response.headers.get("Content-Encoding", "identity")
     stated = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)", content_range or "")
     if stated and status in (206, 416) and int(stated[3]) != size:
         raise CorruptCheckpoint(
-            f"{where}: the file has {int(stated[3]):,} bytes, {size:,} were listed; it changed while it was read, or "
-            "the server mixes versions: run again"
+            f"{where}: found {int(stated[3]):,} bytes in the file, expected {size:,} as listed; the file changed while "
+            "it was read, or the server mixes versions: run again"
         )
     expected = f"bytes {begin}-{end - 1}/{size}"
     if status != 206 or content_range != expected or encoding != "identity":
         raise UnsupportedCheckpoint(
-            f"{where}: status {status} with Content-Range {content_range!r} and encoding {encoding}, 206 with "
-            f"{expected!r} was expected; the server or a proxy before it does not give byte ranges: use another"
+            f"{where}: found status {status} with Content-Range {content_range!r} and encoding {encoding}, expected "
+            f"206 with {expected!r}; the server or a proxy before it does not give byte ranges: use another server"
         )
 
 
 def request_headers(token: str | None) -> dict[str, str]:
-    """The headers of a request for file bytes, uncompressed, since what is compressed has no byte positions.
+    """The headers of a request for file bytes. They ask for no compression: byte positions count uncompressed bytes.
 
-    Not those of the Hub's client, which asks the public Hub how to describe its caller, whatever server is meant.
+    The Hub's client has headers of its own, but it asks the public Hub how to describe its caller, whatever server the
+    request is for.
     """
     headers = {"User-Agent": f"black-hole-survey/{__version__}", "Accept-Encoding": "identity"}
     return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
-def stated_id(headers: httpx2.Headers, size: int) -> str | None:
-    """What a server without object ids says that changes with a file's bytes: its ETag, else its date and size."""
+def content_id_from_headers(headers: httpx2.Headers, size: int) -> str | None:
+    """What identifies a file's content on a server without object ids: its ETag, or else its date and size."""
     if etag := headers.get("ETag"):
         return etag.replace('"', "")
     date = headers.get("Last-Modified")
@@ -143,12 +142,12 @@ def stated_id(headers: httpx2.Headers, size: int) -> str | None:
 
 
 def is_retryable(response: httpx2.Response) -> bool:
-    """Whether the same request may be answered later."""
+    """Whether the same request may succeed later."""
     return response.status_code in (408, 429) or response.status_code >= 500
 
 
 def retryable_refusal(response: httpx2.Response, where: str) -> RetryableError:
-    """A refusal that may pass. What the server asks of one request, it asks of all."""
+    """The error for an answer that ``is_retryable``, with the wait that the server demands of everyone."""
     status = response.status_code
     return RetryableError(
         f"{where}: status {status}", demanded_wait=demanded_wait(response), too_many_requests=status == 429
@@ -156,13 +155,13 @@ def retryable_refusal(response: httpx2.Response, where: str) -> RetryableError:
 
 
 def network_failure(error: httpx2.RequestError, where: str) -> RetryableError:
-    """A request that got no answer, or not all of it. Its own words hold no address, but may quote a header."""
+    """The error for a request without a complete answer. A protocol error's text is left out: it may quote a header."""
     words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
     return RetryableError(f"{where}: {type(error).__name__}{words}".rstrip())
 
 
 def demanded_wait(response: httpx2.Response) -> float | None:
-    """Seconds that the server asks to wait: an exhausted ``RateLimit`` or ``Retry-After``, as seconds or as a date."""
+    """Seconds that the server demands to wait: an exhausted ``RateLimit``, or ``Retry-After`` as seconds or a date."""
     limit = parse_ratelimit_headers(response.headers)
     if limit is not None and limit.remaining == 0 and response.status_code == 429:
         return float(limit.reset_in_seconds)
@@ -177,11 +176,11 @@ def demanded_wait(response: httpx2.Response) -> float | None:
 
 
 def public_url(url: httpx2.URL | str) -> str:
-    """An address without what may be secret in it: user, password, query."""
+    """An address without the parts that may be secret: user, password, query."""
     address = httpx2.URL(url)
     return f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
 
 
 def origin(url: httpx2.URL) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what decides whether two addresses are of one server."""
+    """Scheme, host and port: two addresses with the same origin are on the same server."""
     return url.scheme, url.host, url.port

@@ -19,8 +19,8 @@ def map_as_completed(
 ) -> Iterator[tuple[Item, Value]]:
     """Each item with ``call(item)``, in the order in which the calls end. Up to ``at_once`` calls run at once.
 
-    The first call to raise ends the iteration with its error. A signal's handler may end the wait by raising, in the
-    main thread. The calls that are running then go on, until they or the process end.
+    The first call to raise ends the iteration with its error. In the main thread, a signal's handler may end the wait
+    by raising. The calls that are running then go on until they or the process end.
     """
     if at_once < 1:
         raise ValueError(f"at_once={at_once} must be positive")

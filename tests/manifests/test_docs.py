@@ -1,10 +1,11 @@
-"""The README says what the manifests do: the folders, the variables, the runbook, an overlay of one's own."""
+"""README and docs/ say what the manifests do: the folders, the variables, the runbook, an overlay of one's own."""
 
 import os
 import re
 from pathlib import Path
 
 from job import errors
+from tests.documentation import DOCS, DOCUMENTATION, ROOT, section
 from tests.manifests.rendering import (
     APPLIED,
     BASE,
@@ -18,20 +19,17 @@ from tests.manifests.rendering import (
 )
 from tests.manifests.rules import broken
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
 
-
-def rows_of(section: str) -> dict[str, str]:
+def rows_of(heading: str) -> dict[str, str]:
     """The rows of a section's tables, by what stands in backticks at their beginning."""
-    (text,) = re.findall(rf"^#+ {section}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    text = section(DOCS["kubernetes"], heading)
     return {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
 
 
 def test_the_kubernetes_section_names_every_folder_that_can_be_applied() -> None:
     folders = {path.relative_to(ROOT).as_posix() for path in APPLIED}
     assert {name for name in rows_of("Kubernetes") if name.startswith("k8s/")} == folders
-    assert f"Kubernetes {OLDEST} to {NEWEST}" in README
+    assert f"Kubernetes {OLDEST} to {NEWEST}" in DOCUMENTATION
 
 
 def test_the_runbook_has_every_exit_status_and_says_what_the_failure_policy_does_with_it() -> None:
@@ -53,15 +51,15 @@ def test_the_runbook_has_every_exit_status_and_says_what_the_failure_policy_does
     assert "`DisruptionTarget`" in rows[str(errors.Terminated.exit_status)]
 
 
-def test_every_variable_of_the_manifests_is_in_the_readme() -> None:
+def test_every_variable_of_the_manifests_is_documented() -> None:
     for folder in APPLIED:
         for variable in survey_container(render(folder))["env"]:
             if f"$({variable['name']})" not in str(environment(survey_container(render(folder)))):
-                assert f"`{variable['name']}`" in README
+                assert f"`{variable['name']}`" in DOCUMENTATION
 
 
 def test_an_overlay_like_the_one_shown_has_as_many_workers_as_it_tells_them(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", README, re.DOTALL)
+    (shown,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", DOCUMENTATION, re.DOTALL)
     folder = tmp_path / "mine"
     folder.mkdir()
     cloud = os.path.relpath(MANIFESTS / "overlays/cloud", folder)

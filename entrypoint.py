@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from job.monitor.current import CurrentStage
-    from job.outcome import Outcome, Planned
+    from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -77,7 +77,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
 
     from job.monitor.metrics import Metrics
     from job.monitor.pushgateway import Pushgateway
-    from job.report.terminal import abridge
+    from job.report.terminal import shorten_manifest
 
     logger = logging.getLogger("job")
     gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
@@ -92,7 +92,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
 
         bars = console.is_terminal and settings.log_format == "text"
         for outcome in run(settings, ProgressReporter(console, bars, metrics)):
-            outcomes.append(abridge(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
+            outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
         status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
     except SurveyError as error:
         status, ended_by = error.exit_status, error
@@ -119,7 +119,7 @@ def plan(settings: "Settings") -> int:
     from job.plan import plan_models
 
     logger = logging.getLogger("job")
-    known: dict[int, Planned] = {}
+    known: dict[int, PlannedModel] = {}
     try:
         for place, planned in plan_models(settings):
             known[place] = planned  # noqa: PERF403 - what comes before an interruption is counted
@@ -136,20 +136,20 @@ def plan(settings: "Settings") -> int:
 def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary."""
     from job.report.standard_output import standard_output
-    from job.report.terminal import print_diffs, print_summary, print_tokens, print_whereabouts
+    from job.report.terminal import print_changes, print_output_location, print_summary, print_tokens
 
     with standard_output() as console:
         if outcomes:
-            print_diffs(console, outcomes)
+            print_changes(console, outcomes)
         for outcome in outcomes:
             if settings.show_tokens and outcome.manifest:
                 print_tokens(console, str(outcome.ref), outcome.manifest, settings.show_tokens)
         if outcomes:
             print_summary(console, outcomes)
-            print_whereabouts(console, settings.output, outcomes)
+            print_output_location(console, settings.output, outcomes)
 
 
-def tell_plan(settings: "Settings", plan: "Sequence[Planned]") -> None:
+def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
     """Print the plan."""
     from job.report.plan_table import plan_as_json, print_plan
     from job.report.standard_output import standard_output

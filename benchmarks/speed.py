@@ -16,7 +16,7 @@ from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
 from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
-from job.passes import BLOCK_NUMBERS
+from job.passes import NUMBERS_PER_BLOCK
 
 HIDDEN_SIZE = 2560
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     def seconds(take: Callable[[Block], object]) -> float:
         began = time.perf_counter()
-        for block in row_blocks([content], rows.shape[1], 2 * BLOCK_NUMBERS):
+        for block in row_blocks([content], rows.shape[1], 2 * NUMBERS_PER_BLOCK):
             take(block)
         return time.perf_counter() - began
 

@@ -1,33 +1,33 @@
-"""Everything that can go wrong for a reason outside this program, and the exit status each branch ends with.
+"""All errors with a cause outside this program, and the exit status of each branch.
 
     SurveyError
     ├── ConfigError               78  a setting is wrong, or the store refuses it; no retry helps
     ├── ModelError                65  this model can never succeed
     │   ├── ModelUnavailable          it is missing, gated or removed
-    │   ├── NoUnembedding             it has no unembedding matrix, or it is ambiguous which tensor is
+    │   ├── NoUnembedding             it has no unembedding matrix, or several tensors could be it
     │   ├── UnsupportedCheckpoint     its format, dtype, quantisation or server cannot be read
     │   └── CorruptCheckpoint         its files contradict themselves
     └── TransientError            75  network, rate limit, server or store failure; a retry may succeed
     Terminated                   143  SIGTERM (KeyboardInterrupt, 130, for SIGINT)
 
-A message reads ``where: what was found, what was expected; what to do``, with values and without secrets.
-A bug is none of these and stays a traceback.
+A message reads ``where: what was found, what is expected; what to do``, with values and without secrets.
+A bug is none of these errors; it shows as a traceback.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 
 def without_credentials(text: str) -> str:
-    """The text with the user and password taken out of every address in it."""
+    """The text without the user and password of each address in it."""
     return re.sub(r"//[^/\s@]*@", "//", text)
 
 
-def join_limited(items: Sequence[object], most: int = 5) -> str:
-    """The first ``most`` of the items, and how many more there are."""
-    left = len(items) - most
-    return ", ".join(map(str, items[:most])) + (f" and {left:,} more" if left > 0 else "")
+def join_limited(items: Sequence[object], limit: int = 5) -> str:
+    """The first ``limit`` of the items, and the number of the others."""
+    n_more = len(items) - limit
+    return ", ".join(map(str, items[:limit])) + (f" and {n_more:,} more" if n_more > 0 else "")
 
 
 class SurveyError(Exception):
@@ -36,8 +36,8 @@ class SurveyError(Exception):
     exit_status: ClassVar[int]
 
     def without_frames(self) -> Self:
-        """The error without the frames that it passed through, which hold on to all that was held there: of hundreds
-        of models that fail, a run keeps the errors until its end."""
+        """The same error without its frames and causes. Frames keep their variables in memory, and a run keeps the
+        errors of all its models until its end."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
@@ -63,7 +63,7 @@ class NoUnembedding(ModelError):
 
 
 class UnsupportedCheckpoint(ModelError):
-    """The checkpoint's format, dtype, quantisation or server is one this tool cannot read exactly."""
+    """This tool cannot read the checkpoint's format, dtype or quantisation exactly, or cannot use its server."""
 
 
 class CorruptCheckpoint(ModelError):
@@ -71,19 +71,21 @@ class CorruptCheckpoint(ModelError):
 
 
 class TransientError(SurveyError):
-    """The network, a rate limit, a server or the store failed in a way that a later attempt may not meet."""
+    """The network, a rate limit, a server or the store failed. A later attempt may succeed."""
 
     exit_status = 75
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. A KeyboardInterrupt, so that libraries clean up as they do for Ctrl-C and none swallows it."""
+    """SIGTERM arrived. It is a KeyboardInterrupt, so libraries clean up as for Ctrl-C, and none of them catches it."""
 
     exit_status = 143
 
 
+EXIT_STATUS_ORDER: Final = (ConfigError.exit_status, TransientError.exit_status, ModelError.exit_status)
+"""The order of importance: first a setting, which somebody has to correct, then what a retry may cure."""
+
+
 def exit_status_of(errors: Iterable[SurveyError]) -> int:
-    """What a run with these failures ends with: the status with which a retry makes most sense, 0 without any."""
-    failures = list(errors)
-    worst_first = (ConfigError, TransientError, ModelError)
-    return next((kind.exit_status for kind in worst_first if any(isinstance(f, kind) for f in failures)), 0)
+    """The exit status of a run with these failures: the most important of theirs, or 0 if there are none."""
+    return min((error.exit_status for error in errors), key=EXIT_STATUS_ORDER.index, default=0)

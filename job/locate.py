@@ -1,5 +1,7 @@
-"""The first act of a survey, and all of a plan: pin the model, find W, see what is published. Headers only; it writes
-nothing."""
+"""The first step of a survey, and the only one of a plan: pin the model, find W, and see what is published already.
+
+Reads only headers, and writes nothing.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,26 +19,26 @@ from job.store.store import Store
 
 @dataclass(frozen=True)
 class Located:
-    """A pinned model whose W has been found, and what the store holds of it."""
+    """A pinned model, its W, and what is published of it."""
 
     checkpoint: Checkpoint
     unembedding: Unembedding
     published: Published
-    missing: frozenset[str]
-    """The tensors that were asked for and are not published for these bytes."""
+    tensors_to_publish: frozenset[str]
+    """The requested tensors that are not published for this W yet."""
     bytes_fetched: Callable[[], int]
-    """How many bytes were fetched from the checkpoint so far."""
+    """The number of bytes fetched from the checkpoint so far."""
 
     @property
     def status(self) -> Status:
-        """How its survey ends."""
-        if self.missing:
+        """The status of the model after its survey."""
+        if self.tensors_to_publish:
             return "surveyed"
-        return "already published" if self.published.own else "same content"
+        return "already published" if self.published.this_survey else "same content"
 
 
 def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]) -> Located:
-    """Pin the model, find W, and see which of these ``tensors`` are published of it.
+    """Pin the model, find W, and see which of the requested ``tensors`` are published.
 
     Raises:
         SurveyError: the model cannot be surveyed, or the store cannot be read.
@@ -44,26 +46,26 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
     pinned = open_checkpoint(ref, access)
     if ref.follow_base:
         pinned = follow_base(pinned, lambda base: open_checkpoint(base, access))
-    checkpoint, bytes_fetched = _counting(pinned)
+    checkpoint, bytes_fetched = _count_fetched(pinned)
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
     identity = content_identity(checkpoint, unembedding)
-    asked, found = ref.tensor, unembedding.name
+    requested_tensor, tensor = ref.tensor, unembedding.name
     if ref.file is not None:
-        asked, found = (f"{name} in {ref.file}" for name in (asked, found))
-    published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, asked, found)
-    missing = tensors.difference(published.same_w["artifacts"] if published.same_w else ())
-    return Located(checkpoint, unembedding, published, missing, bytes_fetched)
+        requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
+    published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, requested_tensor, tensor)
+    to_publish = tensors.difference(published.same_w["artifacts"] if published.same_w else ())
+    return Located(checkpoint, unembedding, published, to_publish, bytes_fetched)
 
 
 def content_identity(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIdentity:
-    """What W is, known before its bytes are read."""
+    """What identifies W before its bytes are read."""
     location = unembedding.location
     content_id = checkpoint.files[location.file].content_id
     return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape, location.strides)
 
 
-def _counting(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:
-    """The same checkpoint, and a function that tells how many bytes were fetched from it so far."""
+def _count_fetched(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:
+    """The same checkpoint, and a function that returns the number of bytes fetched from it so far."""
     lock, total = Lock(), 0
 
     def fetch(file: str, begin: int, end: int) -> bytes:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
-from job.monitor.current import ASKED_ABOUT, CurrentStage
+from job.monitor.current import MODEL_OF_THREAD, CurrentStage
 from job.report.text import escape
 from job.settings import LogFormat
 
@@ -107,7 +107,7 @@ def _text_handler(console: Console) -> logging.Handler:
 def _json_handler(now: CurrentStage, every_event: Mapping[str, str | int]) -> logging.Handler:
     def located(record: logging.LogRecord) -> bool:
         """What an event does not say of the model and stage it concerns, is what its thread or the process is at."""
-        asked_about = ASKED_ABOUT.get()
+        asked_about = MODEL_OF_THREAD.get()
         for field, value in ({"model": asked_about, "stage": "plan"} if asked_about else vars(now)).items():
             if value and not hasattr(record, field):
                 setattr(record, field, value)

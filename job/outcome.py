@@ -1,75 +1,79 @@
-"""What came of one model in a run, and what a plan says will come of it. Values, and what is said of both alike."""
+"""The outcome of one model in a run, and the expected outcome of one model in a plan. Values only."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from job.checkpoints.head.tie import Tie
 from job.errors import ModelError, SurveyError
-from job.manifest.comparison import SurveyDiff
-from job.manifest.schema import Shown
+from job.manifest.comparison import SurveyChanges
+from job.manifest.schema import SummaryFields
 from job.models.references import ModelRef
 
 Status = Literal["surveyed", "same content", "already published", "passed over", "failed"]
-"""``same content``: a new commit whose W was published before, so that only its manifest and report are new.
-``passed over``: a query found it, and it can never be surveyed as it stands; nobody asked for it by name."""
+"""``same content``: a new commit with a W that was published before; only its manifest and report are new.
+``passed over``: a query found the model, but it cannot be surveyed. This is no failure of the run."""
 
 PlanStatus = Literal["to survey", "same content", "already published", "passed over", "fails"]
-"""``same content``: a new commit whose W is published, so that only a manifest and a report will be written.
-``passed over``: a query found it, and its survey would fail; the run will not."""
+"""The ``Status`` that a run would give the model: ``to survey`` stands for surveyed, ``fails`` for failed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one model: its manifest, or the error that it failed with or was passed over for."""
+    """The outcome of one model: its manifest, or the error because of which it failed or was passed over."""
 
     ref: ModelRef
     status: Status
     seconds: float
     bytes_fetched: int = 0
-    manifest: Shown | None = None
-    """As much of it as the summary shows."""
+    manifest: SummaryFields | None = None
+    """The fields that the summary shows."""
     error: SurveyError | None = None
-    diff: SurveyDiff | None = None
-    """None where nothing of it is new."""
+    changes: SurveyChanges | None = None
+    """None if the survey was published before, or failed."""
 
 
 @dataclass(frozen=True)
-class Need:
-    """What is known of a model's W, and what its survey takes. Sizes in bytes."""
+class PlannedSurvey:
+    """Which tensor a survey would read, and what the survey would need. Sizes are in bytes.
+
+    The fields are also those of ``need`` in a plan's JSON, so their names must stay.
+    """
 
     repo_id: str
     commit: str
     asked_commit: str
-    """Of the model that was asked for, where that is an adapter whose base is surveyed; else the same."""
+    """The commit of the requested model. It differs from ``commit`` if an adapter's base model is surveyed."""
     source: str
     tensor: str
     reason: str
     tie: Tie
     tie_evidence: str
     notes: tuple[str, ...]
-    """The warnings about W, under the name that the JSON of a plan has for them."""
+    """The warnings about W."""
     dtype: str
     shape: tuple[int, ...]
     file: str
     w_nbytes: int
     checkpoint_nbytes: int
     read_nbytes: int
-    """Of W; 0 where it is published already."""
+    """How much of W the survey reads; 0 if W is already published."""
     scratch_nbytes: int
-    """On the disk, while this model is surveyed."""
+    """Disk space that the survey needs."""
     memory_nbytes: int
+    """Memory that the survey's process needs."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What will come of one model: what it takes, or the error that it will fail with or be passed over for."""
+class PlannedModel:
+    """The expected outcome of one model: its planned survey, or the error because of which it will fail or be passed
+    over."""
 
     ref: ModelRef
     status: PlanStatus
-    need: Need | None = None
+    survey: PlannedSurvey | None = None
     error: SurveyError | None = None
 
 
 def is_passed_over(ref: ModelRef, error: SurveyError) -> bool:
-    """Whether a failure is no failure of the run: what a query finds may be gated, removed or without a head."""
+    """Whether an error is no failure of the run: a query may find models that are gated, removed or without a head."""
     return ref.found_by is not None and isinstance(error, ModelError)

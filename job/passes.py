@@ -1,6 +1,6 @@
-"""The two passes over W's rows: as they arrive, measured and published in one go; and again from the disk.
+"""The two passes over W's rows. The first measures and publishes the rows as they arrive; the second reads the disk.
 
-It knows the store and the geometry, and nothing of models, settings, consoles or metrics.
+Knows the store and the geometry, but not models, settings, consoles or metrics.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,19 +21,19 @@ from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
 from job.manifest.build import artifact_entry, build_statistics, list_black_holes
-from job.manifest.schema import FromW
+from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
 from job.scratch import RowFile, scratch_copy, to_row_major
 from job.store.artifacts import ArtifactFolder
 from job.store.safetensors_file import StoredTensor
 
-BLOCK_NUMBERS: Final = 1 << 19
-"""A block's worth of rows: small enough that its float64 form, of 4 MiB, stays near the caches."""
+NUMBERS_PER_BLOCK: Final = 1 << 19
+"""The size of a block of rows. As float64 it has 4 MiB, so it stays near the caches."""
 
 
 @dataclass(frozen=True)
 class RowLayout:
-    """How W's rows are stored once they lie one after another."""
+    """How W's rows are stored when they are in row order."""
 
     n_rows: int
     hidden_size: int
@@ -42,27 +42,27 @@ class RowLayout:
 
     @property
     def w(self) -> StoredTensor:
-        """W as published: of its dtype, or where that is a quantised one, the rows' bytes."""
+        """W as published: with its dtype, or as bytes if the dtype is a quantised one."""
         if self.encoding.name in FLOATS:
             return StoredTensor("W", self.encoding.name, (self.n_rows, self.hidden_size))
         return StoredTensor("W", "U8", (self.n_rows, self.row_nbytes))
 
     @property
     def block_nbytes(self) -> int:
-        """How many bytes of W are a block."""
-        return self.row_nbytes * max(1, BLOCK_NUMBERS // self.hidden_size)
+        """The number of bytes of W in a block."""
+        return self.row_nbytes * max(1, NUMBERS_PER_BLOCK // self.hidden_size)
 
 
 def row_layout(location: TensorLocation) -> RowLayout:
-    """The layout of the rows of a tensor, whichever way it is stored."""
+    """The layout of a tensor's rows, in row order."""
     n_rows, hidden_size = location.shape
-    encoding = FLOATS.get(location.dtype) or _quantised(location.dtype)
+    encoding = FLOATS.get(location.dtype) or _quantised_encoding(location.dtype)
     if encoding.name in FLOATS:
         return RowLayout(n_rows, hidden_size, encoding, StoredTensor("row", encoding.name, (hidden_size,)).nbytes)
     return RowLayout(n_rows, hidden_size, encoding, location.nbytes // n_rows)
 
 
-def _quantised(dtype: str) -> Encoding:
+def _quantised_encoding(dtype: str) -> Encoding:
     def numbers(block: Block) -> torch.Tensor:
         return torch.from_numpy(canonical_nans(dequantised(block, dtype)))
 
@@ -79,32 +79,31 @@ def measure(
     dedup: Dedup,
     track: Track,
     stage: Stage,
-) -> FromW:
-    """Measure W, and publish those of its tensors that ``output`` misses.
+) -> ResultsOfW:
+    """Measure W, and publish the tensors that ``output`` lacks.
 
-    ``chunks`` are the bytes in which W is stored at ``location``, in order. ``local_file`` is the file that they come
-    from where it can be read again at no cost; without one, a copy is kept in ``workspace``.
+    ``chunks``: the bytes of W, in the order in which they are stored at ``location``. ``local_file``: the local file
+    that holds them, if there is one. Otherwise, or if W is not in row order, the rows are copied to ``workspace``.
 
     Raises:
-        TransientError, ConfigError: the store, or the disk, fails.
-        SurveyError: whatever ``chunks`` raises.
+        TransientError, ConfigError: the store or the disk fails.
+        SurveyError: ``chunks`` raised it.
     """
-    # Blocks are small: handing each to several threads takes longer than it takes one (benchmarks/speed.py), and the
-    # other cores have the network and the store to serve.
+    # Blocks are small, so several threads would be slower than one (benchmarks/speed.py). The other cores serve the
+    # network and the store.
     torch.set_num_threads(1)
     layout = row_layout(location)
     if layout.encoding.name not in FLOATS:
         output = output.with_metadata(encoding=layout.encoding.name)
-    # Columns are put together to rows in the workspace, so the checkpoint's own file does not hold the rows.
-    kept = local_file if location.strides is None else None
-    rows = RowFile(kept or workspace / "W", location.begin if kept else 0, layout.n_rows, layout.row_nbytes)
+    row_file = local_file if location.strides is None else None
+    rows = RowFile(row_file or workspace / "W", location.begin if row_file else 0, layout.n_rows, layout.row_nbytes)
     with stage("stream W"):
         if location.strides is not None:
             item_nbytes = layout.row_nbytes // layout.hidden_size
             chunks = to_row_major(chunks, workspace, location.shape, location.strides, item_nbytes)
         measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding)
         blocks = row_blocks(chunks, layout.row_nbytes, layout.block_nbytes)
-        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if kept else rows.path)})
+        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if row_file else rows.path)})
     output = output.with_metadata(w_sha256=measurement.sha256.hexdigest())
     with stage("find black holes"):
         holes, by_value = find_black_holes(measurement, rows.read, rows.row_nbytes, dedup)
@@ -125,7 +124,7 @@ def measure(
 
 
 def first_pass(blocks: Iterable[Block], measurement: Measurement, copy: Path | None) -> Iterator[bytes]:
-    """The rows' bytes as they pass through the measurements; kept on disk as well where ``copy`` is a path."""
+    """The bytes of the rows, which are measured as they pass. If ``copy`` is a path, they are also written there."""
     with ExitStack() as stack:
         append = stack.enter_context(scratch_copy(copy)) if copy else None
         for block in blocks:
@@ -139,10 +138,10 @@ def first_pass(blocks: Iterable[Block], measurement: Measurement, copy: Path | N
 def small_tensors(
     measurement: Measurement, holes: BlackHoles, rows: RowFile, layout: RowLayout
 ) -> dict[str, dict[StoredTensor, Iterable[bytes]]]:
-    """mu and the black-hole tensors, by the artifact they belong to."""
+    """mu and the black-hole tensors, by artifact."""
     encoding, n_rows = layout.encoding, layout.n_rows
     centroids_dtype = encoding.name if encoding.name in FLOATS else "F32"
-    # 0 stands for "in no hole", so that 255 holes are what one byte can number.
+    # 0 means "in no hole", so one byte can number 255 holes.
     id_dtype, ids = ("U8", holes.ids.astype(np.uint8)) if holes.n_holes <= 255 else ("I32", holes.ids)
     return {
         "mu": {StoredTensor("mu", "F32", (layout.hidden_size,)): [measurement.mu.tobytes()]},
@@ -160,7 +159,7 @@ def small_tensors(
 def second_pass(
     rows: RowFile, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
 ) -> Iterator[bytes]:
-    """The bytes of γ′, from W's rows on disk. ``norms``, (n_rows,) float64, gets the norms of γ′'s rows."""
+    """The bytes of γ′, computed from W's rows on disk. Writes the norms of its rows to ``norms``, (n_rows,) float64."""
     first = 0
     for block in rows.blocks(layout.block_nbytes):
         gamma_block = centred(block, layout.encoding, mu)

@@ -1,4 +1,4 @@
-"""W on this machine's disk, to be read again: a copy made while W arrives, or the local checkpoint's own file."""
+"""Files on the local disk: W's rows, which are read a second time, and the temporary folder of a survey."""
 
 import errno
 import fcntl
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     from job.geometry.rows import Block
 
 _PREFIX: Final = "black-hole-survey-"
-_SETTLED_SECONDS: Final = 60
-"""A folder is locked a moment after it is made: a younger one may be another run's."""
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_MIN_AGE_SECONDS: Final = 60
+"""The minimum age of an abandoned folder. A younger one may belong to a run that has not locked it yet."""
+_DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
-"""How many bytes of rows are put together at once out of columns: the larger, the fewer the reads."""
+"""The bytes of rows that are made from columns at a time. A larger value needs fewer reads."""
 
 
 @dataclass(frozen=True)
 class RowFile:
-    """Rows of ``row_nbytes`` bytes, one after another from byte ``begin`` of a file. Read without mapping it, so that
-    memory does not grow with what has been read."""
+    """Rows of ``row_nbytes`` bytes, one after another from byte ``begin`` of a file.
+
+    The file is not memory-mapped, because memory would grow with each row that is read.
+    """
 
     path: Path
     begin: int
@@ -43,7 +45,7 @@ class RowFile:
     def read(self, ids: NDArray[np.int64]) -> "Block":
         """The rows with these ids: (n,) int64 → (n, row_nbytes) uint8."""
         rows = np.empty((len(ids), self.row_nbytes), np.uint8)
-        with _opened(self.path) as file:
+        with _open(self.path) as file:
             for row, row_id in zip(rows, ids, strict=True):
                 self._read_into(file, row, int(row_id))
         return rows
@@ -57,7 +59,7 @@ class RowFile:
     def blocks(self, block_nbytes: int) -> Iterator["Block"]:
         """All rows in order, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)
-        with _opened(self.path) as file:
+        with _open(self.path) as file:
             for first in range(0, self.n_rows, rows_per_block):
                 block = np.empty((min(rows_per_block, self.n_rows - first), self.row_nbytes), np.uint8)
                 self._read_into(file, block.reshape(-1), first)
@@ -70,19 +72,19 @@ class RowFile:
 def to_row_major(
     chunks: Iterable[bytes], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
 ) -> Iterator[bytes]:
-    """The rows of a matrix one after another, out of the bytes it is stored in, which lie on disk in between.
+    """The bytes of a matrix in row order, from ``chunks`` of its stored bytes. These are first copied to the disk.
 
     ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column; one of them is 1.
     """
     (n_rows, hidden_size), (row_stride, column_stride) = shape, strides
-    span = scratch / "span"
-    with scratch_copy(span) as append:
+    stored_copy = scratch / "stored"
+    with scratch_copy(stored_copy) as append:
         for chunk in chunks:
             append(chunk)
-    rows_at_once = max(1, _STRIPE_NBYTES // (hidden_size * item_nbytes))
-    with _opened(span) as file:
-        for first in range(0, n_rows, rows_at_once):
-            stripe = np.empty((min(rows_at_once, n_rows - first), hidden_size, item_nbytes), np.uint8)
+    rows_per_stripe = max(1, _STRIPE_NBYTES // (hidden_size * item_nbytes))
+    with _open(stored_copy) as file:
+        for first in range(0, n_rows, rows_per_stripe):
+            stripe = np.empty((min(rows_per_stripe, n_rows - first), hidden_size, item_nbytes), np.uint8)
             if column_stride == 1:
                 for index, row in enumerate(stripe, first):
                     _read_exactly(file, row.reshape(-1), index * row_stride * item_nbytes)
@@ -93,38 +95,38 @@ def to_row_major(
                     _read_exactly(file, column.reshape(-1), offset)
                     stripe[:, index] = column
             yield stripe.tobytes()
-    span.unlink()
+    stored_copy.unlink()
 
 
-def _opened(path: Path) -> FileIO:
-    with _disk(path):
+def _open(path: Path) -> FileIO:
+    with _errors_translated(path):
         return FileIO(path)
 
 
 def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
     view = buffer.data
     while len(view):
-        with _disk(str(file.name)):
+        with _errors_translated(str(file.name)):
             n_read = os.preadv(file.fileno(), [view], offset)
         if not n_read:
             raise TransientError(
-                f"{file.name}: ends at byte {offset}, expected more bytes; run again when nothing writes to it"
+                f"{file.name}: ends at byte {offset:,}, expected more bytes; run again when nothing else writes to it"
             )
         view, offset = view[n_read:], offset + n_read
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder of one's own below ``parent``, gone at the end. Those of runs that were killed go now.
+    """A new folder below ``parent``, removed at the end. Also removes the folders of runs that were killed.
 
     Raises:
-        TransientError: it cannot be made.
+        TransientError: the folder cannot be created.
     """
     for abandoned in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), _locked(abandoned):
-            if time.time() - abandoned.stat().st_mtime > _SETTLED_SECONDS:
+            if time.time() - abandoned.stat().st_mtime > _MIN_AGE_SECONDS:
                 shutil.rmtree(abandoned, ignore_errors=True)
-    with _disk(parent):
+    with _errors_translated(parent):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with _locked(folder):
@@ -135,10 +137,10 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system releases when its process ends, however it ends.
+    """Hold the lock of a folder. The system releases it when the process ends, even if the process is killed.
 
     Raises:
-        OSError: another process holds it.
+        OSError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -155,14 +157,14 @@ def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
     Raises:
         TransientError: the scratch disk is full, or fails.
     """
-    with _disk(path):
+    with _errors_translated(path):
         file = path.open("wb", buffering=0)
     with file:
         yield partial(_write_all, file)
 
 
 def write_scratch(path: Path, content: bytes) -> None:
-    """A small file.
+    """Write a small file.
 
     Raises:
         TransientError: the scratch disk is full, or fails.
@@ -172,17 +174,22 @@ def write_scratch(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _disk(path: Path | str) -> Iterator[None]:
-    """Turn what the operating system says of a file into an error that says what to do."""
+def _errors_translated(path: Path | str) -> Iterator[None]:
+    """Raise the operating system's errors at a file as errors that say what to do."""
     try:
         yield
     except OSError as error:
-        advice = "make room, or set SCRATCH to a larger disk" if error.errno in _FULL else "check the disk"
-        raise TransientError(f"{path}: {error.strerror or error}, expected room for a copy of W; {advice}") from error
+        if error.errno in _DISK_FULL_ERRORS:
+            advice = "make room, or set SCRATCH to a folder on a larger disk"
+        else:
+            advice = "check the disk"
+        raise TransientError(
+            f"{path}: {error.strerror or error}, expected a disk with room for a copy of W; {advice}"
+        ) from error
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
     rest = memoryview(content)
-    with _disk(str(file.name)):
+    with _errors_translated(str(file.name)):
         while rest:
             rest = rest[file.write(rest) :]

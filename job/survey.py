@@ -1,4 +1,4 @@
-"""THE STORY: how one model is surveyed, and how a run goes through its models. It alone knows every room."""
+"""THE STORY: ``survey_model`` surveys one model, and ``run`` all models of a run. Uses all packages of the job."""
 
 import logging
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from job.errors import CorruptCheckpoint, SurveyError
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.manifest.build import artifact_entry, build_manifest, embedding_entry
-from job.manifest.comparison import compare_with_previous, survey_diff
+from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import publish_manifest, repair_latest
-from job.manifest.schema import FromW, from_w_of
+from job.manifest.schema import ResultsOfW, results_of_w
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
 from job.monitor.progress import ProgressReporter
@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
-    """Survey every model, or this worker's share, in turn; one that fails does not keep the others from being surveyed.
+    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run's workers
-            cannot agree on a list; no model was surveyed.
+        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run has no
+            pinned list; no model was surveyed.
     """
     store, access = store_and_access(settings)
     store.check()
@@ -69,7 +69,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
                 connections=settings.connections,
             )
         except SurveyError as error:
-            outcome = failed(ref, error, monitor.total_seconds)
+            outcome = failed_outcome(ref, error, monitor.total_seconds)
         else:
             message = "%s: %s in %.1f s"
             logger.info(message, ref, outcome.status, outcome.seconds, extra={"model": str(ref)})
@@ -77,8 +77,8 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
         yield outcome
 
 
-def failed(ref: ModelRef, error: SurveyError, seconds: float) -> Outcome:
-    """What came of a model that cannot be surveyed, once it is logged."""
+def failed_outcome(ref: ModelRef, error: SurveyError, seconds: float) -> Outcome:
+    """Log why a model cannot be surveyed, and return its outcome."""
     passed_over = is_passed_over(ref, error)
     status: Status = "passed over" if passed_over else "failed"
     level = logging.WARNING if passed_over else logging.ERROR
@@ -98,10 +98,10 @@ def survey_model(
     scratch: Path,
     connections: int,
 ) -> Outcome:
-    """Pin the model, find W, stream it through the measurements into the store, and publish its manifest last of all.
+    """Pin the model, find W, stream it through the measurements into the store, and publish the manifest last.
 
     Raises:
-        SurveyError: the model cannot be surveyed. Nothing that was published of it counts without its manifest.
+        SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
     with scratch_folder(scratch) as workspace:
         with monitor.stage("find"):
@@ -109,47 +109,48 @@ def survey_model(
         checkpoint, w, published = located.checkpoint, located.unembedding, located.published
         monitor.count_fetched(located.bytes_fetched)
         monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
-        if published.own and not located.missing:
-            repair_latest(store, published.own)
-            return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.own)
+        if published.this_survey and not located.tensors_to_publish:
+            repair_latest(store, published.this_survey)
+            return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
         store.discard_unfinished(f"{published.folder}/")
-        from_w = results_of_w(located, store, workspace, monitor, dedup, connections)
-        w = settle_tie(located, from_w["w_sha256"], monitor, connections)
+        results = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
+        w = compare_embedding(located, results["w_sha256"], monitor, connections)
         with monitor.stage("name tokens"):
-            rows = (token["id"] for hole in from_w["black_holes"] for token in hole["tokens"])
+            rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
             names = name_tokens(checkpoint, w.vocabulary, rows, workspace)
         manifest = build_manifest(
             checkpoint,
             w,
-            from_w,
+            results,
             names,
             chosen_by_user=ref.tensor is not None or ref.file is not None,
             note=ref.note,
-            previous=compare_with_previous(published, from_w["black_holes"]),
+            previous=compare_with_previous(published, results["black_holes"]),
             bytes_fetched=located.bytes_fetched(),
             seconds=monitor.seconds,
         )
         page = publish_bytes(store, f"{published.folder}/report.md", model_page(manifest).encode())
         manifest["artifacts"]["report"] = artifact_entry(page)
         publish_manifest(store, published.folder, manifest)
-    diff = survey_diff(published, manifest)
-    return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, diff=diff)
+    changes = survey_changes(published, manifest)
+    return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
-def results_of_w(
+def measure_or_reuse(
     located: Located, store: Store, workspace: Path, monitor: ModelMonitor, dedup: Dedup, connections: int
-) -> FromW:
-    """What follows from W's bytes: measured now, with the missing tensors published, or known from a published survey.
+) -> ResultsOfW:
+    """The results that follow from W's bytes. Measures W and publishes the tensors that are not published yet; if all
+    are published, takes the results from a published survey of the same W.
 
     Raises:
-        CorruptCheckpoint: published tensors are of another W, although the file's identity is the same; or a local file
-            changed while it was read.
+        CorruptCheckpoint: the tensors published for the same file are of another W, or a local file changed while it
+            was read.
     """
-    checkpoint, w, known = located.checkpoint, located.unembedding, located.published.same_w
-    if known and not located.missing:
-        return from_w_of(known)
-    from job.passes import measure  # with torch, which a run in which all is published does without
+    checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
+    if same_w and not located.tensors_to_publish:
+        return results_of_w(same_w)
+    from job.passes import measure  # imports torch, which is not needed if everything is published
 
     location = w.location
     origin = {
@@ -158,34 +159,34 @@ def results_of_w(
         "tensor": w.name,
         "version": __version__,
     }
-    output = ArtifactFolder(store, located.published.folder, located.missing, origin)
+    output = ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin)
     chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
     local_file = checkpoint.local_paths.get(location.file)
     results = measure(
         location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
     )
     if local_file:
-        # A folder's files are checked against what they were when they were pinned whenever bytes are fetched.
+        # Fetching a byte checks that the file is still the one that was pinned.
         checkpoint.fetch(location.file, location.begin, location.begin + 1)
-    counts = results["statistics"]
-    found = (counts["black_holes"], counts["black_hole_tokens"], location.shape[0])
-    monitor.log("find black holes", "black holes: %d, with %d of %d rows", *found)
-    if known is None:
+    statistics = results["statistics"]
+    counts = (statistics["black_holes"], statistics["black_hole_tokens"], location.shape[0])
+    monitor.log("find black holes", "black holes: %d, with %d of %d rows", *counts)
+    if same_w is None:
         return results
-    if results["w_sha256"] != known["w_sha256"]:
+    if results["w_sha256"] != same_w["w_sha256"]:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: found W with the sha-256 {results['w_sha256']}, expected {known['w_sha256']}, which "
-            "was published of the same unchanged file; give the file a new modification time if it did change"
+            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {same_w['w_sha256']}, "
+            "which was published for the same unchanged file; if the file did change, give it a new modification time"
         )
-    return {**results, "artifacts": {**known["artifacts"], **results["artifacts"]}}
+    return {**results, "artifacts": {**same_w["artifacts"], **results["artifacts"]}}
 
 
-def settle_tie(located: Located, w_sha256: str, monitor: ModelMonitor, connections: int) -> Unembedding:
-    """W with the tie state that all bytes tell, where until now only some rows of the embedding were read.
+def compare_embedding(located: Located, w_sha256: str, monitor: ModelMonitor, connections: int) -> Unembedding:
+    """W with its final tie to the embedding. If only some rows were compared so far, compares all bytes.
 
-    Reads the embedding once, unless a published survey of the same W tells of the same embedding.
+    Reads the whole embedding once, unless a published survey compared the same W with the same embedding.
     """
-    checkpoint, w, known = located.checkpoint, located.unembedding, located.published.same_w
+    checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
     if w.copy is None:
         return w
 
@@ -194,8 +195,8 @@ def settle_tie(located: Located, w_sha256: str, monitor: ModelMonitor, connectio
         return monitor.track(chunks, tensor.location.nbytes, tensor.name)
 
     with monitor.stage("compare embedding"):
-        if known and known["tensor"].get("embedding") == embedding_entry(checkpoint, w.copy.embedding):
-            return replace(w, tie=known["tensor"]["tie"], tie_evidence=known["tensor"]["tie_evidence"])
+        if same_w and same_w["tensor"].get("embedding") == embedding_entry(checkpoint, w.copy.embedding):
+            return replace(w, tie=same_w["tensor"]["tie"], tie_evidence=same_w["tensor"]["tie_evidence"])
         state = settle(w.copy, NamedTensor(w.name, w.location), w_sha256, read)
         monitor.log("compare embedding", "%s: %s", state.tie, state.evidence)
         return replace(w, tie=state.tie, tie_evidence=state.evidence)

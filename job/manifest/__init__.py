@@ -1,1 +1,1 @@
-"""What is said of a survey: the manifest, its schema, what is published, what changed."""
+"""The manifest of a survey: its schema, how it is built, where it is published, and what changed since the last one."""

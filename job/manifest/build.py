@@ -1,4 +1,4 @@
-"""From what a survey learnt to its manifest. Pure, but for the time that it states."""
+"""Builds a manifest from the results of a survey. Pure, except that it reads the current time."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,9 +20,9 @@ from job.manifest.schema import (
     Comparison,
     Counts,
     EmbeddingEntry,
-    FromW,
     Manifest,
     Norms,
+    ResultsOfW,
     Statistics,
     TokenizerEntry,
 )
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # both import torch
 def build_statistics(
     measurement: "Measurement", holes: "BlackHoles", by_value: "BlackHoles", gamma_norms: NDArray[np.float64]
 ) -> Statistics:
-    """Every number of a survey. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
+    """The manifest's statistics. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
     populations = summarise(holes.populations.astype(np.float64))
     return {
         **_counts(holes),
@@ -70,15 +70,21 @@ def _counts(holes: "BlackHoles") -> Counts:
 
 
 def _norms(values: NDArray[np.float64]) -> Norms | None:
-    """(n,) float64 → their summary; None for no numbers at all."""
-    found = summarise(values)
-    if found is None:
+    """A summary of (n,) float64; None if there are no numbers."""
+    summary = summarise(values)
+    if summary is None:
         return None
-    return {"mean": found.mean, "std": found.std, "min": found.min, "median": found.median, "max": found.max}
+    return {
+        "mean": summary.mean,
+        "std": summary.std,
+        "min": summary.min,
+        "median": summary.median,
+        "max": summary.max,
+    }
 
 
 def _centroid(mu: NDArray[np.float32]) -> CentroidSummary:
-    """(hidden_size,) float32, at least one number → its norm, and a summary of its components."""
+    """The norm of mu, (hidden_size,) float32, and a summary of its components."""
     values = mu.astype(np.float64)
     components = _norms(values)
     if components is None:
@@ -87,7 +93,7 @@ def _centroid(mu: NDArray[np.float32]) -> CentroidSummary:
 
 
 def list_black_holes(measurement: "Measurement", holes: "BlackHoles") -> list[BlackHole]:
-    """Each hole with its rows, whose tokens are not named yet."""
+    """The black holes with their rows. The tokens have no names yet."""
     return [
         {
             "id": number,
@@ -100,7 +106,7 @@ def list_black_holes(measurement: "Measurement", holes: "BlackHoles") -> list[Bl
 
 
 def name_rows(black_holes: Sequence[BlackHole], names: TokenNames) -> list[BlackHole]:
-    """The holes with what each of their rows stands for."""
+    """The black holes with the names of their tokens."""
     return [
         {
             **hole,
@@ -116,7 +122,7 @@ def name_rows(black_holes: Sequence[BlackHole], names: TokenNames) -> list[Black
 def build_manifest(
     checkpoint: Checkpoint,
     unembedding: Unembedding,
-    from_w: FromW,
+    results: ResultsOfW,
     names: TokenNames,
     *,
     chosen_by_user: bool,
@@ -125,7 +131,7 @@ def build_manifest(
     bytes_fetched: int,
     seconds: dict[str, float],
 ) -> Manifest:
-    """The manifest, but for the report's artifact. ``note``: what the list says of the model."""
+    """The manifest without the entry of the report. ``note``: the list's note on the model."""
     location = unembedding.location
     tokenizer = _tokenizer(names, location.shape[0])
     return {
@@ -152,13 +158,13 @@ def build_manifest(
             "end": location.end,
             "content_id": checkpoint.files[location.file].content_id,
         },
-        "w_sha256": from_w["w_sha256"],
-        "statistics": from_w["statistics"],
-        "black_holes": name_rows(from_w["black_holes"], names),
-        "artifacts": from_w["artifacts"],
+        "w_sha256": results["w_sha256"],
+        "statistics": results["statistics"],
+        "black_holes": name_rows(results["black_holes"], names),
+        "artifacts": results["artifacts"],
         "tokenizer": tokenizer,
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
-        "warnings": collect_warnings(note, checkpoint, unembedding, from_w["statistics"], tokenizer),
+        "warnings": collect_warnings(note, checkpoint, unembedding, results["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": seconds,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -167,7 +173,7 @@ def build_manifest(
 
 
 def embedding_entry(checkpoint: Checkpoint, embedding: NamedTensor) -> EmbeddingEntry:
-    """An embedding that is compared with all of W."""
+    """The manifest's entry for an input embedding that is compared with all of W."""
     location = embedding.location
     return {
         "name": embedding.name,
@@ -179,7 +185,7 @@ def embedding_entry(checkpoint: Checkpoint, embedding: NamedTensor) -> Embedding
 
 
 def artifact_entry(artifact: Artifact) -> ArtifactEntry:
-    """A published object, as the manifest names it."""
+    """The manifest's entry for a published object."""
     return {"key": artifact.key, "size": artifact.size, "sha256": artifact.sha256}
 
 

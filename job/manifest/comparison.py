@@ -1,71 +1,72 @@
-"""What changed in a model since it was last surveyed: the model, its revision, its black holes. Pure."""
+"""What a survey adds to the published ones: a new model, revision or tensor, or changed black holes. Pure."""
 
 from dataclasses import dataclass
 
-from job.manifest.filing import Novelty, Published
+from job.manifest.filing import NewItem, Published
 from job.manifest.schema import BlackHole, Comparison, Manifest
 
 
 @dataclass(frozen=True)
-class HoleChange:
+class BlackHoleChange:
     """How the black holes of a model differ from those of its newest earlier survey."""
 
     holes: tuple[int, int]
-    """How many, before and now."""
+    """The number of holes, before and now."""
     tokens: tuple[int, int]
-    """How many rows are in one, before and now."""
+    """The number of tokens in holes, before and now."""
     joined: tuple[int, ...]
-    """The ids of the tokens that are in a hole now, and were in none."""
+    """The ids of the tokens that are in a hole now, but were in none before."""
     left: tuple[int, ...]
+    """The ids of the tokens that were in a hole before, but are in none now."""
 
 
 @dataclass(frozen=True)
-class SurveyDiff:
-    """What a survey adds to what was published before."""
+class SurveyChanges:
+    """What a survey adds to the published ones."""
 
-    novelty: Novelty
-    hole_change: HoleChange | None
-    """None where the black holes are what they were, or nothing was there to compare with."""
+    new_item: NewItem
+    black_hole_change: BlackHoleChange | None
+    """None if the black holes are the same, or if there is no earlier survey to compare with."""
 
 
 def compare_with_previous(published: Published, black_holes: list[BlackHole]) -> Comparison | None:
-    """The manifest's ``previous``: the newest earlier survey of another commit, and which rows joined or left holes.
+    """The manifest's ``previous``: a comparison with the newest earlier survey of another commit.
 
-    A survey that is made again, for further tensors, keeps what it was compared with at first.
+    If this survey was published before and only adds tensors, it keeps its first comparison.
     """
-    if published.own:
-        kept: Comparison | None = published.own.get("previous")
-        return kept
-    previous = published.previous
+    if published.this_survey:
+        first_comparison: Comparison | None = published.this_survey.get("previous")
+        return first_comparison
+    previous = published.previous_survey
     if previous is None:
         return None
-    before, after = _row_groups(previous["black_holes"]), _row_groups(black_holes)
-    ids_before, ids_after = frozenset().union(*before), frozenset().union(*after)
+    before, now = _token_groups(previous["black_holes"]), _token_groups(black_holes)
+    ids_before, ids_now = frozenset().union(*before), frozenset().union(*now)
     return {
         "commit": previous["commit"],
         "published_at": previous["published_at"],
         "black_holes": len(before),
         "black_hole_tokens": len(ids_before),
-        "same_black_holes": before == after,
-        "joined": sorted(ids_after - ids_before),
-        "left": sorted(ids_before - ids_after),
+        "same_black_holes": before == now,
+        "joined": sorted(ids_now - ids_before),
+        "left": sorted(ids_before - ids_now),
     }
 
 
-def survey_diff(published: Published, manifest: Manifest) -> SurveyDiff | None:
-    """What the survey of this manifest adds; None where its own manifest was there before."""
-    return SurveyDiff(published.novelty, _hole_change(manifest)) if published.novelty else None
+def survey_changes(published: Published, manifest: Manifest) -> SurveyChanges | None:
+    """What the survey of this manifest adds; None if the survey was published before."""
+    return SurveyChanges(published.new_item, _black_hole_change(manifest)) if published.new_item else None
 
 
-def _row_groups(holes: list[BlackHole]) -> set[frozenset[int]]:
+def _token_groups(holes: list[BlackHole]) -> set[frozenset[int]]:
     return {frozenset(token["id"] for token in hole["tokens"]) for hole in holes}
 
 
-def _hole_change(manifest: Manifest) -> HoleChange | None:
+def _black_hole_change(manifest: Manifest) -> BlackHoleChange | None:
     previous, now = manifest.get("previous"), manifest["statistics"]
     if previous is None or previous["same_black_holes"]:
         return None
-    return HoleChange(
+    return BlackHoleChange(
         holes=(previous["black_holes"], now["black_holes"]),
         tokens=(previous["black_hole_tokens"], now["black_hole_tokens"]),
         joined=tuple(previous["joined"]),

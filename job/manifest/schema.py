@@ -1,7 +1,7 @@
-"""The manifest's one typed shape, ``manifest.json``. Who writes, reads or shows a manifest takes its fields from here.
+"""The schema of ``manifest.json`` as types. All code that writes, reads or shows a manifest uses these types.
 
-``FromW`` holds what follows from W's bytes, ``Shown`` what a run's summary shows; ``Manifest`` is both and the rest.
-``json_schema`` gives the same as JSON Schema: ``docs/manifest.schema.json``, which ``make schema`` writes.
+``ResultsOfW`` holds the fields that follow from W's bytes, ``SummaryFields`` those that a run's summary shows, and
+``Manifest`` all fields. ``json_schema`` returns the same as JSON Schema, for ``docs/manifest.schema.json``.
 """
 
 from functools import cache
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA_VERSION: Final = 1
-"""A later version of the tool reads every earlier schema."""
+"""Later versions of the tool read every earlier schema."""
 
 
 class Counts(TypedDict):
-    """The counts that are easily mixed up, by their names."""
+    """Numbers of rows and black holes."""
 
     unique_rows: int
     duplicate_rows: int
-    """Rows minus unique rows."""
+    """All rows minus unique rows."""
     black_holes: int
     black_hole_tokens: int
-    """Rows that are in a hole."""
+    """Rows in a black hole."""
 
 
 class CountsByValue(Counts):
-    """The same counts by value, as ``torch.unique`` compares: −0 equals +0, and a NaN equals nothing."""
+    """The same counts, with rows compared by value as ``torch.unique`` does: −0 equals +0, and a NaN equals nothing."""
 
     agrees: bool
-    """Whether the holes are the same by value as by bytes."""
+    """Whether comparing by value finds the same holes as comparing by bytes."""
 
 
 class Norms(TypedDict):
-    """A summary of norms; ``std`` is the sample's, with n − 1. A number that is NaN or infinite is null."""
+    """A summary of norms. ``std`` is the sample standard deviation (n − 1). NaN and infinity are null."""
 
     mean: float | None
     std: float | None
@@ -53,48 +53,51 @@ class CentroidSummary(Norms):
 
 
 class Statistics(Counts):
-    """Every number of a survey."""
+    """All numbers that a survey measures."""
 
     share_of_rows: float
-    """Rows in a hole, of all rows."""
+    """Rows in a black hole, divided by all rows."""
     largest: int
-    """The largest population of a hole; 0 without holes."""
+    """The largest population of a hole; 0 if there are no holes."""
     smallest: int
+    """The smallest population of a hole; 0 if there are no holes."""
     mean_population: float | None
     median_population: float | None
     distribution: dict[str, int]
-    """Population → how many holes have it, the largest first."""
+    """Population → number of holes with that population. The largest population comes first."""
     by_value: CountsByValue
     rows_with_negative_zero: int
     rows_with_nan: int
     rows_with_infinity: int
     mu: CentroidSummary
     row_norm: Norms | None
-    """Of W's rows."""
+    """Norms of W's rows."""
     black_hole_row_norm: Norms | None
-    """Of the rows in a hole; null without holes."""
+    """Norms of the rows in black holes; null if there are no holes."""
     gamma_centered_norm: Norms | None
-    """Of the rows of γ′ = W − μ."""
+    """Norms of the rows of γ′ = W − μ."""
     gamma_centered_norm_of_first_rows: list[float | None]
-    """Of rows 0 to 9."""
+    """Norms of rows 0 to 9 of γ′."""
 
 
 class TokenName(TypedDict):
-    """A row and what it stands for."""
+    """A row of W and its token."""
 
     id: int
+    """The row's index, which is the token's id."""
     piece: str | None
-    """As the vocabulary has it; null beyond the tokenizer, or without one."""
+    """The token in the vocabulary; null if the tokenizer has no such token, or there is no tokenizer."""
     text: str | None
-    """As it decodes by itself."""
+    """The token, decoded alone."""
 
 
 class BlackHole(TypedDict):
     """Rows that are bit-for-bit identical."""
 
     id: int
-    """1 is the most populous hole."""
+    """1 for the hole with the most rows, 2 for the next, and so on."""
     population: int
+    """The number of rows in the hole."""
     row_norm: float | None
     tokens: list[TokenName]
 
@@ -110,7 +113,7 @@ class ArtifactEntry(TypedDict):
 
 
 class EmbeddingEntry(TypedDict):
-    """The input embedding that was compared with all of W."""
+    """The input embedding, if it was compared with all of W."""
 
     name: str
     file: str
@@ -120,73 +123,79 @@ class EmbeddingEntry(TypedDict):
 
 
 class TensorEntry(TypedDict):
-    """The tensor that W is, and why."""
+    """The tensor that was taken as W, and why."""
 
     name: str
-    """As stored in the checkpoint."""
+    """Its name in the checkpoint."""
     reason: str
-    """Why it is this tensor."""
+    """Why this tensor was chosen."""
     chosen_by_user: bool
     """Whether the list named the tensor or the file."""
     tied: bool
-    """Whether the checkpoint stores one matrix for both head and embedding."""
+    """Whether the checkpoint stores one matrix as both head and embedding."""
     tie: NotRequired[Tie]
     tie_evidence: NotRequired[str]
     embedding: NotRequired[EmbeddingEntry | None]
-    """The embedding that all of W was compared with; null where none was."""
+    """The input embedding that all of W was compared with; null if there was no such comparison."""
     dtype: str
     shape: list[int]
-    """Rows (one for each token id), columns."""
+    """The number of rows (one per token id) and of columns."""
     strides: NotRequired[list[int] | None]
-    """Items from one index to the next; null where rows lie one after another."""
+    """Items from one index to the next, for each dimension; null if the rows are stored one after another."""
     nbytes: int
     file: str
     begin: int
     end: int
-    """W is bytes begin to end of the file, half-open."""
+    """W is stored in the file's bytes from ``begin`` to ``end``, without ``end`` itself."""
     content_id: str
-    """An id of that file which changes when its bytes do."""
+    """An id of the file that changes only if the file's bytes change."""
 
 
 class TokenizerEntry(TypedDict):
-    """The tokenizer that named the tokens, or why none did."""
+    """The tokenizer, or why the tokens have no names."""
 
     files: dict[str, str]
-    """The files it was read from, with their content ids."""
+    """The tokenizer's files, with their content ids."""
     kind: NotRequired[str]
-    """The library and class that read it."""
+    """The library and class that read the tokenizer."""
     n_tokens: NotRequired[int]
+    """The number of tokens, including added ones."""
     rows_beyond: NotRequired[int]
-    """Rows of W that no token of the tokenizer has."""
+    """The number of rows of W beyond the tokenizer's last token."""
     unusable: NotRequired[str]
-    """Why the tokens are not named; absent where they are."""
+    """Why the tokens have no names; absent if they have names."""
 
 
 class CheckpointEntry(TypedDict):
-    """What the survey read of the checkpoint."""
+    """The checkpoint's size, and how much of it the survey read."""
 
     nbytes: int
-    """Of the whole checkpoint."""
+    """The size of the whole checkpoint in bytes."""
     bytes_fetched: int
+    """How many bytes the survey read."""
 
 
 class Comparison(TypedDict):
-    """How the black holes differ from those of the newest earlier survey of another commit."""
+    """A comparison with the newest earlier survey of another commit."""
 
     commit: str
+    """The commit of the earlier survey."""
     published_at: str
+    """When the earlier survey was published."""
     black_holes: int
-    """How many that survey found."""
+    """The number of black holes in the earlier survey."""
     black_hole_tokens: int
+    """The number of rows in black holes in the earlier survey."""
     same_black_holes: bool
+    """Whether the black holes are the same groups of rows in both surveys."""
     joined: list[int]
-    """The ids of the tokens that are in a hole now and were in none."""
+    """The ids of the tokens that are in a hole now, but were in none before."""
     left: list[int]
-    """The ids of the tokens that were in a hole and are in none now."""
+    """The ids of the tokens that were in a hole before, but are in none now."""
 
 
 class ToolEntry(TypedDict):
-    """What wrote the manifest."""
+    """The program that wrote the manifest."""
 
     name: str
     version: str
@@ -196,51 +205,51 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """What is published, by name: W, mu, gamma_centered, black_holes, report."""
+    """The published files by name: W, mu, gamma_centered, black_holes, report."""
 
 
-class FromW(_Results):
-    """The fields that follow from W's bytes, so that they hold for every commit that has the same W."""
+class ResultsOfW(_Results):
+    """The fields that follow from W's bytes. They are the same for every commit with the same W."""
 
     w_sha256: str
-    """Of W's bytes, row after row."""
+    """The sha-256 of W's bytes, row after row."""
 
 
-class Shown(_Results):
+class SummaryFields(_Results):
     """The fields that a run's summary shows."""
 
     tensor: TensorEntry
     checkpoint: CheckpointEntry
     warnings: list[str]
-    """What a reader should know before trusting the numbers."""
+    """What a reader of the results should know."""
 
 
-class Manifest(FromW, Shown):
-    """What is said of one survey. It is written last: where it exists, everything that it names is whole."""
+class Manifest(ResultsOfW, SummaryFields):
+    """The description of one survey. It is written last: if it exists, everything that it names is complete."""
 
     schema_version: Literal[1]
     model: str
     """``org/name``, or ``local/<name>`` for a checkpoint that is not on the Hub."""
     source: NotRequired[str]
-    """Where it was read from."""
+    """Where the checkpoint was read from."""
     revision: NotRequired[str | None]
-    """As asked; null where none was."""
+    """The requested revision; null if none was requested."""
     commit: str
-    """As pinned: the Hub's commit, or an id derived from the files' own identity."""
+    """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
     followed_from: NotRequired[list[str]]
-    """The adapters that led to this model, as ``repo_id@commit``, the one that was asked for first."""
+    """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry
     tool: NotRequired[ToolEntry]
     seconds: NotRequired[dict[str, float]]
-    """By stage."""
+    """The duration of each stage."""
     published_at: str
-    """ISO 8601, in UTC."""
+    """The time of publication in UTC, as ISO 8601."""
     previous: NotRequired[Comparison | None]
-    """How the black holes changed; null where no other commit was surveyed."""
+    """A comparison with the newest earlier survey; null if no other commit was surveyed before."""
 
 
-def from_w_of(manifest: Manifest) -> FromW:
-    """The fields that follow from W's bytes."""
+def results_of_w(manifest: Manifest) -> ResultsOfW:
+    """The fields of a manifest that follow from W's bytes."""
     return {
         "w_sha256": manifest["w_sha256"],
         "statistics": manifest["statistics"],
@@ -249,8 +258,8 @@ def from_w_of(manifest: Manifest) -> FromW:
     }
 
 
-def shown_of(manifest: Shown, black_holes: list[BlackHole]) -> Shown:
-    """The fields that a run's summary shows, with as much of the black holes as it shows of them."""
+def summary_fields(manifest: SummaryFields, black_holes: list[BlackHole]) -> SummaryFields:
+    """The fields of a manifest that a run's summary shows, with these black holes in place of the manifest's."""
     return {
         "tensor": manifest["tensor"],
         "statistics": manifest["statistics"],
@@ -263,40 +272,40 @@ def shown_of(manifest: Shown, black_holes: list[BlackHole]) -> Shown:
 
 @cache
 def _adapter() -> "TypeAdapter[Manifest]":
-    from pydantic import TypeAdapter  # only a run that reads a manifest needs it
+    from pydantic import TypeAdapter  # imported here, because only a run that reads a manifest needs it
 
     return TypeAdapter(Manifest)
 
 
 def checked_manifest(value: object) -> Manifest:
-    """The value, once it is sure that it is a manifest. Fields that are unknown here stay in it.
+    """The same value, checked to be a manifest. It keeps fields that this version does not know.
 
     Raises:
-        ValueError: a field is missing or of another type.
+        ValueError: a field is missing or has another type.
     """
     _adapter().validate_python(value, strict=True)
     return cast("Manifest", value)
 
 
 def json_schema() -> dict[str, object]:
-    """The shape as JSON Schema (draft 2020-12)."""
+    """The manifest's schema as JSON Schema (draft 2020-12)."""
     from pydantic import ConfigDict, TypeAdapter
 
-    # In a tuple, because pydantic takes this setting for what is in something, and not for a TypedDict itself.
-    shapes = tuple[Manifest, _Results, FromW, Shown, Counts, Norms]
+    # In a tuple, because pydantic applies this setting to the items of a type, and not to a TypedDict itself.
+    shapes = tuple[Manifest, _Results, ResultsOfW, SummaryFields, Counts, Norms]
     definitions = TypeAdapter(shapes, config=ConfigDict(use_attribute_docstrings=True)).json_schema()["$defs"]
-    # pydantic describes a field by the docstring below it, but not where a class inherits the field.
+    # pydantic takes a field's docstring as its description, but does not inherit descriptions.
     for heir, base in (
         ("Statistics", "Counts"),
         ("CountsByValue", "Counts"),
         ("CentroidSummary", "Norms"),
         ("Manifest", "_Results"),
-        ("Manifest", "FromW"),
-        ("Manifest", "Shown"),
+        ("Manifest", "ResultsOfW"),
+        ("Manifest", "SummaryFields"),
     ):
         for name, field in definitions[base]["properties"].items():
             definitions[heir]["properties"][name] |= {key: field[key] for key in ("description",) if key in field}
-    for base in ("_Results", "FromW", "Shown", "Counts"):
+    for base in ("_Results", "ResultsOfW", "SummaryFields", "Counts"):
         del definitions[base]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

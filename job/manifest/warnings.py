@@ -1,6 +1,6 @@
-"""Every warning of a survey, gathered: what a reader should know before trusting its numbers.
+"""Collects the warnings of a survey: what a reader of its results should know.
 
-Those about the choice of W come from ``job.checkpoints.head.warnings``; a plan shows them too.
+The warnings about the choice of W come from ``job.checkpoints.head.warnings``, because a plan shows them too.
 """
 
 import math
@@ -19,38 +19,40 @@ def collect_warnings(
     statistics: Statistics,
     tokenizer: TokenizerEntry,
 ) -> list[str]:
-    """All warnings, in the order in which a reader meets their subjects. ``note``: what the list says of the model."""
+    """All warnings: about the model, then W, then the numbers, then the tokens. ``note``: the list's note on the
+    model."""
     return [
         *filter(None, [note]),
-        *_adapter(checkpoint),
+        *_adapter_warnings(checkpoint),
         *unembedding.warnings,
-        *_numbers(statistics, is_quantised=unembedding.location.dtype not in FLOAT_DTYPES),
-        *_tokens(tokenizer),
+        *_number_warnings(statistics, is_quantised=unembedding.location.dtype not in FLOAT_DTYPES),
+        *_tokenizer_warnings(tokenizer),
     ]
 
 
-def _adapter(checkpoint: Checkpoint) -> Iterator[str]:
+def _adapter_warnings(checkpoint: Checkpoint) -> Iterator[str]:
     if checkpoint.followed_from:
-        asked = checkpoint.followed_from[0]
-        yield f"surveyed as the model that the adapter {asked} adapts; what the adapter changes is not in it"
+        adapter = checkpoint.followed_from[0]
+        yield f"this is the base model of the adapter {adapter}; the adapter's own changes are not surveyed"
 
 
-def _numbers(statistics: Statistics, *, is_quantised: bool) -> Iterator[str]:
-    odd = statistics["rows_with_nan"] + statistics["rows_with_infinity"]
-    if odd:
-        yield f"{odd:,} rows hold a NaN or an infinity; mu and the norms suffer from it"
+def _number_warnings(statistics: Statistics, *, is_quantised: bool) -> Iterator[str]:
+    n_not_finite = statistics["rows_with_nan"] + statistics["rows_with_infinity"]
+    if n_not_finite:
+        yield f"{n_not_finite:,} rows hold a NaN or an infinity; so mu and some norms are NaN or infinite too"
     norm = statistics["mu"]["norm"]
-    if not odd and (norm is None or not math.isfinite(norm)):
-        yield "W's numbers exceed what float32 can hold; mu and gamma_centered suffer from it"
-    if not statistics["by_value"]["agrees"]:
+    if not n_not_finite and (norm is None or not math.isfinite(norm)):
+        yield "W's numbers are too large for float32; mu and gamma_centered may hold infinities or NaNs"
+    by_value = statistics["by_value"]
+    if not by_value["agrees"]:
         yield (
-            "black holes are groups of rows with the same bits; by value, as torch.unique compares, other rows group "
-            f"({statistics['by_value']['unique_rows']:,} unique rows in place of {statistics['unique_rows']:,}): "
+            "black holes are groups of rows with equal bits; comparing by value, as torch.unique does, gives other "
+            f"groups ({by_value['unique_rows']:,} unique rows instead of {statistics['unique_rows']:,}): "
             f"{statistics['rows_with_negative_zero']:,} rows hold a −0 and {statistics['rows_with_nan']:,} a NaN"
-            f"{', and rows of different bytes may stand for the same numbers' if is_quantised else ''}"
+            f"{', and rows with different bytes may stand for the same numbers' if is_quantised else ''}"
         )
 
 
-def _tokens(tokenizer: TokenizerEntry) -> Iterator[str]:
+def _tokenizer_warnings(tokenizer: TokenizerEntry) -> Iterator[str]:
     if "unusable" in tokenizer:
-        yield f"the tokens of the black holes are not named: {tokenizer['unusable']}"
+        yield f"the tokens of the black holes have no names: {tokenizer['unusable']}"

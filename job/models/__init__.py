@@ -1,1 +1,1 @@
-"""Which models: references and lists of them."""
+"""Which models to survey: references, queries and lists of them."""

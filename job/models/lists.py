@@ -1,4 +1,4 @@
-"""Lists of models: from a line of text, from a plain text file, from YAML. Every bad entry is named with its line."""
+"""Reads lists of models from a line of text, a text file or a YAML file. An error names the bad entry and its line."""
 
 from pathlib import Path
 from typing import Final
@@ -6,21 +6,20 @@ from typing import Final
 import yaml
 
 from job.errors import ConfigError, without_credentials
-from job.models.queries import KEYS, Entry, ModelQuery, is_query, parse_query, query_of
+from job.models.queries import KEYS, Entry, ModelQuery, build_query, is_query, parse_query
 from job.models.references import ModelRef, parse_reference, with_options
 
 _OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base")
-"""What an entry of a YAML list may say beside the model."""
+"""The keys that an entry of a YAML list may have besides ``model``."""
 
-
-_NULL: Final = "tag:yaml.org,2002:null"
+_YAML_NULL: Final = "tag:yaml.org,2002:null"
 
 
 def parse_line(text: str, where: str) -> list[Entry]:
     """References and queries separated by spaces, commas or new lines.
 
     Raises:
-        ConfigError: an entry is neither.
+        ConfigError: an entry is neither a reference nor a query.
     """
     return [
         parse_entry(entry, f"{where}, line {number}")
@@ -30,7 +29,7 @@ def parse_line(text: str, where: str) -> list[Entry]:
 
 
 def read_list(path: Path) -> list[Entry]:
-    """The entries of a file: YAML if it ends in .yaml or .yml, else text, an entry a line, # comments.
+    """The entries of a file. A .yaml or .yml file holds YAML; any other holds one entry per line, and # comments.
 
     Raises:
         ConfigError: the file cannot be read, or an entry is neither a reference nor a query.
@@ -38,7 +37,9 @@ def read_list(path: Path) -> list[Entry]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"MODELS_FILE {path}: cannot be read ({error}); give a readable text or YAML file") from error
+        raise ConfigError(
+            f"MODELS_FILE: {path} cannot be read ({error}), expected a text or YAML file; correct the path or the file"
+        ) from error
     if path.suffix in (".yaml", ".yml"):
         return _parse_yaml(text, str(path))
     return [
@@ -49,23 +50,26 @@ def read_list(path: Path) -> list[Entry]:
 
 
 def unique(entries: list[Entry]) -> list[Entry]:
-    """Each entry once, where it first stood."""
+    """The entries without repetitions, each at its first place."""
     return list(dict.fromkeys(entries))
 
 
 def _parse_yaml(text: str, where: str) -> list[Entry]:
-    """A YAML list, or a mapping with ``models:``; its entries are texts or mappings with ``model`` or ``query``."""
+    """The entries of a YAML list, or of a mapping whose only key is ``models``.
+
+    Each entry is a text, or a mapping with ``model`` or ``query``.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; correct the file") from error
+        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())}); correct the file") from error
     if isinstance(root, yaml.MappingNode):
         values = {str(key.value): value for key, value in root.value}
         if set(values) != {"models"}:
-            raise ConfigError(f"{where}: has the keys {sorted(values)}, expected one key, 'models'; correct the file")
+            raise ConfigError(f"{where}: found the keys {sorted(values)}, expected only 'models'; correct the file")
         root = values["models"]
     if not isinstance(root, yaml.SequenceNode):
-        raise ConfigError(f"{where}: holds no list, expected 'models:' and a list of references; correct the file")
+        raise ConfigError(f"{where}: found no list, expected 'models:' and a list of references; correct the file")
     return [_yaml_entry(node, f"{where}, line {node.start_mark.line + 1}") for node in root.value]
 
 
@@ -77,43 +81,44 @@ def _yaml_entry(node: yaml.Node, where: str) -> Entry:
         if [key.value for key, _ in node.value] == ["query"]:
             return _yaml_query(node.value[0][1], where)
         fields = {
-            str(key.value): "" if value.tag == _NULL else value.value
+            str(key.value): "" if value.tag == _YAML_NULL else value.value
             for key, value in node.value
             if isinstance(value, yaml.ScalarNode)
         }
     if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or len(fields) != len(node.value):
         raise ConfigError(
-            f"{where}: the entry has {sorted(fields) or 'no keys'}, expected a reference, 'query' alone, or 'model' "
-            f"with any of {', '.join(_OPTIONS)}, each a text; correct the entry"
+            f"{where}: found an entry with {sorted(fields) or 'no keys'}, expected a reference, or only 'query', or "
+            f"'model' with any of {', '.join(_OPTIONS)}, where each value is a text; correct the entry"
         )
     return _parse_reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
 
 
 def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
-    """A mapping of a query's keys, each with a text, ``exclude`` also with several; what is null is not said."""
+    """The query in a YAML mapping. Each value is one text; ``exclude`` may be a list. A null value is ignored."""
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
-            f"{where}: 'query' holds no mapping, expected a mapping of any of {', '.join(KEYS)}; correct the entry"
+            f"{where}: 'query' is not a mapping, expected a mapping with any of {', '.join(KEYS)}; correct the entry"
         )
     fields: list[tuple[str, str]] = []
     for key, value in node.value:
         texts = value.value if key.value == "exclude" and isinstance(value, yaml.SequenceNode) else [value]
         if not all(isinstance(text, yaml.ScalarNode) for text in (key, *texts)):
             raise ConfigError(
-                f"{where}: {key.value!r:.80} of the query is not a text, expected one (or a list for exclude); correct"
+                f"{where}: the query's {key.value!r:.80} is not a text, expected a text, or for 'exclude' a list of "
+                "texts; correct the entry"
             )
-        fields += [(key.value, text.value) for text in texts if text.tag != _NULL]
+        fields += [(key.value, text.value) for text in texts if text.tag != _YAML_NULL]
     try:
-        return query_of(fields)
+        return build_query(fields)
     except ValueError as error:
         raise ConfigError(f"{where}: not a query: {error}") from error
 
 
 def parse_entry(text: str, where: str) -> Entry:
-    """The reference or the query that a whole text is.
+    """The reference or query that the whole text stands for.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither a reference nor a query.
     """
     if not is_query(text):
         return _parse_reference(text, where)
@@ -124,7 +129,7 @@ def parse_entry(text: str, where: str) -> Entry:
 
 
 def _parse_reference(text: str, where: str, **options: str) -> ModelRef:
-    """The reference that a text is, with what a list says of it beside its name."""
+    """The reference that a text stands for, with its options from a list."""
     try:
         return with_options(parse_reference(text), **options)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which models of the Hub a query asks for: parsed from a text, printed back to the same text. Nothing is looked up."""
+"""A query for models of the Hub: parsed from a text and printed back to the same text. Does not ask the Hub."""
 
 import re
 from collections.abc import Iterable
@@ -8,42 +8,42 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, urlencode
 
-from job.models.references import HUB_NAME, HUB_PART, ModelRef
+from job.models.references import HUB_NAME, HUB_PART, ModelRef, parse_follow_base
 
 Sort = Literal["created", "downloads", "trending"]
 
 KEYS: Final = ("author", "name", "task", "collection", "since", "sort", "limit", "exclude", "follow_base")
-"""What a query may say, in the order in which it is printed."""
+"""The keys of a query, in the order in which they are printed."""
 
 MAX_MATCHES: Final = 1_000
-"""Models that a query may find: more than that was hardly meant."""
+"""How many models a query may find. A query that finds more is probably a mistake."""
 
 _PREFIX: Final = "hub?"
 
 
 @dataclass(frozen=True)
 class ModelQuery:
-    """Models of the Hub by what they have in common. What is None does not matter."""
+    """Conditions on models of the Hub. A field that is None is no condition."""
 
     author: str | None = None
     """A user or an organisation."""
     name: str | None = None
-    """Part of the name without the author, in upper or lower case."""
+    """A part of the name without the author. Upper and lower case are the same."""
     task: str | None = None
-    """As the Hub names it, such as ``text-generation``."""
+    """The Hub's name of the task, such as ``text-generation``."""
     collection: str | None = None
     """``org/slug-id``, as in the collection's address."""
     since: date | timedelta | None = None
-    """The first day of their release, or how many days before the run that is."""
+    """The earliest release date, or its distance from the day of the run."""
     sort: Sort | None = None
-    """Which come first: the newest, the most downloaded, the most talked about. None: the newest, or a collection's own
-    order."""
+    """The order of the models: the newest, most downloaded or trending ones first. None: the newest first, or the
+    collection's own order."""
     limit: int | None = None
-    """So many at most, and they are the first."""
+    """The maximum number of models. The first ones in the order are kept."""
     exclude: tuple[str, ...] = ()
-    """Shell patterns of names; with a slash, of ``org/name``."""
+    """Shell patterns. A pattern with a slash is compared with ``org/name``, any other with the name alone."""
     follow_base: bool = False
-    """Whether, where one is an adapter, the model that it adapts is surveyed instead."""
+    """Whether to survey an adapter's base model instead of the adapter."""
 
     def __str__(self) -> str:
         since = f"{self.since.days}d" if isinstance(self.since, timedelta) else self.since
@@ -58,19 +58,19 @@ class ModelQuery:
             "exclude": self.exclude,
             "follow_base": "true" if self.follow_base else None,
         }
-        said = {key: value for key, value in fields.items() if value is not None}
-        # Not a comma, which parts the entries of a line.
-        return _PREFIX + urlencode(said, doseq=True, quote_via=quote, safe="/*?[]!")
+        present = {key: value for key, value in fields.items() if value is not None}
+        # A comma is not safe, because it separates the entries of a line.
+        return _PREFIX + urlencode(present, doseq=True, quote_via=quote, safe="/*?[]!")
 
     def earliest(self, today: date) -> datetime | None:
-        """The moment from which on a release counts."""
+        """The earliest release time that matches, if the run is ``today``; None if every time matches."""
         if self.since is None:
             return None
         day = today - self.since if isinstance(self.since, timedelta) else self.since
         return datetime.combine(day, time(), UTC)
 
-    def admits(self, repo_id: str) -> bool:
-        """Whether a repository is asked for, as far as its name says. One without an owner cannot be filed."""
+    def matches_name(self, repo_id: str) -> bool:
+        """Whether a repository's name fits the query. A name without an owner never does: it cannot be filed."""
         if not HUB_NAME.fullmatch(repo_id):
             return False
         full = repo_id.lower()
@@ -83,11 +83,11 @@ class ModelQuery:
 
 
 Entry: TypeAlias = ModelRef | ModelQuery
-"""What a list of models is made of."""
+"""An entry of a list of models."""
 
 
 def is_query(text: str) -> bool:
-    """Whether a text is meant as a query; no reference begins as one does."""
+    """Whether a text is meant as a query. No reference begins like a query."""
     return text.startswith(_PREFIX)
 
 
@@ -95,61 +95,63 @@ def parse_query(text: str) -> ModelQuery:
     """The query that a text stands for.
 
     Raises:
-        ValueError: the text is not a query; the message says what was expected.
+        ValueError: the text is not a query; the message says what is expected.
     """
     try:
         fields = parse_qsl(text.removeprefix(_PREFIX), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
         raise ValueError("expected hub?key=value&key=value") from error
-    return query_of(fields)
+    return build_query(fields)
 
 
-def query_of(fields: Iterable[tuple[str, str]]) -> ModelQuery:
-    """The query that says these things; ``exclude`` may be said more than once.
+def build_query(fields: Iterable[tuple[str, str]]) -> ModelQuery:
+    """The query with these keys and values. Only ``exclude`` may be repeated.
 
     Raises:
-        ValueError: a key or a value that no query has, or nothing that chooses models.
+        ValueError: a key or a value is not allowed, or no key selects models.
     """
-    said: dict[str, str] = {}
+    values: dict[str, str] = {}
     exclude: list[str] = []
     for key, value in fields:
         if key not in KEYS:
             raise ValueError(f"found {key!r}, expected any of {', '.join(KEYS)}")
-        if key in said:
-            raise ValueError(f"{key} was given twice; keep one")
+        if key in values:
+            raise ValueError(f"found {key} twice, expected it once; remove one")
         if not value.strip():
-            raise ValueError(f"{key} is empty; give it a value or remove it")
+            raise ValueError(f"{key} is empty, expected a value; give one or remove the key")
         if key == "exclude":
             if not re.fullmatch(r"[A-Za-z0-9._/*?\[\]!-]+", value):
                 raise ValueError(
-                    f"exclude is {value!r}, expected one pattern such as *-GGUF; repeat exclude for others"
+                    f"exclude is {value!r}, expected one pattern such as *-GGUF; repeat exclude for more patterns"
                 )
             exclude.append(value)
         else:
-            said[key] = value
-    if not said.keys() & {"author", "name", "task", "collection", "since", "limit"}:
-        raise ValueError("it asks for every model there is; give an author, name, task, collection, since or limit")
+            values[key] = value
+    if not values.keys() & {"author", "name", "task", "collection", "since", "limit"}:
+        raise ValueError(
+            "it matches every model of the Hub, expected an author, name, task, collection, since or limit; add one"
+        )
     return ModelQuery(
-        author=_matching(said, "author", HUB_PART, "a user or an organisation"),
-        name=_matching(said, "name", r"[A-Za-z0-9._-]{1,96}", "part of a name without its author"),
-        task=_matching(said, "task", r"[a-z0-9]+(-[a-z0-9]+)*", "a task of the Hub, such as text-generation"),
-        collection=_matching(said, "collection", r"[\w.-]+/[\w.-]+", "org/slug-id, as in its address"),
-        since=_since(said.get("since")),
-        sort=_sort(said.get("sort")),
-        limit=_limit(said.get("limit")),
+        author=_checked_text(values, "author", HUB_PART, "a user or an organisation"),
+        name=_checked_text(values, "name", r"[A-Za-z0-9._-]{1,96}", "a part of a name without its author"),
+        task=_checked_text(values, "task", r"[a-z0-9]+(-[a-z0-9]+)*", "a task of the Hub, such as text-generation"),
+        collection=_checked_text(values, "collection", r"[\w.-]+/[\w.-]+", "org/slug-id, as in its address"),
+        since=_parse_since(values.get("since")),
+        sort=_parse_sort(values.get("sort")),
+        limit=_parse_limit(values.get("limit")),
         exclude=tuple(exclude),
-        follow_base=_truth(said.get("follow_base", "false")),
+        follow_base=parse_follow_base(values.get("follow_base", "false")),
     )
 
 
-def _matching(said: dict[str, str], key: str, pattern: str, expected: str) -> str | None:
-    value = said.get(key)
+def _checked_text(values: dict[str, str], key: str, pattern: str, expected: str) -> str | None:
+    value = values.get(key)
     if value is not None and not re.fullmatch(pattern, value, re.ASCII):
         raise ValueError(f"{key} is {value!r}, expected {expected}")
     return value
 
 
-def _since(text: str | None) -> date | timedelta | None:
+def _parse_since(text: str | None) -> date | timedelta | None:
     if text is None:
         return None
     if days := re.fullmatch(r"([0-9]{1,4})d", text):
@@ -159,28 +161,22 @@ def _since(text: str | None) -> date | timedelta | None:
             return date.fromisoformat(text)
     except ValueError:
         pass  # such as the 30th of February
-    raise ValueError(f"since is {text!r}, expected a day such as 2026-10-01 or a number of days such as 30d")
+    raise ValueError(f"since is {text!r}, expected a date such as 2026-10-01 or a number of days such as 30d")
 
 
-def _sort(text: str | None) -> Sort | None:
-    for sort in get_args(Sort):
+def _parse_sort(text: str | None) -> Sort | None:
+    sorts: tuple[Sort, ...] = get_args(Sort)
+    for sort in sorts:
         if text == sort:
-            found: Sort = sort
-            return found
+            return sort
     if text is not None:
-        raise ValueError(f"sort is {text!r}, expected one of {', '.join(get_args(Sort))}")
+        raise ValueError(f"sort is {text!r}, expected one of {', '.join(sorts)}")
     return None
 
 
-def _limit(text: str | None) -> int | None:
+def _parse_limit(text: str | None) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_MATCHES:
         raise ValueError(f"limit is {text!r}, expected a whole number from 1 to {MAX_MATCHES}")
     return int(text)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"follow_base is {text!r}, expected true or false")
-    return text.lower() == "true"

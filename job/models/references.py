@@ -1,4 +1,4 @@
-"""How a model is named: parsed from a text, printed back to the same text. Nothing is looked up."""
+"""The reference to a model: parsed from a text and printed back to the same text. Does not look the model up."""
 
 import re
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ _HUB: Final = re.compile(rf"(?P<repo_id>{HUB_NAME.pattern})(?:@(?P<revision>[^\s
 _S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/.*)?")
 _FOLDER: Final = re.compile(r"(?:/|\./|\.\./|~/).*|\.|\.\.")
 _CACHED: Final = re.compile(r"(?P<folder>(?:/|\./|\.\./|~/)(?:.*/)?models--[^/@\s]+)@(?P<revision>[^\s@]+)")
-"""A revision of a repository in the Hub's cache. A name on the Hub holds no @, so no such folder does."""
-# In clear text only from this machine itself, where nobody can change it on the way.
+"""A revision of a repository in the Hub's cache. Names on the Hub hold no @, so names of cache folders hold none."""
+# Without TLS only from this machine itself, where nobody can change the bytes on their way.
 _HTTP: Final = re.compile(
     r"(?:https://[^\s/@?#]+|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?)(?P<path>(?:/[^\s/?#]+)+)/?"
 )
@@ -27,25 +27,25 @@ _HUB_PAGE: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model as somebody named it."""
+    """A model, as a list or a query names it. The text of a reference holds only ``location`` and ``revision``."""
 
     source: Literal["hub", "folder", "s3", "http"]
     location: str
     """``org/name``, a folder's path, ``s3://bucket/prefix`` or ``https://host/path``."""
     revision: str | None = None
-    """A branch, tag or commit of a model on the Hub, or in its cache; None for its main branch."""
+    """A branch, tag or commit of a model on the Hub or in its cache; None for the main branch."""
     tensor: str | None = None
-    """The tensor to take for W, by its name on disk, where the choice is not left to the survey. Not in the text."""
+    """The stored name of the tensor to take as W; None if the survey chooses it."""
     note: str | None = None
-    """What whoever made the list wants readers of the survey to know. Not in the text."""
+    """A warning for readers of the survey, written by the author of the list."""
     follow_base: bool = False
-    """Whether, where this is an adapter, the model that it adapts is surveyed instead. Not in the text."""
+    """Whether to survey the base model instead, if this model is an adapter."""
     file: str | None = None
-    """The weight file to take W from, by its name in the checkpoint, where there are several. Not in the text."""
+    """The name of the weight file to take W from; None if the survey chooses it."""
     commit: str | None = None
-    """The commit that the revision was pinned to when a list was resolved; None until then. Not in the text."""
+    """The commit that the revision was pinned to when the list was resolved; None before that."""
     found_by: str | None = None
-    """The query that found it, as text, where nobody named the model. Not in the text."""
+    """The text of the query that found this model; None if a list names it."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -57,16 +57,16 @@ class ModelRef:
 
 
 def parse_reference(text: str) -> ModelRef:
-    """The reference that a text stands for; ``str()`` of it gives the text back.
+    """The reference that a text stands for. ``str()`` of the reference gives the text back.
 
     Raises:
-        ValueError: the text names no model; the message says what was expected.
+        ValueError: the text is not a reference; the message says what is expected.
     """
     if _S3.fullmatch(text):
         return ModelRef("s3", text)
     if page := _HUB_PAGE.fullmatch(text):
         raise ValueError(
-            f"{EXPECTED}; a model of the Hub is named {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
+            f"{EXPECTED}; write a model of the Hub as {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
         )
     if (address := _HTTP.fullmatch(text)) and not {".", ".."} & set(address["path"].split("/")):
         return ModelRef("http", text)
@@ -87,24 +87,35 @@ def with_options(
     follow_base: str = "false",
     file: str | None = None,
 ) -> ModelRef:
-    """The reference with what a list says of it beside its name.
+    """The reference with its options from a list.
 
     Raises:
-        ValueError: a revision for a checkpoint that has none, or two different ones; a follow_base that is neither true
-            nor false.
+        ValueError: the checkpoint cannot have a revision, two revisions differ, or follow_base is not true or false.
     """
-    if follow_base.lower() not in ("true", "false"):
-        raise ValueError(f"follow_base is {follow_base!r}, expected true or false")
     if revision is not None:
         if ref.source != "hub" and not (ref.source == "folder" and ref.path.name.startswith("models--")):
-            raise ValueError(f"revision {revision!r} was given, but only models on the Hub have revisions; remove it")
+            raise ValueError(
+                f"found the revision {revision!r}, expected none, because only models on the Hub have revisions; "
+                "remove it"
+            )
         if ref.revision not in (None, revision):
-            raise ValueError(f"two revisions were given, {ref.revision!r} and {revision!r}; keep one")
+            raise ValueError(f"found two revisions, {ref.revision!r} and {revision!r}, expected one; keep only one")
     return replace(
         ref,
         revision=revision or ref.revision,
         tensor=tensor,
         note=note,
-        follow_base=follow_base.lower() == "true",
+        follow_base=parse_follow_base(follow_base),
         file=file,
     )
+
+
+def parse_follow_base(text: str) -> bool:
+    """The value of ``follow_base`` in a list or a query.
+
+    Raises:
+        ValueError: the text is not true or false.
+    """
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"follow_base is {text!r}, expected true or false")
+    return text.lower() == "true"

@@ -1,1 +1,1 @@
-"""What is seen while a run goes on: progress, metrics, stages."""
+"""What can be watched during a run: progress, stages and metrics."""

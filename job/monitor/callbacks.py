@@ -1,10 +1,10 @@
-"""How a survey's steps say where they are, without knowing who watches."""
+"""Types of the functions by which the steps of a survey report their progress. The steps do not know who watches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 Stage = Callable[[str], AbstractContextManager[None]]
-"""``stage(name)``: what happens inside belongs to this stage of the survey."""
+"""``with stage(name)``: the code inside belongs to this stage of the survey."""
 
 Track = Callable[[Iterable[bytes], int, str], Iterator[bytes]]
-"""``track(chunks, nbytes, label)``: the same chunks, ``nbytes`` bytes in all, shown under a label as they pass."""
+"""``track(chunks, nbytes, label)``: the same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""

@@ -1,11 +1,11 @@
-"""What this process is at, for those who tell of it: log lines and metrics."""
+"""The model and stage that this process works on, for log lines and metrics."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-ASKED_ABOUT: Final[ContextVar[str | None]] = ContextVar("asked_about", default=None)
-"""The model that a thread asks about for a plan, where many are asked about at once."""
+MODEL_OF_THREAD: Final[ContextVar[str | None]] = ContextVar("model_of_thread", default=None)
+"""The model that a thread of a plan asks about. A plan asks about several models at once."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The numbers of a run while it goes on: as OpenMetrics text in a file, and sent to a Pushgateway."""
+"""The metrics of a run, written to a file as OpenMetrics text and sent to a Pushgateway while the run goes on."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from job import __version__
 from job.errors import ConfigError, ModelError, SurveyError, TransientError
-from job.manifest.filing import Novelty
+from job.manifest.filing import NewItem
 from job.monitor.current import CurrentStage
 from job.monitor.pushgateway import Pushgateway
 from job.outcome import Outcome, Status
@@ -24,12 +24,11 @@ logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "black_hole_survey"
 
-_KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientError, *ModelError.__subclasses__())
+_ERROR_KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientError, *ModelError.__subclasses__())
 
 
 class Metrics(Collector):
-    """What a run counts. One thread at a time changes and publishes it: where a thread of the store's pulls a stream
-    through, the one that goes through the models waits for it."""
+    """The metrics of a run. Only the main thread changes them."""
 
     def __init__(
         self,
@@ -46,37 +45,39 @@ class Metrics(Collector):
         self._file, self._gateway = file, gateway
         self._started = time.time()
         self.models = 0
-        """How many are to be surveyed; 0 until that is known."""
+        """The number of models to survey; 0 until it is known."""
         self._refresh_seconds = refresh_seconds
-        self._done = Counter[str](dict.fromkeys(get_args(Status), 0))
-        self._failures = Counter[str]({kind.__name__: 0 for kind in _KINDS})
-        self._new = Counter[str](dict.fromkeys((*get_args(Novelty), "black_holes"), 0))
-        self._fetched = 0
-        self._fetching: Callable[[], int] = int
+        self._models_done = Counter[str](dict.fromkeys(get_args(Status), 0))
+        self._failures = Counter[str]({kind.__name__: 0 for kind in _ERROR_KINDS})
+        self._changes = Counter[str](dict.fromkeys((*get_args(NewItem), "black_holes"), 0))
+        self._fetched_before = 0
+        """Bytes fetched from the checkpoints of earlier models."""
+        self._fetched_now: Callable[[], int] = int
+        """Returns the bytes fetched from the current model's checkpoint; ``int()`` is 0."""
         self._stage_seconds: dict[str, float] = {}
-        self._stage_done, self._stage_total = 0, 0
-        self._last_model: float | None = None
+        self._stage_bytes_done, self._stage_bytes = 0, 0
+        self._last_model_time: float | None = None
         self._exit_status: int | None = None
-        self._refreshed = time.monotonic()
+        self._refreshed_at = time.monotonic()
         self._file_failed = False
 
     def check(self) -> None:
         """Write the file for the first time.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: the file cannot be written.
         """
         if path := self._file:
             try:
                 self._write(path)
             except OSError as error:
                 raise ConfigError(
-                    f"METRICS_FILE: {path}: {error.strerror}, expected a file that can be written; choose another, "
-                    "or give this user write access to its folder"
+                    f"METRICS_FILE: {path}: {error.strerror}, expected a writable file; choose another file, or give "
+                    "this user write access to its folder"
                 ) from error
 
     def begin(self, n_models: int) -> None:
-        """So many models are to be surveyed."""
+        """The run starts with its first model; ``n_models`` are to be surveyed."""
         self.models = n_models
         self._refresh()
         if self._gateway:
@@ -85,45 +86,45 @@ class Metrics(Collector):
     def begin_model(self, model: str) -> None:
         self._current.model, self._current.stage = model, None
 
-    def fetch_from(self, fetched: Callable[[], int]) -> None:
-        """The checkpoint of this model is open: ``fetched()`` is how many of its bytes were fetched so far."""
-        self._fetching = fetched
+    def count_fetched(self, bytes_fetched: Callable[[], int]) -> None:
+        """Count the bytes fetched from the current model's checkpoint; ``bytes_fetched()`` is their number so far."""
+        self._fetched_now = bytes_fetched
 
     def begin_stage(self, stage: str) -> None:
         self._current.stage = stage
-        self._stage_done, self._stage_total = 0, 0
+        self._stage_bytes_done, self._stage_bytes = 0, 0
         self._refresh()
 
-    def passing(self, chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
-        """The same chunks, counted as they pass: ``nbytes`` bytes in all."""
-        self._stage_done, self._stage_total = 0, nbytes
+    def count_chunks(self, chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+        """The same chunks, ``nbytes`` bytes in all, counted as bytes of the current stage."""
+        self._stage_bytes_done, self._stage_bytes = 0, nbytes
         for chunk in chunks:
             yield chunk
-            self._stage_done += len(chunk)
-            if time.monotonic() - self._refreshed >= self._refresh_seconds:
+            self._stage_bytes_done += len(chunk)
+            if time.monotonic() - self._refreshed_at >= self._refresh_seconds:
                 self._refresh()
 
     def end_stage(self, stage: str, seconds: float) -> None:
         self._current.stage = None
-        self._stage_done, self._stage_total = 0, 0
+        self._stage_bytes_done, self._stage_bytes = 0, 0
         self._stage_seconds[stage] = self._stage_seconds.get(stage, 0.0) + seconds
 
     def end_model(self, outcome: Outcome) -> None:
         self._current.model = None
-        self._fetched, self._fetching = self._fetched + self._fetching(), int
-        self._done[outcome.status] += 1
+        self._fetched_before, self._fetched_now = self._fetched_before + self._fetched_now(), int
+        self._models_done[outcome.status] += 1
         if outcome.error and outcome.status == "failed":
             self._failures[type(outcome.error).__name__] += 1
-        if outcome.diff:
-            self._new[outcome.diff.novelty] += 1
-            self._new["black_holes"] += bool(outcome.diff.hole_change)
-        self._last_model = time.time()
+        if outcome.changes:
+            self._changes[outcome.changes.new_item] += 1
+            self._changes["black_holes"] += bool(outcome.changes.black_hole_change)
+        self._last_model_time = time.time()
         self._refresh()
         if self._gateway:
             self._gateway.push(self)
 
     def end(self, exit_status: int) -> None:
-        """The run is over, whatever its end."""
+        """The run ends with this exit status."""
         self._current.model = self._current.stage = None
         self._exit_status = exit_status
         self._refresh()
@@ -131,44 +132,50 @@ class Metrics(Collector):
             self._gateway.push(self, is_last=True)
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric with its value, as prometheus_client asks for them."""
+        """All metrics with their values. prometheus_client calls this."""
         run = {"version": __version__, "run": self._run or "", "index": str(self._worker)}
-        yield InfoMetricFamily(f"{_PREFIX}_run", "The tool's version, RUN, and which of its workers this is.", run)
-        yield _gauge("start_time_seconds", "When the run started, in Unix time.", self._started)
-        yield _gauge("running", "1 while the run goes on, 0 once it has ended.", self._exit_status is None)
-        yield _gauge("exit_status", "What the run ended with; absent until then.", self._exit_status)
-        yield _gauge("models", "Models that this worker surveys; 0 until that is known.", self.models)
-        yield _counter("models_done", "Models that are through, by status.", "status", self._done)
+        yield InfoMetricFamily(f"{_PREFIX}_run", "Version of the tool, name of the run, and index of this worker.", run)
+        yield _gauge("start_time_seconds", "Unix time when the run started.", self._started)
+        yield _gauge("running", "1 while the run goes on, 0 after its end.", self._exit_status is None)
+        yield _gauge("exit_status", "Exit status of the run; absent until its end.", self._exit_status)
+        yield _gauge("models", "Models that this worker surveys; 0 until their number is known.", self.models)
+        yield _counter("models_done", "Models done, by status.", "status", self._models_done)
         yield _counter("failures", "Models that failed, by kind of error.", "kind", self._failures)
-        yield _counter("news", "Models, revisions and tensors new to OUTPUT; changed black holes.", "what", self._new)
-        yield _gauge("last_model_time_seconds", "When the last model was through; absent before.", self._last_model)
+        yield _counter(
+            "news", "New models, revisions and tensors; models whose black holes changed.", "what", self._changes
+        )
+        yield _gauge(
+            "last_model_time_seconds", "Unix time when the last model was done; absent before.", self._last_model_time
+        )
         yield CounterMetricFamily(
             f"{_PREFIX}_fetched_bytes",
             "Bytes fetched from checkpoints whose W was found.",
-            value=self._fetched + self._fetching(),
+            value=self._fetched_before + self._fetched_now(),
         )
-        yield _counter("stage_seconds", "Time that ended stages took.", "stage", self._stage_seconds)
-        yield _gauge("stage_bytes", "Bytes that pass in the current stage; 0 where none do.", self._stage_total)
-        yield _gauge("stage_done_bytes", "Those of them that have passed.", self._stage_done)
+        yield _counter("stage_seconds", "Time spent in finished stages, by stage.", "stage", self._stage_seconds)
+        yield _gauge("stage_bytes", "Bytes to process in the current stage; 0 if it processes none.", self._stage_bytes)
+        yield _gauge("stage_done_bytes", "Bytes processed so far in the current stage.", self._stage_bytes_done)
         model, stage = self._current.model, self._current.stage
         current = {"model": escape(model), "stage": stage or ""} if model else None
-        yield InfoMetricFamily(f"{_PREFIX}_current", "The model and stage under way; absent between models.", current)
+        yield InfoMetricFamily(f"{_PREFIX}_current", "Current model and stage; absent between models.", current)
 
     def _refresh(self) -> None:
-        """Write the file anew. That it fails later on does not end a run that goes well."""
-        self._refreshed = time.monotonic()
+        """Write the file again. A failure here is logged, but does not end the run."""
+        self._refreshed_at = time.monotonic()
         if path := self._file:
             try:
                 self._write(path)
             except OSError as error:
-                if not self._file_failed:  # said once: this is tried again every few seconds
-                    logger.warning("METRICS_FILE: %s: %s; it is out of date", path, error.strerror)
+                if not self._file_failed:  # logged once, because the next attempt follows within seconds
+                    logger.warning(
+                        "METRICS_FILE: %s: %s; the file is out of date, and the run goes on", path, error.strerror
+                    )
                 self._file_failed = True
             else:
                 self._file_failed = False
 
     def _write(self, path: Path) -> None:
-        """Replace the file at once, so that whoever reads it never sees half of it."""
+        """Replace the whole file at once, so that no reader ever sees a part of it."""
         unfinished = path.with_name(f".{path.name}.unfinished")
         unfinished.write_bytes(generate_latest(self))  # type: ignore[no-untyped-call]  # it has no types
         unfinished.replace(path)

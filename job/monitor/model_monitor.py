@@ -1,4 +1,4 @@
-"""What is seen of one model while it is surveyed: stages and their seconds, how far its bytes have come, log lines."""
+"""Watches the survey of one model: its stages and their durations, its progress, and its log lines."""
 
 import logging
 import time
@@ -11,17 +11,17 @@ logger = logging.getLogger(__name__)
 
 
 class ModelMonitor:
-    """Tells progress, metrics and log where the survey of a model is."""
+    """Reports to progress bars, metrics and the log where the survey of a model is."""
 
     def __init__(self, model: str, progress: ProgressReporter) -> None:
         self._model, self._progress, self._metrics = model, progress, progress.metrics
         self._started = time.monotonic()
         self.seconds: dict[str, float] = {}
-        """What each stage took."""
+        """The duration of each stage."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside towards a stage."""
+        """The code inside belongs to this stage."""
         started = time.monotonic()
         self._metrics.begin_stage(name)
         try:
@@ -32,18 +32,18 @@ class ModelMonitor:
             self._metrics.end_stage(name, seconds)
 
     def track(self, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
-        """The same chunks, ``nbytes`` bytes in all, shown under a label as they pass."""
+        """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""
         return self._progress.track(self._model, chunks, nbytes, label)
 
     def count_fetched(self, bytes_fetched: Callable[[], int]) -> None:
-        """The checkpoint is open: ``bytes_fetched()`` is how many of its bytes were fetched so far."""
-        self._metrics.fetch_from(bytes_fetched)
+        """Count the bytes fetched from the model's checkpoint; ``bytes_fetched()`` is their number so far."""
+        self._metrics.count_fetched(bytes_fetched)
 
     def log(self, stage: str, message: str, *values: object) -> None:
-        """Log what a stage found, with the model's name in front and as fields for machines."""
+        """Log a result of a stage. The line begins with the model's name, and has the model and stage as fields."""
         logger.info("%s: " + message, self._model, *values, extra={"model": self._model, "stage": stage})
 
     @property
     def total_seconds(self) -> float:
-        """Since the survey began."""
+        """The time since the survey began."""
         return round(time.monotonic() - self._started, 3)

@@ -1,4 +1,4 @@
-"""How far a stream of bytes has come: a bar on a terminal, elsewhere a log line every tenth of the way; and metrics."""
+"""Shows the progress of streams of bytes: a bar on a terminal, or else a log line for every tenth; and in metrics."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Shows how far streams of bytes have come."""
+    """Shows the progress of streams of bytes."""
 
     console: Console
     bars: bool
@@ -24,11 +24,11 @@ class ProgressReporter:
     metrics: Metrics
 
     def track(self, model: str, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
-        """The same chunks, shown as they pass: ``nbytes`` bytes in all, of what the label says of this model."""
+        """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``model label``."""
         report = self._bar if self.bars else self._log
-        began = time.monotonic()
-        yield from report(self.metrics.passing(chunks, nbytes), nbytes, model, label)
-        _log_progress(nbytes, nbytes, time.monotonic() - began, model, label)
+        started = time.monotonic()
+        yield from report(self.metrics.count_chunks(chunks, nbytes), nbytes, model, label)
+        _log_progress(nbytes, nbytes, time.monotonic() - started, model, label)
 
     def _bar(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
         columns = (
@@ -45,21 +45,21 @@ class ProgressReporter:
                 progress.advance(task, len(chunk))
 
     def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
-        began = time.monotonic()
-        passed = 0
+        started = time.monotonic()
+        done = 0
         for chunk in chunks:
             yield chunk
-            tenth = passed * 10 // nbytes
-            passed += len(chunk)
-            if tenth < passed * 10 // nbytes < 10:
-                _log_progress(passed, nbytes, time.monotonic() - began, model, label)
+            tenths_before = done * 10 // nbytes
+            done += len(chunk)
+            if tenths_before < done * 10 // nbytes < 10:
+                _log_progress(done, nbytes, time.monotonic() - started, model, label)
 
 
-def _log_progress(passed: int, nbytes: int, seconds: float, model: str, label: str) -> None:
-    rate = passed / max(seconds, 1e-3)
-    left = f"{(nbytes - passed) / rate:.0f} s left" if passed < nbytes else f"done in {seconds:.1f} s"
+def _log_progress(done: int, nbytes: int, seconds: float, model: str, label: str) -> None:
+    rate = done / max(seconds, 1e-3)
+    time_text = f"{(nbytes - done) / rate:.0f} s left" if done < nbytes else f"done in {seconds:.1f} s"
     logger.info(
         "%s: %s %d %%, %s of %s, %s/s, %s",
-        *(model, label, passed * 100 // nbytes, decimal(passed), decimal(nbytes), decimal(int(rate)), left),
-        extra={"model": model, "tensor": label, "bytes_done": passed, "bytes_total": nbytes},
+        *(model, label, done * 100 // nbytes, decimal(done), decimal(nbytes), decimal(int(rate)), time_text),
+        extra={"model": model, "tensor": label, "bytes_done": done, "bytes_total": nbytes},
     )

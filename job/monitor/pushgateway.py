@@ -1,4 +1,4 @@
-"""Sends a run's metrics to a Prometheus Pushgateway, which may fail without any harm to the run."""
+"""Sends a run's metrics to a Prometheus Pushgateway. A failure is logged and does not affect the run."""
 
 import logging
 import time
@@ -14,24 +14,25 @@ from prometheus_client.registry import Collector
 logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 5.0
-"""Seconds for the gateway to answer in: a run waits for it, and has 25 in all to end in."""
+"""Seconds that a run waits for the gateway's answer. A stopped run has 25 seconds for everything."""
 _COOLDOWN: Final = 60.0
-"""Seconds for which a gateway that failed is left alone, so that one that is down costs hundreds of models little."""
+"""Seconds without requests after a failure, so that a gateway that is down hardly slows a run of many models."""
 
 
 class Pushgateway:
-    """The gateway at an address, ``http(s)://host``, in which a user and a password may stand."""
+    """The gateway at ``http(s)://host``, or ``http(s)://user:password@host``."""
 
     def __init__(self, address: str, index: int) -> None:
-        """``index``: which of the run's workers sends."""
+        """``index``: the index of this worker."""
         self._address, self._index = address, index
         self._failed_at: float | None = None
-        """By the monotonic clock; None where the last push went well."""
+        """The monotonic time of the last push if it failed, else None."""
 
     def push(self, metrics: Collector, *, is_last: bool = False) -> None:
-        """Send every metric, in place of those that this worker's index sent before, in whatever run.
+        """Send all metrics. They replace those that a worker with this index sent before, in this or another run.
 
-        By run, the groups of all runs there ever were would stay. The last push is tried whatever happened before.
+        Metrics are not grouped by run, because the gateway would keep the groups of all earlier runs. The last push of
+        a run is sent even after a failure.
         """
         if not is_last and self._failed_at is not None and time.monotonic() - self._failed_at < _COOLDOWN:
             return
@@ -50,20 +51,20 @@ class Pushgateway:
                     job="black-hole-survey",
                     registry=metrics,
                     grouping_key={"index": str(self._index)},
-                    timeout=2 * _TIMEOUT,  # so that the thread ends, too
+                    timeout=2 * _TIMEOUT,  # ends the thread; it holds for each piece of an answer
                     handler=handler,
                 )
             except (OSError, HTTPException, ValueError) as error:
                 failure.append(str(error))
 
-        # Its time-out holds for every piece of an answer; this one for all of it, and for looking up the name.
+        # This time-out holds for the whole answer, including the lookup of the host's name.
         thread = Thread(target=send, daemon=True)
         thread.start()
         thread.join(_TIMEOUT)
         if thread.is_alive():
-            failure.append(f"nothing within {_TIMEOUT:.0f} s")
+            failure.append(f"no answer within {_TIMEOUT:.0f} s")
         self._failed_at = time.monotonic() if failure else None
         if failure:
             logger.warning(
-                "PUSHGATEWAY: %s did not take the metrics: %s; the run goes on", address.hostname, failure[0]
+                "PUSHGATEWAY: %s did not accept the metrics: %s; the run goes on", address.hostname, failure[0]
             )

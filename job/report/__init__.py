@@ -1,1 +1,1 @@
-"""What people look at: the terminal and the page of each model."""
+"""What people read: the terminal, the termination message, and the page of each model."""

@@ -1,4 +1,4 @@
-"""The page of one model, ``report.md``: the manifest made readable. It knows nothing that the manifest does not."""
+"""The page of one model, ``report.md``. All its content comes from the manifest."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ from job.store.json_file import to_json
 
 _MAX_HOLES: Final = 100
 _MAX_TOKENS: Final = 50
-"""What a person still scrolls through; the manifest has them all."""
+"""The number of black holes on the page, and of tokens for each; the manifest has all."""
 
-_TIE: Final = {
+_TIE_TEXTS: Final = {
     "tied": "yes, stored once",
     "tied_copy": "a copy is stored",
     "untied": "no",
@@ -25,7 +25,7 @@ _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"}
 
 
 def _plain(text: str) -> str:
-    """Text that stays text in Markdown, in a table too."""
+    """The text, escaped so that Markdown shows it as it is, also in a table."""
     return escape(text).translate(_MARKDOWN)
 
 
@@ -38,7 +38,7 @@ def _number(value: float | None) -> str:
 
 
 def model_page(manifest: Manifest) -> str:
-    """The page as Markdown. Every text from a checkpoint is escaped."""
+    """The page as Markdown. All texts from a checkpoint are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -49,5 +49,5 @@ def model_page(manifest: Manifest) -> str:
     )
     environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
     holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
-    shown_part = json.loads(to_json({**manifest, "black_holes": holes}))
-    return environment.get_template("model.md.j2").render(m=shown_part, tie_in_words=_TIE)
+    page_content = json.loads(to_json({**manifest, "black_holes": holes}))
+    return environment.get_template("model.md.j2").render(m=page_content, tie_texts=_TIE_TEXTS)

@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run: a table of the models, the tokens of their holes, and what to do next."""
+"""Prints the summary of a run: what is new, the tokens of black holes, a table of the models, and where to look."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,45 +9,45 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from job.manifest.schema import BlackHole, Shown, TokenName, shown_of
+from job.manifest.schema import BlackHole, SummaryFields, TokenName, summary_fields
 from job.outcome import Outcome
-from job.report.failures import print_failures, status_text
-from job.report.headline import headline
+from job.report.changes import list_changes
+from job.report.messages import print_failures, print_warning, status_text
 from job.report.text import count_statuses, escape
 
-_WIDE: Final = 110
-_LEFT_OUT: Final = ("dtype", "unique", "read / checkpoint", "seconds")
-_TEXTS: Final = ("dtype", "largest", "status")
+_WIDE_TERMINAL: Final = 110
+_WIDE_ONLY_COLUMNS: Final = ("dtype", "unique", "read / checkpoint", "seconds")
+"""A narrower terminal has no room for these columns; the manifests have their values."""
+_TEXT_COLUMNS: Final = ("dtype", "largest", "status")
 _MAX_HOLES: Final = 50
-"""So many are shown; the manifest has them all."""
-_MAX_CHANGES: Final = 20
-"""Models whose changed black holes are told of."""
+"""The number of black holes printed; the manifest has all."""
+_MAX_CHANGED_MODELS: Final = 20
+"""The number of models whose changed black holes are printed."""
 
 
-def abridge(outcome: Outcome, show_tokens: int) -> Outcome:
-    """The outcome with no more of its manifest than is shown: a run keeps this of every model."""
+def shorten_manifest(outcome: Outcome, show_tokens: int) -> Outcome:
+    """The outcome with only the part of its manifest that is printed. A run keeps this for each of its models."""
     manifest = outcome.manifest
     if manifest is None:
         return outcome
     holes: list[BlackHole] = [
         {**hole, "tokens": hole["tokens"][:show_tokens]} for hole in manifest["black_holes"][:_MAX_HOLES]
     ]
-    return replace(outcome, manifest=shown_of(manifest, holes))
+    return replace(outcome, manifest=summary_fields(manifest, holes))
 
 
-def print_diffs(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """What is new, before anything else."""
-    for line in headline(outcomes, _MAX_CHANGES):
+def print_changes(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print what is new."""
+    for line in list_changes(outcomes, _MAX_CHANGED_MODELS):
         console.print(Text(line, "bold"), soft_wrap=True)
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """The table, and under it what to know about its numbers, what was passed over and why, and every failure with its
-    kind, cause and what to do."""
+    """Print the table of the models, and below it the warnings, the models that were passed over, and the failures."""
     console.print(_table(outcomes, console.width))
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
-            console.print(Text.assemble(("Note", "yellow"), f"  {escape(f'{outcome.ref}: {warning}')}"), soft_wrap=True)
+            print_warning(console, f"{outcome.ref}: {warning}")
     print_failures(console, outcomes)
     console.print(count_statuses(outcome.status for outcome in outcomes))
 
@@ -56,18 +56,17 @@ def _table(outcomes: Sequence[Outcome], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold", min_width=16)
     rows = [_cells(outcome) for outcome in outcomes]
-    # What a narrow terminal has no room for is in the manifests as well.
-    left_out = _LEFT_OUT if width < _WIDE else ()
-    titles = [title for title in rows[0] if title not in left_out]
+    hidden = _WIDE_ONLY_COLUMNS if width < _WIDE_TERMINAL else ()
+    titles = [title for title in rows[0] if title not in hidden]
     for title in titles:
-        table.add_column(title, justify="left" if title in _TEXTS else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title in _TEXT_COLUMNS else "right", no_wrap=True)
     for outcome, cells in zip(outcomes, rows, strict=True):
         table.add_row(escape(str(outcome.ref)), *(cells[title] for title in titles))
     return table
 
 
 def _cells(outcome: Outcome) -> dict[str, str | Text]:
-    """What the table says of a model, by the columns' titles."""
+    """The cells of a model's row by column title."""
     cells: dict[str, str | Text] = dict.fromkeys(
         ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "read / checkpoint"), "–"
     )
@@ -86,30 +85,30 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
     return cells | {"seconds": f"{outcome.seconds:.1f}", "status": status_text(outcome)}
 
 
-def print_whereabouts(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
-    """Where the surveys are, and one page to begin with: one that is new, if any is."""
-    newest_first = sorted(outcomes, key=lambda outcome: outcome.diff is None)
-    pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in newest_first if outcome.manifest]
-    example = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
-    console.print(escape(f"surveys are in {output}{example}"), markup=False, highlight=False, soft_wrap=True)
+def print_output_location(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
+    """Print where the surveys are, and the page of one model. If there is a new survey, it is the page of a new one."""
+    new_first = sorted(outcomes, key=lambda outcome: outcome.changes is None)
+    pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in new_first if outcome.manifest]
+    first_page = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
+    console.print(escape(f"surveys are in {output}{first_page}"), markup=False, highlight=False, soft_wrap=True)
 
 
-def print_tokens(console: Console, model: str, manifest: Shown, max_tokens: int) -> None:
-    """The first tokens of each black hole, one line a hole."""
+def print_tokens(console: Console, model: str, manifest: SummaryFields, max_tokens: int) -> None:
+    """Print the first tokens of each black hole, one line per hole."""
     console.print(Text(f"{escape(model)}: {manifest['statistics']['black_holes']:,} black holes", "bold"))
     for hole in manifest["black_holes"][:_MAX_HOLES]:
         tokens = [_token(token) for token in hole["tokens"][:max_tokens]]
-        left = hole["population"] - len(tokens)
+        n_more = hole["population"] - len(tokens)
         console.print(
             Text(
                 f"  {hole['id']}. {hole['population']:,} rows: {'  '.join(tokens)}"
-                + (f"  … {left:,} more" if left else "")
+                + (f"  … {n_more:,} more" if n_more else "")
             ),
             soft_wrap=True,
         )
-    left = manifest["statistics"]["black_holes"] - _MAX_HOLES
-    if left > 0:
-        console.print(f"  … {left:,} more holes")
+    n_more = manifest["statistics"]["black_holes"] - _MAX_HOLES
+    if n_more > 0:
+        console.print(f"  … {n_more:,} more holes")
 
 
 def _token(token: TokenName) -> str:

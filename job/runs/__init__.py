@@ -1,1 +1,1 @@
-"""A run of several workers: its pinned list, and which worker surveys which model."""
+"""A run of several workers: its pinned list, and the models of each worker."""

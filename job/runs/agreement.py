@@ -1,4 +1,4 @@
-"""A run of several workers: one of them pins the list and shares it out, all of them read what that one wrote."""
+"""A run of several workers: one worker pins the list and assigns its models, and all workers read the pinned list."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from job.errors import ConfigError, TransientError
 from job.models.queries import MAX_MATCHES, Entry
 from job.models.references import ModelRef
-from job.outcome import Planned
-from job.runs.assignment import balance
+from job.outcome import PlannedModel
+from job.runs.assignment import assign_workers
 from job.runs.pinned_list import Assignment, PinnedList, parse_pinned_list, pinned_list_as_bytes, pinned_list_key
 from job.store.store import Store, creates_once
 
@@ -21,21 +21,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PinnedListWait:
-    """How long a worker waits for another one to write the plan, in seconds.
+    """How long a worker waits for another worker to write the pinned list, in seconds.
 
-    Worker 0 writes it. Worker i takes over after i times ``turn``, so that where worker 0 is held up not all of the
-    others ask the Hub about every model at once.
+    Worker 0 writes it. If it is late, worker i takes over after i times ``turn``. So the workers do not all ask the Hub
+    about all models at once.
     """
 
     poll: float
+    """The time between two looks at the store."""
     turn: float
     maximum: float
+    """The maximum time before a worker takes over or gives up."""
 
 
 def pinned_list_wait(entries: Sequence[Entry]) -> PinnedListWait:
-    """The patience for a list; 200 models take half a minute to ask about (benchmarks/plan.py)."""
-    most = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
-    turn = 60.0 + most / 2
+    """How long to wait for the pinned list of these entries. To plan 200 models takes 30 s (benchmarks/plan.py)."""
+    max_models = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
+    turn = 60.0 + max_models / 2
     return PinnedListWait(poll=2.0, turn=turn, maximum=max(600.0, 2 * turn))
 
 
@@ -45,41 +47,42 @@ def share_of_run(
     worker: int,
     workers: int,
     store: Store,
-    plan_list: Callable[[], Iterable[tuple[int, Planned]]],
+    plan_list: Callable[[], Iterable[tuple[int, PlannedModel]]],
 ) -> list[ModelRef]:
-    """The models that fall to this worker. The list is resolved by one worker alone, for all of them.
+    """The models of this worker. One worker resolves the list for all workers.
 
-    ``plan_list()`` asks about each model of the list, and gives what will come of it with its place in the list.
+    ``plan_list()`` plans each model of the list, and returns it with its index in the list.
 
     Raises:
-        ConfigError: the run's name was used before, with another list or another number of workers.
-        TransientError: the pinned list did not come in time, or the list could not be resolved.
+        ConfigError: the name of the run was used before, with another list or another number of workers.
+        TransientError: the pinned list was not written in time, or the list could not be resolved.
     """
     key = pinned_list_key(run)
     list_sha256 = _digest(entries)
     wait = pinned_list_wait(entries)
 
-    def propose() -> bytes | None:
-        planned: dict[int, Planned] = {}
-        looked = time.monotonic()
-        for place, one in plan_list():
-            planned[place] = one
-            if time.monotonic() - looked > wait.poll:
-                looked = time.monotonic()
+    def make_pinned_list() -> bytes | None:
+        planned: dict[int, PlannedModel] = {}
+        read_at = time.monotonic()
+        for index, model in plan_list():
+            planned[index] = model
+            if time.monotonic() - read_at > wait.poll:
+                read_at = time.monotonic()
                 if store.read(key) is not None:
                     return None
-        in_order = [planned[place] for place in sorted(planned)]
-        return pinned_list_as_bytes(pin(run, workers, list_sha256, in_order))
+        in_order = [planned[index] for index in sorted(planned)]
+        return pinned_list_as_bytes(assign_models(run, workers, list_sha256, in_order))
 
-    pinned = parse_pinned_list(agree(store, key, worker, propose, wait), store.url(key))
-    if (pinned.workers, pinned.list_sha256) != (workers, list_sha256):
-        found, expected = (
-            (f"{pinned.workers} workers", f"{workers}")
-            if pinned.workers != workers
-            else ("another list of models", "this one")
-        )
+    pinned = parse_pinned_list(read_or_create(store, key, worker, make_pinned_list, wait), store.url(key))
+    if pinned.workers != workers:
         raise ConfigError(
-            f"{store.url(key)}: the run {run!r} was planned for {found}, expected {expected}; choose another RUN"
+            f"{store.url(key)}: the run {run!r} was pinned for {pinned.workers} workers, expected {workers}; choose "
+            "another RUN"
+        )
+    if pinned.list_sha256 != list_sha256:
+        raise ConfigError(
+            f"{store.url(key)}: the run {run!r} was pinned for another list of models, expected this one; choose "
+            "another RUN"
         )
     share = pinned.share(worker)
     logger.info(
@@ -89,70 +92,71 @@ def share_of_run(
     return share
 
 
-def pin(run: str, workers: int, list_sha256: str, planned: Sequence[Planned]) -> PinnedList:
-    """Who surveys what: each model pinned as it was found, all of one repository to one worker.
+def assign_models(run: str, workers: int, list_sha256: str, planned: Sequence[PlannedModel]) -> PinnedList:
+    """The pinned list: each model with its commit and its worker. All models of one repository have the same worker.
 
-    One that could not be found is shared out too, for its owner to try again and to report.
+    A model that could not be planned also gets a worker, which tries it again and reports it.
 
     Raises:
-        ConfigError, TransientError: nothing could be found, with this setting or for now, so that nothing would be
-            pinned or balanced.
+        ConfigError, TransientError: no model could be planned, and a corrected setting or a retry may help.
     """
-    found = [one.need.read_nbytes for one in planned if one.need]
-    curable = [one.error for one in planned if isinstance(one.error, ConfigError | TransientError)]
-    if curable and not found:
+    sizes = [model.survey.read_nbytes for model in planned if model.survey]
+    curable = [model.error for model in planned if isinstance(model.error, ConfigError | TransientError)]
+    if curable and not sizes:
         raise min(curable, key=lambda error: isinstance(error, TransientError))
-    mean = sum(found) // max(1, len(found))
+    mean_size = sum(sizes) // max(1, len(sizes))
     loads = [
-        (one.need.repo_id, one.need.read_nbytes)
-        if one.need
-        else (one.ref.location, mean if isinstance(one.error, TransientError) else 0)
-        for one in planned
+        (model.survey.repo_id, model.survey.read_nbytes)
+        if model.survey
+        else (model.ref.location, mean_size if isinstance(model.error, TransientError) else 0)
+        for model in planned
     ]
-    models = [
-        Assignment(pinned_ref(one), nbytes, worker)
-        for one, (_, nbytes), worker in zip(planned, loads, balance(loads, workers), strict=True)
+    assignments = [
+        Assignment(pinned_ref(model), nbytes, worker)
+        for model, (_, nbytes), worker in zip(planned, loads, assign_workers(loads, workers), strict=True)
     ]
     pinned_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return PinnedList(run, workers, list_sha256, pinned_at, tuple(models))
+    return PinnedList(run, workers, list_sha256, pinned_at, tuple(assignments))
 
 
-def pinned_ref(planned: Planned) -> ModelRef:
-    """The reference with the commit it was found at; a source without commits stays as it is."""
-    if planned.ref.source != "hub" or not planned.need:
+def pinned_ref(planned: PlannedModel) -> ModelRef:
+    """The reference with the commit that was planned. A reference to a source without commits stays unchanged."""
+    if planned.ref.source != "hub" or not planned.survey:
         return planned.ref
-    return replace(planned.ref, commit=planned.need.asked_commit)
+    return replace(planned.ref, commit=planned.survey.asked_commit)
 
 
-def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | None], wait: PinnedListWait) -> bytes:
-    """The content of ``key``, which one of the workers proposes and all of them get to see. Who takes long to propose
-    may see in between that another one has, and give None.
+def read_or_create(
+    store: Store, key: str, worker: int, make_content: Callable[[], bytes | None], wait: PinnedListWait
+) -> bytes:
+    """The content of ``key``, which is the same for all workers. If there is none, one worker creates it.
 
-    On a store that creates a key only once, any worker may propose, and the first to write decides. On another store
-    nothing could decide between two who write, so there worker 0 alone does, and the others wait for it. (That worker 0
-    is never two pods at once is the Job's ``podReplacementPolicy: Failed``.)
+    ``make_content()`` may return None if another worker wrote the content in the meantime.
+
+    On a store that creates a key only once, any worker may write, and the first one decides. On other stores, the
+    content of one worker could replace that of another, so only worker 0 writes, and the others wait. (The Job's
+    ``podReplacementPolicy: Failed`` ensures that worker 0 never runs in two pods at once.)
 
     Raises:
-        TransientError: nobody wrote it in time.
+        TransientError: no worker wrote the content in time.
     """
     content = store.read(key)
     if content is None and worker > 0:
         logger.info("worker %d: waiting for worker 0 to write %s", worker, store.url(key))
         turn = min(worker * wait.turn, wait.maximum)
-        content = _await(store, key, turn, wait.poll)
+        content = _wait_for(store, key, turn, wait.poll)
         if content is None and not creates_once(store, f"{key}."):
-            content = _await(store, key, wait.maximum - turn, wait.poll)
+            content = _wait_for(store, key, wait.maximum - turn, wait.poll)
             if content is None:
                 raise TransientError(
-                    f"{store.url(key)}: found nothing after {wait.maximum:,.0f} s, expected worker 0 to write it; "
-                    "no other worker may, because on this store a second writer would replace it; see why worker 0 is "
-                    "late, then run again"
+                    f"{store.url(key)}: found nothing after {wait.maximum:,.0f} s, expected the list from worker 0 "
+                    "(on this store no other worker may write it); find out why worker 0 is late, then run again"
                 )
     if content is None:
-        proposal = propose()
-        created = proposal is not None and store.create(key, proposal)
-        # What counts is what is there: somebody else may have been first.
-        content = _await(store, key, wait.turn, wait.poll)
+        new_content = make_content()
+        created = new_content is not None and store.create(key, new_content)
+        # Read the content back in any case, because another worker may have been first.
+        content = _wait_for(store, key, wait.turn, wait.poll)
         if content is None:
             found = "nothing, although it was written" if created else "nothing, and it cannot be created"
             raise TransientError(
@@ -161,8 +165,8 @@ def agree(store: Store, key: str, worker: int, propose: Callable[[], bytes | Non
     return content
 
 
-def _await(store: Store, key: str, seconds: float, poll: float) -> bytes | None:
-    """The content of ``key`` as soon as there is any; None after so many seconds without."""
+def _wait_for(store: Store, key: str, seconds: float, poll: float) -> bytes | None:
+    """The content of ``key`` as soon as it exists; None if it does not exist after this many seconds."""
     deadline = time.monotonic() + seconds
     while (content := store.read(key)) is None and (left := deadline - time.monotonic()) > 0:
         time.sleep(min(poll, left))
@@ -170,6 +174,6 @@ def _await(store: Store, key: str, seconds: float, poll: float) -> bytes | None:
 
 
 def _digest(entries: Sequence[Entry]) -> str:
-    """The sha-256 of the list as it was given."""
+    """The sha-256 of the list before it is resolved."""
     fields = [asdict(entry) for entry in entries]
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()

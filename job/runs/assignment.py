@@ -1,16 +1,16 @@
-"""This worker's share: which of a run's workers takes which model. Pure; the same answer wherever it is asked."""
+"""Assigns the models of a run to its workers. Pure: the same input gives the same result on every worker."""
 
 import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 
 
-def balance(loads: Sequence[tuple[str, int]], workers: int) -> list[int]:
-    """The worker, from 0, that takes each item; an item is the group it belongs to and the bytes it moves.
+def assign_workers(loads: Sequence[tuple[str, int]], workers: int) -> list[int]:
+    """The worker of each load, from 0. A load is a group and a number of bytes; all loads of a group get one worker.
 
-    A group stays together. Each worker's bytes come near the mean: the largest group goes first, always to whoever has
-    the fewest bytes, then the fewest items (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969: at most
-    4/3 of the best possible).
+    The groups are assigned from the largest to the smallest, each to the worker with the fewest bytes, and then with
+    the fewest loads. The largest share is at most 4/3 of the best possible (R. L. Graham, "Bounds on multiprocessing
+    timing anomalies", 1969).
     """
     if workers < 1:
         raise ValueError(f"workers={workers} must be positive")
@@ -18,11 +18,11 @@ def balance(loads: Sequence[tuple[str, int]], workers: int) -> list[int]:
     for position, (group, _) in enumerate(loads):
         groups[group].append(position)
     sizes = {group: sum(loads[position][1] for position in members) for group, members in groups.items()}
-    lightest = [(0, 0, worker) for worker in range(workers)]
-    taken_by = [0] * len(loads)
+    shares = [(0, 0, worker) for worker in range(workers)]  # a heap: the smallest share comes first
+    assigned = [0] * len(loads)
     for group in sorted(groups, key=lambda group: (-sizes[group], -len(groups[group]), group)):
-        nbytes, items, worker = lightest[0]
+        nbytes, n_loads, worker = shares[0]
         for position in groups[group]:
-            taken_by[position] = worker
-        heapq.heapreplace(lightest, (nbytes + sizes[group], items + len(groups[group]), worker))
-    return taken_by
+            assigned[position] = worker
+        heapq.heapreplace(shares, (nbytes + sizes[group], n_loads + len(groups[group]), worker))
+    return assigned

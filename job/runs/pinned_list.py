@@ -1,4 +1,4 @@
-"""The pinned list of a distributed run, ``runs/<run>/plan.json``: where it is filed, what it says, how it is read."""
+"""The pinned list of a distributed run: its fields, and how ``runs/<run>/plan.json`` is written and read."""
 
 import json
 from collections.abc import Iterable
@@ -10,33 +10,34 @@ from job.errors import ConfigError
 from job.models.references import ModelRef
 from job.store.json_file import to_json
 
-PLAN_SCHEMA_VERSION: Final = 1
+PINNED_LIST_SCHEMA_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A model of the run, pinned where its source has commits, and the worker that surveys it."""
+    """A model of the run, and the worker that surveys it."""
 
     ref: ModelRef
+    """The reference, with a commit if its source has commits."""
     read_nbytes: int
-    """Of W, as far as headers told when the list was pinned; 0 where it is published, or cannot be surveyed."""
+    """The size of W in bytes; 0 if W was published or could not be found when the list was pinned."""
     worker: int
 
 
 @dataclass(frozen=True)
 class PinnedList:
-    """Who surveys what in one run."""
+    """The models of a run, each with its worker."""
 
     run: str
     workers: int
     list_sha256: str
-    """Of the list as it was given, so that a run's name is not used for another list."""
+    """The sha-256 of the list before it was resolved. It shows whether a run's name is used for another list."""
     pinned_at: str
-    """The time, as ISO 8601 has it."""
+    """The time as ISO 8601."""
     models: tuple[Assignment, ...]
 
     def share(self, worker: int) -> list[ModelRef]:
-        """The models of one worker, in the list's order."""
+        """The models of one worker, in the order of the list."""
         return [model.ref for model in self.models if model.worker == worker]
 
 
@@ -45,10 +46,10 @@ def pinned_list_key(run: str) -> str:
 
 
 def pinned_list_as_bytes(pinned: PinnedList) -> bytes:
-    """The plan as JSON; of a model's options, those that were given."""
+    """The pinned list as JSON. A model's entry has only the options that are set."""
     return to_json(
         {
-            "schema_version": PLAN_SCHEMA_VERSION,
+            "schema_version": PINNED_LIST_SCHEMA_VERSION,
             "tool": {"name": "black-hole-survey", "version": __version__},
             "run": pinned.run,
             "workers": pinned.workers,
@@ -68,44 +69,47 @@ def pinned_list_as_bytes(pinned: PinnedList) -> bytes:
 
 
 def parse_pinned_list(content: bytes, url: str) -> PinnedList:
-    """The plan that some version of this tool wrote at ``url``.
+    """The pinned list that this tool, or an earlier version of it, wrote at ``url``.
 
     Raises:
-        ConfigError: it is no plan of today's schema.
+        ConfigError: the content is not a pinned list of this schema.
     """
     try:
-        plan = json.loads(content)
-        if plan["schema_version"] != PLAN_SCHEMA_VERSION:
-            raise ValueError(f"schema_version is {plan['schema_version']}")
-        workers = _whole(plan["workers"])
+        document = json.loads(content)
+        if document["schema_version"] != PINNED_LIST_SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {document['schema_version']}")
+        workers = _whole_number(document["workers"])
         models = tuple(
-            Assignment(_ref(model["ref"]), _whole(model["read_nbytes"]), _whole(model["worker"]))
-            for model in plan["models"]
+            Assignment(_parse_ref(model["ref"]), _whole_number(model["read_nbytes"]), _whole_number(model["worker"]))
+            for model in document["models"]
         )
         if any(model.worker >= workers for model in models):
-            raise ValueError(f"a model's worker is not one of {workers}")
-        return PinnedList(str(plan["run"]), workers, str(plan["list_sha256"]), str(plan["pinned_at"]), models)
+            raise ValueError(f"the worker of a model is not below {workers}")
+        return PinnedList(
+            str(document["run"]), workers, str(document["list_sha256"]), str(document["pinned_at"]), models
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{url}: {type(error).__name__} {error}, expected a plan of schema {PLAN_SCHEMA_VERSION}; "
-            "choose another RUN"
+            f"{url}: found {type(error).__name__} {error}, expected a pinned list of schema "
+            f"{PINNED_LIST_SCHEMA_VERSION}; choose another RUN"
         ) from error
 
 
-def _whole(value: object) -> int:
+def _whole_number(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r:.80} is not a whole number")
     return value
 
 
-def _ref(values: dict[str, Any]) -> ModelRef:
-    values = values | {"source": "http"} if values.get("source") == "mirror" else values  # an earlier version's word
-    kinds = get_type_hints(ModelRef)
+def _parse_ref(values: dict[str, Any]) -> ModelRef:
+    if values.get("source") == "mirror":  # the name of this source in an earlier version
+        values = values | {"source": "http"}
+    types = get_type_hints(ModelRef)
     names: Iterable[str] = (field.name for field in fields(ModelRef))
     if not values.keys() <= set(names):
-        raise ValueError(f"{sorted(values.keys())!r:.200} are not all of a reference")
+        raise ValueError(f"{sorted(values.keys())!r:.200} are not all fields of a reference")
     for name, value in values.items():
-        allowed = get_args(kinds[name]) or (kinds[name],)
+        allowed = get_args(types[name]) or (types[name],)
         if value not in allowed and not any(isinstance(value, kind) for kind in allowed if isinstance(kind, type)):
             raise ValueError(f"{name} is {value!r:.80}")
     return ModelRef(**values)

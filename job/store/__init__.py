@@ -1,1 +1,1 @@
-"""WRITE: safetensors as streams, the manifest, a local folder or an S3 bucket."""
+"""WRITE: stores (a folder or an S3 bucket), the safetensors format, and the files of a survey."""

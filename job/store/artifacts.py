@@ -1,4 +1,4 @@
-"""Publishes the files of one survey and says what was published: key, size and sha-256."""
+"""Publishes the files of one survey, and returns the key, size and sha-256 of each."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,25 +19,25 @@ class Artifact:
 
 @dataclass(frozen=True)
 class ArtifactFolder:
-    """Where the files of one survey go, and which of them are wanted."""
+    """The folder of one survey in a store, and the artifacts to publish there."""
 
     store: Store
     folder: str
-    missing: frozenset[str]
-    """The artifacts to publish: those that were asked for and are not published yet."""
+    to_publish: frozenset[str]
+    """The names of the artifacts to publish."""
     metadata: Mapping[str, str]
-    """What every safetensors file says of its origin."""
+    """The ``__metadata__`` of each safetensors file, which states its origin."""
 
     def with_metadata(self, **more: str) -> "ArtifactFolder":
-        """The same folder, for files that say more of their origin."""
+        """The same folder, with more metadata for each file."""
         return replace(self, metadata={**self.metadata, **more})
 
     def publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[bytes]]) -> dict[str, Artifact]:
-        """Publish the artifact ``name`` if it is missing, and say what it is by its name.
+        """Publish the artifact ``name`` if it is to be published. Returns it by its name, or nothing.
 
-        Its tensors' bytes are pulled either way, since they are measured as they pass.
+        The bytes of its tensors are pulled in both cases, because they are measured as they are pulled.
         """
-        if name in self.missing:
+        if name in self.to_publish:
             key = f"{self.folder}/{name}.safetensors"
             return {name: publish_safetensors(self.store, key, tensors, self.metadata)}
         for content in tensors.values():
@@ -47,7 +47,7 @@ class ArtifactFolder:
 
 
 def publish_bytes(store: Store, key: str, content: bytes) -> Artifact:
-    """Publish a small object whole."""
+    """Publish a small object."""
     store.write(key, content)
     return Artifact(key, len(content), hashlib.sha256(content).hexdigest())
 
@@ -55,14 +55,14 @@ def publish_bytes(store: Store, key: str, content: bytes) -> Artifact:
 def publish_safetensors(
     store: Store, key: str, tensors: Mapping[StoredTensor, Iterable[bytes]], metadata: Mapping[str, str]
 ) -> Artifact:
-    """Publish a safetensors file whose tensors' bytes are pulled from the streams given, one after the other."""
-    head = header(tensors, metadata)
-    nbytes = len(head) + sum(tensor.nbytes for tensor in tensors)
+    """Publish a safetensors file. The bytes of each tensor are pulled from its stream, one tensor after another."""
+    header_bytes = header(tensors, metadata)
+    nbytes = len(header_bytes) + sum(tensor.nbytes for tensor in tensors)
     digest = hashlib.sha256()
 
     def content() -> Iterator[bytes]:
-        digest.update(head)
-        yield head
+        digest.update(header_bytes)
+        yield header_bytes
         for tensor in in_file_order(tensors):
             for chunk in tensors[tensor]:
                 digest.update(chunk)

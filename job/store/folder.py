@@ -1,4 +1,4 @@
-"""Publishes into a folder: each file is written beside its place and moved there when it is whole and on the disk."""
+"""Publishes into a folder. Each file is written under a temporary name, synced to the disk, and then renamed."""
 
 import errno
 import os
@@ -10,34 +10,35 @@ from io import FileIO
 from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError
-from job.store.store import checked_key, exactly
+from job.store.store import check_length, checked_key
 
-UNFINISHED = ".unfinished"
-"""How the name of a temporary file ends; it starts with a dot, and no key is listed that looks like one."""
+TEMP_SUFFIX = ".unfinished"
+"""The end of a temporary file's name. The name also begins with a dot. Listings leave such files out."""
 
-_NOT_MINE = 'give this user write access to it, or run as its owner (a container: --user "$(id -u)")'
+_GIVE_ACCESS = 'give this user write access to it, or run as its owner (a container: --user "$(id -u)")'
+_CHOOSE_FOLDER = "choose an OUTPUT that is a folder and has only folders in its path"
 
-REFUSALS = {
-    errno.EACCES: _NOT_MINE,
-    errno.EPERM: _NOT_MINE,
+PERMANENT_ERRORS = {
+    errno.EACCES: _GIVE_ACCESS,
+    errno.EPERM: _GIVE_ACCESS,
     errno.EROFS: "choose an OUTPUT on a file system that is mounted writable",
-    errno.ENOTDIR: "choose an OUTPUT that is a folder and leads through folders only",
-    errno.EEXIST: "choose an OUTPUT that is a folder and leads through folders only",
-    errno.EISDIR: "remove the folder that stands where a file has to be",
-    errno.ELOOP: "repair the symbolic links on the way to it",
+    errno.ENOTDIR: _CHOOSE_FOLDER,
+    errno.EEXIST: _CHOOSE_FOLDER,
+    errno.EISDIR: "remove the folder with the name of this file",
+    errno.ELOOP: "repair the symbolic links in its path",
     errno.ENAMETOOLONG: "choose a shorter OUTPUT",
-    errno.EFBIG: "choose an OUTPUT whose file system, and a file size limit (ulimit -f), that allow files this large",
+    errno.EFBIG: "choose a file system and a file size limit (ulimit -f) that allow files of this size",
 }
-"""What no retry helps against, and what to do. Anything else may pass: a full disk or quota (others free space, and a
-smaller model may still fit, so that ending the whole run for it would be wrong), a network file system's trouble."""
+"""The error codes for which no retry helps, and what to do. All others count as transient, even a full disk or quota:
+space may become free, and a smaller model may still fit, so the run goes on."""
 
-WITHOUT_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""How a file system says that it gives a file no second name (link(2))."""
+NO_HARD_LINK_ERRORS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""The error codes of link(2) on a file system without hard links."""
 
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A Store in the folder ``root``, which is made when the first key is written."""
+    """A Store in the folder ``root``. The folder is created when the first key is written."""
 
     root: Path
 
@@ -45,134 +46,134 @@ class FolderStore:
         return str(self._path(key))
 
     def check(self) -> None:
-        with _refusals(self.root):
-            # The folder itself may not be there yet; whether it can be made shows in the nearest one that is.
+        with _errors_translated(self.root):
+            # If the folder does not exist yet, check its nearest existing parent.
             nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
-            unfinished = _temp_path(nearest / "check")
+            temp_path = _temp_path(nearest / "check")
             try:
-                with FileIO(unfinished, "x") as file:
-                    # One byte on the disk, because a full disk still gives out names.
+                with FileIO(temp_path, "x") as file:
+                    # A full disk can still create an empty file, so write one byte.
                     file.write(b"\0")
                     os.fsync(file.fileno())
             finally:
-                unfinished.unlink(missing_ok=True)
+                temp_path.unlink(missing_ok=True)
 
     def read(self, key: str) -> bytes | None:
         path = self._path(key)
-        with _refusals(path):
+        with _errors_translated(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
-        with _published(self._path(key)) as file:
+        with _new_file(self._path(key)) as file:
             file.write(content)
 
     def create(self, key: str, content: bytes) -> bool:
         path = self._path(key)
-        draft = _temp_path(path)
-        with _published(draft) as file:
+        temp_path = _temp_path(path)
+        with _new_file(temp_path) as file:
             file.write(content)
-        with _refusals(path):
+        with _errors_translated(path):
             try:
-                path.hardlink_to(draft)  # which, unlike a rename, fails where something is
+                path.hardlink_to(temp_path)  # unlike a rename, it fails if the path exists
             except FileExistsError:
                 return False
             except OSError as error:
-                if error.errno not in WITHOUT_LINKS:
+                if error.errno not in NO_HARD_LINK_ERRORS:
                     raise
-                draft.replace(path)
+                temp_path.replace(path)
             finally:
-                draft.unlink(missing_ok=True)
+                temp_path.unlink(missing_ok=True)
             _sync_folder(path.parent)
         return True
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        with _published(self._path(key)) as file:
-            for chunk in exactly(chunks, nbytes):
+        with _new_file(self._path(key)) as file:
+            for chunk in check_length(chunks, nbytes):
                 file.write(chunk)
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        found = {}
+        sizes = {}
         for path in self._files(prefix):
-            # A file may go, or get its final name, between being listed and being looked at.
-            with _refusals(path), suppress(FileNotFoundError):
-                if not _is_unfinished(path):
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-        return dict(sorted(found.items()))
+            # A file may be removed or renamed after it was listed.
+            with _errors_translated(path), suppress(FileNotFoundError):
+                if not _is_temp(path):
+                    sizes[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _refusals(path):
+        with _errors_translated(path):
             path.unlink(missing_ok=True)
 
     def discard_unfinished(self, prefix: str) -> None:
         for path in self._files(prefix):
-            if _is_unfinished(path):
-                with _refusals(path):
+            if _is_temp(path):
+                with _errors_translated(path):
                     path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
 
     def _files(self, prefix: str) -> list[Path]:
-        """Every file whose key starts with ``prefix``, temporary ones (by the key they are for) included."""
+        """All files whose key starts with ``prefix``. A temporary file has the key of its final name."""
         folder, _, _ = prefix.rpartition("/")
-        with _refusals(self.root):
+        with _errors_translated(self.root):
             return [
                 path
                 for path in _walk(self._path(folder) if folder else self.root)
-                if _destined(path).relative_to(self.root).as_posix().startswith(prefix)
+                if _final_path(path).relative_to(self.root).as_posix().startswith(prefix)
             ]
 
 
 @dataclass(frozen=True)
-class _Unfinished:
-    """A file being written. Its own failures are the store's; what its writer raises in between stays as it is."""
+class _NewFile:
+    """A file that is being written. Only the errors of writing it are translated, not those of its writer."""
 
     file: FileIO
     target: Path
 
     def write(self, content: bytes) -> None:
         rest = memoryview(content)
-        with _refusals(self.target):
+        with _errors_translated(self.target):
             while rest:
                 rest = rest[self.file.write(rest) :]
 
 
 @contextmanager
-def _published(target: Path) -> Iterator[_Unfinished]:
-    """A file to write, which is at ``target`` once the block ends, and nowhere if anything is raised in it."""
-    unfinished = _temp_path(target)
+def _new_file(target: Path) -> Iterator[_NewFile]:
+    """A file to write. It is at ``target`` after the ``with`` block; if the block raises, it is nowhere."""
+    temp_path = _temp_path(target)
     try:
-        with _refusals(target):
+        with _errors_translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Opened as any file is, so that the umask decides who may read it (tempfile lets the owner alone), and
-            # unbuffered, so that no failed byte is left to be written again when the file is closed.
-            file = FileIO(unfinished, "x")
+            # Not by tempfile, which lets only the owner read the file. Not buffered, because a buffer would write
+            # failed bytes again when the file is closed.
+            file = FileIO(temp_path, "x")
         with file:
-            yield _Unfinished(file, target)
-            with _refusals(target):
+            yield _NewFile(file, target)
+            with _errors_translated(target):
                 os.fsync(file.fileno())
-        with _refusals(target):
+        with _errors_translated(target):
             try:
-                unfinished.replace(target)
+                temp_path.replace(target)
             except FileNotFoundError as error:
                 raise TransientError(
-                    f"{target}: its unfinished file is gone; another run of the same model removed it: run again"
+                    f"{target}: its unfinished file is gone; another run of the same model removed it; run again"
                 ) from error
             _sync_folder(target.parent)
     except BaseException:
-        # A cleanup that fails must not hide why it was needed; discard_unfinished() finds what it leaves.
+        # A failed cleanup must not hide the first error; discard_unfinished() removes what is left.
         with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)
         raise
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about ``path`` into the errors of the contract."""
+def _errors_translated(path: Path) -> Iterator[None]:
+    """Raise the operating system's errors at ``path`` as the errors of the contract."""
     try:
         yield
     except OSError as error:
@@ -180,42 +181,42 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def survey_error(error: OSError, path: Path) -> SurveyError:
-    """The error of the contract that a failure of the operating system at ``path`` stands for."""
+    """The error of the contract for an error of the operating system at ``path``."""
     found = error.strerror or str(error)
-    if error.errno in REFUSALS:
-        return ConfigError(f"{path}: {found}, expected a place to write to; {REFUSALS[error.errno]}")
+    if error.errno in PERMANENT_ERRORS:
+        return ConfigError(f"{path}: {found}, expected a writable path; {PERMANENT_ERRORS[error.errno]}")
     return TransientError(
         f"{path}: {found}, expected the write to succeed; make room or repair the disk, then run again"
     )
 
 
 def _temp_path(target: Path) -> Path:
-    """A name nobody else has, in the same folder, since only there a rename is atomic."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    """A unique temporary name in the same folder, because a rename is atomic only within a file system."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{TEMP_SUFFIX}")
 
 
-def _is_unfinished(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(UNFINISHED)
+def _is_temp(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(TEMP_SUFFIX)
 
 
-def _destined(path: Path) -> Path:
-    """Where a temporary file was to go; any other path is itself."""
-    return path.with_name(path.name[1 : -len(UNFINISHED)].rpartition(".")[0]) if _is_unfinished(path) else path
+def _final_path(path: Path) -> Path:
+    """The final path of a temporary file; any other path unchanged."""
+    return path.with_name(path.name[1 : -len(TEMP_SUFFIX)].rpartition(".")[0]) if _is_temp(path) else path
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below ``folder``; none where there is no such folder."""
+    """All files below ``folder``; none if there is no such folder."""
 
-    def unlistable(error: OSError) -> None:
+    def on_error(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             raise error
 
-    for parent, _, names in os.walk(folder, onerror=unlistable):
+    for parent, _, names in os.walk(folder, onerror=on_error):
         yield from (Path(parent, name) for name in names)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a rename on the disk: the file's own fsync covers its bytes, not its name."""
+    """Sync a rename to the disk. The fsync of a file covers its bytes, but not its name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

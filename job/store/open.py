@@ -1,4 +1,4 @@
-"""Which store OUTPUT names: a folder or an S3 bucket."""
+"""Opens the store that OUTPUT names: a folder or an S3 bucket."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,11 +9,11 @@ from job.store.store import Store
 
 
 def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
-    """The store that OUTPUT names. Nothing is asked of it yet. ``checkpoint_folders``: those that are to be surveyed.
+    """The store that OUTPUT names. Sends no request. ``checkpoint_folders``: the local checkpoints to survey.
 
     Raises:
-        ConfigError: the address cannot be one, or the folder lies in a checkpoint that is to be surveyed, which a
-            survey published into it would change.
+        ConfigError: the address is not valid, or the folder lies in one of these checkpoints. A survey that is
+            published there would change the checkpoint.
     """
     if output.startswith("s3://"):
         from job.store.s3 import open_s3_store
@@ -22,5 +22,7 @@ def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
     store = FolderStore(Path(output))
     for folder in checkpoint_folders:
         if store.root.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(f"OUTPUT: {output} lies in the checkpoint {folder}; choose a folder outside of it")
+            raise ConfigError(
+                f"OUTPUT: {output} lies in the checkpoint {folder}, expected a folder outside of it; choose another"
+            )
     return store

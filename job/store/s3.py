@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -19,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from job.errors import ConfigError, TransientError
 from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
-from job.store.store import checked_key, exactly
+from job.store.store import check_length, checked_key
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -32,6 +33,8 @@ MAX_PARTS = 10_000
 """Parts that an upload can have (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PARTS_IN_FLIGHT = 4
 """Parts uploaded at once. A part stays in memory until the store has it, so this bounds the memory too."""
+PIPE_POLL_SECONDS = 0.1
+"""How often a thread that waits for the other one looks whether the upload has ended."""
 
 S3_CONFIG = Config(
     # botocore retries after at most 1, 2, 4, 8 and 16 s, half of that on average. This bridges up to half a minute of
@@ -50,10 +53,6 @@ CONFLICT_ATTEMPTS = 3
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
 on the way; after that, a write without the condition could replace what is there."""
-
-
-_POLL_SECONDS = 0.2
-"""How soon the two threads of an upload notice that the other one has ended."""
 
 
 class _Object(TypedDict):
@@ -91,7 +90,7 @@ class S3Store:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def check(self) -> None:
-        with self._errors_translated("list what is there", self.prefix):
+        with self._errors_translated("list the bucket", self.prefix):
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
             except RecursionError as error:
@@ -134,8 +133,8 @@ class S3Store:
         return False
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """By boto3's transfer manager. The calling thread pulls ``chunks``, so that a signal ends the wait for one."""
-        part_nbytes = part_nbytes_of(nbytes)
+        """By boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``."""
+        part_nbytes = choose_part_nbytes(nbytes)
         config = TransferConfig(
             multipart_threshold=part_nbytes,
             multipart_chunksize=part_nbytes,
@@ -144,31 +143,27 @@ class S3Store:
             preferred_transfer_client="classic",
         )
         config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # TransferConfig() has no argument for it
-        pipe = _Pipe()
-        with self._errors_translated("write", self._key(key)), create_transfer_manager(self.client, config) as manager:
-            stream = io.BufferedReader(pipe)
-            future = manager.upload(stream, self.bucket, self._key(key), extra_args=dict(self._checksums()))
+        with create_transfer_manager(self.client, config) as manager:
+            pipe = _ChunkPipe()
             try:
-                for chunk in exactly(chunks, nbytes):
-                    if not pipe.put(chunk, future.done):
-                        break
-                pipe.end(future.done)
+                file = io.BufferedReader(pipe)
+                future = manager.upload(file, self.bucket, self._key(key), extra_args=dict(self._checksums()))
+                pipe.feed(check_length(chunks, nbytes), future.done)
             except BaseException:
-                pipe.close()
-                with suppress(_UploadEnded):
-                    future.result()  # by now, nothing of the upload is left
+                pipe.stop()  # or the manager would wait for the submission thread
                 raise
-            future.result()
+            with self._errors_translated("write", self._key(key)):
+                future.result()
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        with self._errors_translated("list what is there", self.prefix + prefix):
+        sizes: dict[str, int] = {}
+        with self._errors_translated("list the bucket", self.prefix + prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
-                found |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
-        return dict(sorted(found.items()))
+                sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+        return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
         with self._errors_translated("delete", self._key(key)):
@@ -213,62 +208,55 @@ class S3Store:
             raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
-class _UploadEnded(Exception):
-    """Ends s3transfer's thread when the chunks failed."""
+class _UploadStopped(Exception):
+    """Raised in s3transfer's thread to end the upload."""
 
 
-class _Pipe(io.RawIOBase):
-    """Hands chunks from the thread that pulls them to s3transfer's thread, which reads them as a file.
+class _ChunkPipe(io.RawIOBase):
+    """A file that s3transfer's submission thread reads, of chunks that the caller's thread pulls.
 
-    Chunks are not pulled in s3transfer's thread: it would pull them to their end after its upload has failed, and an
-    interrupt that is raised in it breaks off the cleanup.
+    If the submission thread pulled the chunks itself, a signal could not end an upload that waits for the network:
+    signals interrupt only the main thread.
     """
 
     def __init__(self) -> None:
-        self._chunks: Queue[bytes | None] = Queue(maxsize=1)
-        self._closed_early = self._is_at_end = False
+        self._queue: Queue[bytes | None] = Queue(maxsize=1)
+        """The next chunk; None after the last one."""
         self._rest = memoryview(b"")
+        self._at_end = self._stopped = False
 
-    def put(self, chunk: bytes | None, is_over: Callable[[], bool]) -> bool:
-        """Hand over a chunk. Returns False once ``is_over()``, when nobody needs it any more."""
-        while not is_over():
-            with suppress(Full):
-                self._chunks.put(chunk, timeout=_POLL_SECONDS)
-                return True
-        return False
+    def feed(self, chunks: Iterable[bytes], upload_ended: Callable[[], bool]) -> None:
+        """Pass on all chunks. Stops early if the upload has ended, that is, failed."""
+        for chunk in chain(chunks, [None]):
+            while not upload_ended():
+                with suppress(Full):
+                    self._queue.put(chunk, timeout=PIPE_POLL_SECONDS)
+                    break
+            else:
+                self.stop()
+                return
 
-    def end(self, is_over: Callable[[], bool]) -> None:
-        """No more chunks come: let the reader end, or fail where its upload is over already."""
-        if not self.put(None, is_over):
-            self.close()
-
-    def close(self) -> None:
-        """Let the reader fail."""
-        self._closed_early = True
+    def stop(self) -> None:
+        """Raise an exception in the thread that reads the chunks."""
+        self._stopped = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill ``buffer`` as far as the current chunk goes. Returns the number of bytes; 0 after the last chunk."""
-        while not self._rest:
-            chunk = None if self._is_at_end else self._take()
-            if chunk is None:
-                self._is_at_end = True  # s3transfer reads once more
-                return 0
-            self._rest = memoryview(chunk)
+        """Copy bytes of the current chunk into ``buffer``. Returns their number; 0 at the end of the last chunk."""
+        while not self._rest and not self._at_end:
+            if self._stopped:
+                raise _UploadStopped
+            with suppress(Empty):
+                chunk = self._queue.get(timeout=PIPE_POLL_SECONDS)
+                self._rest, self._at_end = memoryview(chunk or b""), chunk is None
         room = memoryview(buffer)
         nbytes = min(len(room), len(self._rest))
         room[:nbytes], self._rest = self._rest[:nbytes], self._rest[nbytes:]
         return nbytes
 
-    def _take(self) -> bytes | None:
-        while not self._closed_early:
-            with suppress(Empty):
-                return self._chunks.get(timeout=_POLL_SECONDS)
-        raise _UploadEnded
 
-
-def part_nbytes_of(nbytes: int) -> int:
+def choose_part_nbytes(nbytes: int) -> int:
     """The size of an object's parts: ``PART_NBYTES``, or as many MiB as it takes to stay within ``MAX_PARTS`` parts."""
     return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)

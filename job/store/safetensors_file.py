@@ -1,4 +1,4 @@
-"""The safetensors format as the library writes it, for files too large to hold: the header, then the bytes."""
+"""Writes headers of safetensors files, as the safetensors library does, for files that are too large for memory."""
 
 import json
 import math
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 _ITEM_NBYTES: Final = {"F64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
-"""The dtypes that surveys publish, in the order in which the library lays tensors out (safetensors 0.8: Dtype's order,
-descending; then by name), so that each is aligned."""
+"""The dtypes that surveys publish. The library sorts tensors by dtype in this order, and then by name (safetensors 0.8:
+the order of Dtype, descending), so that each tensor is aligned."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a file to be: its name, dtype as safetensors names it, and shape."""
+    """A tensor of a safetensors file: its name, its dtype in safetensors' words, and its shape."""
 
     name: str
     dtype: str
@@ -25,16 +25,16 @@ class StoredTensor:
 
 
 def in_file_order(tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
-    """The order in which the tensors' bytes follow the header."""
+    """The tensors in the order of their bytes in the file."""
     ranks = list(_ITEM_NBYTES)
     return sorted(tensors, key=lambda tensor: (ranks.index(tensor.dtype), tensor.name))
 
 
 def header(tensors: Iterable[StoredTensor], metadata: Mapping[str, str]) -> bytes:
-    """What stands before the tensors' bytes: 8 bytes of length, JSON, spaces up to a multiple of 8.
+    """The header of a file: its length in 8 bytes, then JSON, then spaces up to a multiple of 8 bytes.
 
-    The library writes ``__metadata__`` in an order that changes from call to call; here it is sorted by key, so that
-    the same input always gives the same bytes. Source: https://huggingface.co/docs/safetensors/index#format
+    The library writes the keys of ``__metadata__`` in random order. Here they are sorted, so that the same input always
+    gives the same bytes. Source: https://huggingface.co/docs/safetensors/index#format
     """
     entries: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0

@@ -1,4 +1,4 @@
-"""The writing contract: what a folder and an S3 bucket both do. A key is a path with forward slashes below OUTPUT."""
+"""The contract of every store, for a folder and for an S3 bucket. A key is a path below OUTPUT with forward slashes."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -6,52 +6,53 @@ from typing import Protocol
 
 
 class Store(Protocol):
-    """Where surveys are published. No key is ever visible before its whole content is there.
+    """A place to publish surveys. A key becomes visible only when its whole content is stored.
 
-    Every method raises ConfigError where the store refuses what was set (wrong key, no bucket, read-only) and
-    TransientError where it fails in a way that may pass (unreachable, 5xx, disk full). What ``chunks`` or ``header``
-    raise, an interrupt included, comes through unchanged and leaves nothing behind. ``chunks`` is pulled by one thread
-    at a time, which need not be the caller's.
+    Every method raises ConfigError if the store refuses the settings (wrong key, no bucket, read-only), and
+    TransientError if it fails and a retry may succeed (unreachable, 5xx, disk full).
     """
 
     def url(self, key: str) -> str:
         """The address of a key, for people."""
 
     def check(self) -> None:
-        """Find out now, before anything is read, whether this store can be written to. Leaves nothing behind."""
+        """Check that the store can be written to, before anything is read. Leaves nothing behind."""
 
     def read(self, key: str) -> bytes | None:
-        """The content of a small object, or None where there is none."""
+        """The content of a small object, or None if it does not exist."""
 
     def write(self, key: str, content: bytes) -> None:
-        """Publish a small object, replacing what is there."""
+        """Publish a small object. It replaces an object of the same key."""
 
     def create(self, key: str, content: bytes) -> bool:
-        """Publish a small object where there is none, and tell whether it was published.
+        """Publish a small object if the key does not exist yet. Returns whether it was published.
 
-        Of several who try at once, one succeeds; the others may have to wait until they can read what that one wrote.
-        A store that cannot hold to this replaces what is there: ``creates_once`` finds that out.
+        If several processes try at once, only one succeeds. The others may have to wait before they can read its
+        content. Some stores cannot do this and replace the object; ``creates_once`` finds that out.
         """
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        """Publish ``nbytes`` bytes, pulled from ``chunks`` as fast as they are stored, holding a few of them at a time.
+        """Publish ``nbytes`` bytes from ``chunks``, with only a few chunks in memory at a time.
+
+        The caller's thread pulls ``chunks``, so a signal interrupts them. An exception of ``chunks`` or an interrupt is
+        raised unchanged, and nothing is left behind.
 
         Raises:
-            ValueError: ``chunks`` held more or fewer bytes than announced; nothing was published.
+            ValueError: ``chunks`` held more or fewer than ``nbytes`` bytes; nothing was published.
         """
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Every key that starts with ``prefix``, in alphabetical order, with the size of its content in bytes."""
+        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object, if it exists."""
 
     def discard_unfinished(self, prefix: str) -> None:
-        """Remove what killed runs left under ``prefix``: temporary files, multipart uploads."""
+        """Remove what killed runs left under ``prefix``: temporary files or multipart uploads."""
 
 
 def creates_once(store: Store, prefix: str) -> bool:
-    """Whether the store's ``create`` refuses a key that is there, tried on a key that nobody else has."""
+    """Whether the store's ``create`` refuses a key that exists. This tries it on a unique key."""
     key = f"{prefix}condition-check-{secrets.token_hex(8)}"
     try:
         return store.create(key, b"first") and not store.create(key, b"second")
@@ -60,27 +61,27 @@ def creates_once(store: Store, prefix: str) -> bool:
 
 
 def checked_key(key: str) -> str:
-    """The key, once it is certain that it lies below OUTPUT, in a bucket as in a folder.
+    """The same key, checked to lie below OUTPUT in every store.
 
     Raises:
-        ValueError: a segment of it is empty, ``.`` or ``..``.
+        ValueError: a segment of the key is empty, ``.`` or ``..``.
     """
     if any(segment in ("", ".", "..") for segment in key.split("/")):
         raise ValueError(f"key {key!r}: found an empty part, '.' or '..', expected names between slashes")
     return key
 
 
-def exactly(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
-    """The chunks as they are, as long as they hold ``nbytes`` bytes in all.
+def check_length(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+    """The same chunks, checked to hold ``nbytes`` bytes in all.
 
     Raises:
-        ValueError: they hold more (before the first chunk too many is passed on) or fewer.
+        ValueError: they hold fewer bytes, or more. It does not return the first chunk that exceeds ``nbytes``.
     """
-    seen = 0
+    total = 0
     for chunk in chunks:
-        seen += len(chunk)
-        if seen > nbytes:
-            raise ValueError(f"the stream holds {seen:,} bytes or more, {nbytes:,} were announced")
+        total += len(chunk)
+        if total > nbytes:
+            raise ValueError(f"stream: found {total:,} bytes or more, expected {nbytes:,}")
         yield chunk
-    if seen < nbytes:
-        raise ValueError(f"the stream ended after {seen:,} bytes, {nbytes:,} were announced")
+    if total < nbytes:
+        raise ValueError(f"stream: found {total:,} bytes, expected {nbytes:,}")

@@ -1,1 +1,1 @@
-"""What the rows stand for: the checkpoint's own tokenizer."""
+"""The tokens that the rows stand for: the checkpoint's own tokenizer."""

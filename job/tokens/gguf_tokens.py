@@ -1,4 +1,4 @@
-"""What a row stands for where all there is is the list of tokens in a GGUF file: pieces, and the texts they spell."""
+"""Decodes the tokens of a GGUF file that has a list of tokens, but no tokenizer."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,50 +6,51 @@ from typing import Final
 
 from job.tokens.tokenizer import Tokenizer
 
-_BLANK: Final = "▁"
-"""How SentencePiece writes a space."""
+_SPACE: Final = "▁"
+"""The character for a space in a SentencePiece token."""
 _BYTE: Final = re.compile(r"<0x([0-9A-F]{2})>")
-"""How SentencePiece writes a byte that is no token of its own."""
+"""A SentencePiece token for a single byte."""
 
 
-def _spelled_bytes() -> dict[str, int]:
-    """The character by which GPT-2 spells each byte: itself where it can be seen, else the next one from U+0100."""
-    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = sorted(set(range(0x100)) - set(seen))
-    return {chr(byte): byte for byte in seen} | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
+def _gpt2_characters() -> dict[str, int]:
+    """The byte of each character in GPT-2's tokens. A printable byte has its own character, and each other byte has the
+    next character from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(0x100)) - set(printable))
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
-_SPELLED: Final[Mapping[str, int]] = _spelled_bytes()
+_GPT2_BYTES: Final[Mapping[str, int]] = _gpt2_characters()
 
 
-def _byte_level(piece: str) -> str:
-    if not _SPELLED.keys() >= set(piece):
-        return piece  # a token that was added is written as it is
-    return bytes(_SPELLED[char] for char in piece).decode(errors="replace")
+def _decode_byte_level(piece: str) -> str:
+    if not _GPT2_BYTES.keys() >= set(piece):
+        return piece  # an added token is stored as plain text
+    return bytes(_GPT2_BYTES[char] for char in piece).decode(errors="replace")
 
 
-def _sentencepiece(piece: str) -> str:
+def _decode_sentencepiece(piece: str) -> str:
     if byte := _BYTE.fullmatch(piece):
         return bytes([int(byte[1], 16)]).decode(errors="replace")
-    return piece.replace(_BLANK, " ")
+    return piece.replace(_SPACE, " ")
 
 
-_SPELLINGS: Final[Mapping[str, Callable[[str], str]]] = {
-    "gpt2": _byte_level,  # every byte-level BPE
-    "llama": _sentencepiece,  # SentencePiece's BPE
-    "t5": _sentencepiece,  # SentencePiece's unigrams
-    "bert": _sentencepiece,  # WordPiece, which GGUF writes with ▁ before a word instead of ## within one
-    "gemma4": _sentencepiece,
+_DECODERS: Final[Mapping[str, Callable[[str], str]]] = {
+    "gpt2": _decode_byte_level,  # every byte-level BPE
+    "llama": _decode_sentencepiece,  # SentencePiece's BPE
+    "t5": _decode_sentencepiece,  # SentencePiece's unigrams
+    "bert": _decode_sentencepiece,  # WordPiece; GGUF writes ▁ before a word instead of ## within a word
+    "gemma4": _decode_sentencepiece,
 }
-"""How tokens spell texts, by ``tokenizer.ggml.model``; those of others are shown as they are."""
+"""The decoder of a piece by ``tokenizer.ggml.model``. The pieces of other models are their texts."""
 
 
 def from_vocabulary(model: str, tokens: Sequence[str]) -> Tokenizer:
-    """A tokenizer that can only name tokens. ``model``: what GGUF calls ``tokenizer.ggml.model``."""
-    spell = _SPELLINGS.get(model, str)
+    """A tokenizer that can decode single tokens. ``model``: the file's ``tokenizer.ggml.model``."""
+    decode = _DECODERS.get(model, str)
     return Tokenizer(
         kind=f"gguf {model}".rstrip(),
         n_tokens=len(tokens),
         piece=lambda id: tokens[id] if id < len(tokens) else None,
-        text=lambda id: spell(tokens[id]),
+        text=lambda id: decode(tokens[id]),
     )

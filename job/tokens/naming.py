@@ -1,4 +1,4 @@
-"""Which tokenizer a checkpoint has, and what it calls some of W's rows."""
+"""Finds a checkpoint's tokenizer, and names the tokens of some rows of W."""
 
 import logging
 from collections.abc import Iterable
@@ -11,38 +11,38 @@ from job.checkpoints.formats.gguf_header import Vocabulary
 from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
-from job.tokens.tokenizer import FILES, Token, Tokenizer, TokenizerUnusable, load_tokenizer
+from job.tokens.tokenizer import TOKENIZER_FILES, Token, Tokenizer, TokenizerUnusable, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKENIZER_FILE: Final = 256 << 20
-"""Bytes; the largest tokenizer files today have about 40 MB."""
+"""In bytes. The largest tokenizer files today have about 40 MB."""
 
 
 @dataclass(frozen=True)
 class TokenNames:
-    """What some rows stand for, and what told it."""
+    """The tokens of some rows, and the tokenizer that named them."""
 
     files: dict[str, str]
     """The tokenizer's files, with their content ids."""
     tokenizer: Tokenizer | None
-    """None where there is none that can be read."""
+    """None if no tokenizer can be read."""
     unusable: str
-    """Why there is none; empty where there is one."""
+    """Why no tokenizer can be read; empty if there is one."""
     tokens: dict[int, Token]
-    """By row."""
+    """The tokens by row."""
 
 
 def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Iterable[int], folder: Path) -> TokenNames:
-    """What these rows stand for, by ``tokenizer.json`` before a GGUF file's ``vocabulary`` before other files.
+    """The tokens of these rows. Uses ``tokenizer.json``, or else a GGUF file's ``vocabulary``, or else other files.
 
-    ``folder``: an empty one, which the tokenizer's files are copied to.
+    ``folder``: an empty folder, for a copy of the tokenizer's files.
 
     Raises:
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
     rows = list(rows)
-    files = {name: checkpoint.files[name].content_id for name in FILES if name in checkpoint.files}
+    files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
     try:
         if vocabulary and "tokenizer.json" not in files:
             files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
@@ -52,12 +52,12 @@ def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Ite
                 write_scratch(folder / name, checkpoint.read(name, MAX_TOKENIZER_FILE))
             tokenizer = load_tokenizer(folder)
         else:
-            return _unnamed({}, rows, "the checkpoint has no tokenizer")
+            return _without_names({}, rows, "the checkpoint has no tokenizer")
         return TokenNames(files, tokenizer, "", {token.id: token for token in tokenizer.tokens(rows)})
     except (TokenizerUnusable, ModelError) as error:
-        logger.info("%s: rows are not decoded: %s", checkpoint.source, error)
-        return _unnamed(files, rows, str(error))
+        logger.info("%s: the tokens have no names: %s", checkpoint.source, error)
+        return _without_names(files, rows, str(error))
 
 
-def _unnamed(files: dict[str, str], rows: Iterable[int], why: str) -> TokenNames:
-    return TokenNames(files, None, why, {row: Token(row, None, None) for row in rows})
+def _without_names(files: dict[str, str], rows: Iterable[int], reason: str) -> TokenNames:
+    return TokenNames(files, None, reason, {row: Token(row, None, None) for row in rows})

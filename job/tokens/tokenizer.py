@@ -1,4 +1,4 @@
-"""What a row stands for: the checkpoint's own tokenizer, read from its files; nothing of the checkpoint is executed."""
+"""Loads a checkpoint's tokenizer from its files. Does not execute any code of the checkpoint."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-FILES: Final = (
+TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -19,16 +19,17 @@ FILES: Final = (
     "special_tokens_map.json",
     "config.json",
 )
-"""The files that a tokenizer of the transformers library may be made of."""
+"""The files from which the transformers library may load a tokenizer."""
 
 
 class TokenizerUnusable(Exception):
-    """The checkpoint has no tokenizer that can be read; the message says why. It costs the decoding, nothing more."""
+    """The checkpoint's tokenizer cannot be read; the message says why. The survey goes on without names of tokens."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A row's token: ``piece`` as the vocabulary has it, ``text`` as it decodes; None beyond the tokenizer."""
+    """A row's token: its ``piece`` in the vocabulary, and the ``text`` to which it decodes. Both are None if the
+    tokenizer has no such token."""
 
     id: int
     piece: str | None
@@ -40,19 +41,19 @@ class Tokenizer:
     """A checkpoint's tokenizer."""
 
     kind: str
-    """The library and class that read it."""
+    """The library and class that read the tokenizer."""
     n_tokens: int
-    """Its length, added tokens included."""
+    """The number of tokens, including added ones."""
     piece: Callable[[int], str | None]
     text: Callable[[int], str]
 
     def tokens(self, ids: Iterable[int]) -> list[Token]:
-        """Each id with its piece and text.
+        """The tokens with these ids.
 
         Raises:
-            TokenizerUnusable: the library fails to decode one.
+            TokenizerUnusable: the library fails to decode a token.
         """
-        with _unusable():
+        with _errors_translated():
             return [self._token(id) for id in ids]
 
     def _token(self, id: int) -> Token:
@@ -61,26 +62,26 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer whose files lie in a folder.
+    """The tokenizer whose files are in a folder.
 
     Raises:
-        TokenizerUnusable: there is none, or it needs code of its own.
+        TokenizerUnusable: the folder has no tokenizer, or one that needs code of its own.
     """
-    with _unusable():
-        described = folder / "tokenizer.json"
-        return _fast(described) if described.exists() else _slow(folder)
+    with _errors_translated():
+        tokenizer_json = folder / "tokenizer.json"
+        return _load_tokenizer_json(tokenizer_json) if tokenizer_json.exists() else _load_other_files(folder)
 
 
 @contextmanager
-def _unusable() -> Iterator[None]:
+def _errors_translated() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # tokenizers raises plain Exception, and transformers nearly everything
+    except Exception as error:  # tokenizers raises Exception itself, and transformers almost every exception
         reason = " ".join(str(error).split())[:300]
         raise TokenizerUnusable(f"the tokenizer cannot be read ({type(error).__name__}: {reason})") from error
 
 
-def _fast(path: Path) -> Tokenizer:
+def _load_tokenizer_json(path: Path) -> Tokenizer:
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -92,14 +93,14 @@ def _fast(path: Path) -> Tokenizer:
     )
 
 
-def _slow(folder: Path) -> Tokenizer:
+def _load_other_files(folder: Path) -> Tokenizer:
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
     def piece(id: int) -> str | None:
-        found = tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else None
-        return found if isinstance(found, str) else None
+        token = tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else None
+        return token if isinstance(token, str) else None
 
     def text(id: int) -> str:
         return str(tokenizer.decode([id], skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -14,7 +14,7 @@ import pytest
 
 from entrypoint import main
 from job.errors import TransientError
-from job.runs.agreement import PinnedListWait, agree
+from job.runs.agreement import PinnedListWait, read_or_create
 from job.store.folder import FolderStore
 from job.store.s3 import open_s3_store
 from job.store.store import Store
@@ -246,8 +246,8 @@ def test_no_plan_is_made_of_a_hub_that_does_not_answer(
 
 def test_on_a_store_that_creates_once_another_worker_takes_over_for_worker_0(s3_bucket: str) -> None:
     store = open_s3_store(f"s3://{s3_bucket}")
-    assert agree(store, "runs/a/plan.json", 3, lambda: b"by worker 3", HASTY) == b"by worker 3"
-    assert agree(store, "runs/a/plan.json", 0, lambda: b"by worker 0", HASTY) == b"by worker 3"
+    assert read_or_create(store, "runs/a/plan.json", 3, lambda: b"by worker 3", HASTY) == b"by worker 3"
+    assert read_or_create(store, "runs/a/plan.json", 0, lambda: b"by worker 0", HASTY) == b"by worker 3"
     assert list(store.sizes("")) == ["runs/a/plan.json"]
 
 
@@ -255,7 +255,7 @@ def test_workers_that_take_over_at_once_still_agree(s3_bucket: str) -> None:
     store = open_s3_store(f"s3://{s3_bucket}")
 
     def work(index: int) -> bytes:
-        return agree(
+        return read_or_create(
             store, "runs/a/plan.json", index, lambda: f"by worker {index}".encode(), PinnedListWait(0.05, 0.0, 5.0)
         )
 
@@ -265,8 +265,8 @@ def test_workers_that_take_over_at_once_still_agree(s3_bucket: str) -> None:
 
 def test_on_a_store_that_does_not_create_once_only_worker_0_writes(weak_s3: str) -> None:
     store = open_s3_store(weak_s3)
-    with pytest.raises(TransientError, match="worker 0 was expected to write it"):
-        agree(store, "runs/a/plan.json", 3, lambda: b"by worker 3", HASTY)
+    with pytest.raises(TransientError, match="expected the list from worker 0"):
+        read_or_create(store, "runs/a/plan.json", 3, lambda: b"by worker 3", HASTY)
     assert list(store.sizes("")) == []
 
     def late() -> bytes:
@@ -275,8 +275,10 @@ def test_on_a_store_that_does_not_create_once_only_worker_0_writes(weak_s3: str)
 
     with ThreadPoolExecutor(8) as pool:
         others = [
-            pool.submit(agree, store, "runs/a/plan.json", index, lambda: b"by another", PinnedListWait(0.05, 0.1, 20.0))
+            pool.submit(
+                read_or_create, store, "runs/a/plan.json", index, lambda: b"by another", PinnedListWait(0.05, 0.1, 20.0)
+            )
             for index in range(1, 8)
         ]
-        assert agree(store, "runs/a/plan.json", 0, late, HASTY) == b"by worker 0"
+        assert read_or_create(store, "runs/a/plan.json", 0, late, HASTY) == b"by worker 0"
         assert {other.result() for other in others} == {b"by worker 0"}

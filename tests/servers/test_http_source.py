@@ -51,7 +51,7 @@ def test_what_lies_under_a_known_name_is_found_and_filed_under_the_last_part_of_
 
 
 def test_every_file_of_a_tokenizer_is_asked_for() -> None:
-    assert set(tokenizer.FILES) <= set(NAMES)
+    assert set(tokenizer.TOKENIZER_FILES) <= set(NAMES)
 
 
 def test_shards_are_those_that_the_index_names(folder: Path, open_it: Callable[[], Checkpoint]) -> None:

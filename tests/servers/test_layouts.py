@@ -45,7 +45,7 @@ def test_a_list_can_ask_for_the_model_that_an_adapter_adapts(
     manifest = latest(output, "org/base")
     assert (manifest["model"], manifest["commit"]) == ("org/base", base_commit)
     assert manifest["followed_from"] == [f"me/tuned@{adapter_commit}"]
-    assert "the model that the adapter me/tuned" in manifest["warnings"][0]
+    assert "the base model of the adapter me/tuned" in manifest["warnings"][0]
     assert (
         f"| base model of | me/tuned@{adapter_commit} |"
         in (output / manifest["artifacts"]["report"]["key"]).read_text()

@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError
-from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, open_s3_store, part_nbytes_of
+from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
 from job.store.store import creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Meddling, meddling_store
@@ -55,7 +55,7 @@ def test_a_key_lies_below_the_prefix(output: str, url: str) -> None:
 
 @pytest.mark.parametrize("nbytes", [0, PART_NBYTES, 80 * 10**9, 80 * 10**9 + 1, 5 * 2**40])
 def test_no_object_has_more_parts_than_an_upload_may_have(nbytes: int) -> None:
-    part = part_nbytes_of(nbytes)
+    part = choose_part_nbytes(nbytes)
     assert part * MAX_PARTS >= nbytes
     assert PART_NBYTES <= part <= 5 << 30
     assert part % MIB == 0

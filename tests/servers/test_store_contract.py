@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, current_thread
 from types import FrameType
 
 import pytest
@@ -132,6 +132,18 @@ def test_nothing_is_visible_until_the_last_byte_is_there(store: Store) -> None:
     assert list(store.sizes("")) == ["org/stream"]
 
 
+def test_the_callers_thread_pulls_the_stream(store: Store) -> None:
+    threads = set()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in cut(noise(2 * PART_NBYTES)):
+            threads.add(current_thread())
+            yield chunk
+
+    store.write_stream("org/stream", chunks(), 2 * PART_NBYTES)
+    assert threads == {current_thread()}
+
+
 @pytest.mark.parametrize(
     ("cause", "nbytes"),
     [
@@ -170,7 +182,7 @@ def test_what_the_stream_raises_comes_through_and_leaves_the_old_object_alone(
     ],
 )
 def test_more_or_fewer_bytes_than_announced_are_refused(place: Place, nbytes: int, announced: int) -> None:
-    with pytest.raises(ValueError, match=f"{announced:,} were announced"):
+    with pytest.raises(ValueError, match=f"expected {announced:,}"):
         place.store.write_stream("org/stream", cut(noise(nbytes)), announced)
     assert list(place.store.sizes("")) == []
     assert place.leftovers() == []

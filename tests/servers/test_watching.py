@@ -81,7 +81,7 @@ def test_a_gateways_password_is_sent_to_it_and_logged_nowhere(
     gateway.status = 500
     assert main(["org/model1", "--pushgateway", address]) == 0
     told = "".join(capfd.readouterr()) + caplog.text
-    assert "PUSHGATEWAY: 127.0.0.1 did not take the metrics" in told
+    assert "PUSHGATEWAY: 127.0.0.1 did not accept the metrics" in told
     assert "cret" not in told
 
 
@@ -91,7 +91,7 @@ def test_a_gateway_that_does_not_answer_changes_no_status_and_is_left_alone_unti
     gateway: Gateway, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["org/model1", "org/model2", "--pushgateway", address.format(gateway.host)]) == 0
-    assert caplog.text.count("did not take the metrics") == 2
+    assert caplog.text.count("did not accept the metrics") == 2
 
 
 def hang(listening: socket.socket, answer: bytes) -> None:
@@ -116,7 +116,7 @@ def test_a_gateway_that_hangs_is_waited_for_twice_in_a_run(answer: bytes, caplog
         assert (
             main(["org/model1", "org/model2", "--pushgateway", f"http://127.0.0.1:{listening.getsockname()[1]}"]) == 0
         )
-    assert caplog.text.count("did not take the metrics: nothing within 5 s") == 2
+    assert caplog.text.count("did not accept the metrics: no answer within 5 s") == 2
 
 
 @pytest.mark.usefixtures("served")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from job.errors import ConfigError
 from job.models.references import ModelRef
-from job.runs.assignment import balance
+from job.runs.assignment import assign_workers
 from job.runs.pinned_list import Assignment, PinnedList, parse_pinned_list, pinned_list_as_bytes
 
 LOADS = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 10**10)), max_size=40)
@@ -17,7 +17,7 @@ LOADS = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 10**10)
 
 @given(LOADS, st.integers(1, 12))
 def test_every_item_has_one_worker_and_a_group_stays_together(loads: list[tuple[str, int]], workers: int) -> None:
-    taken_by = balance(loads, workers)
+    taken_by = assign_workers(loads, workers)
     assert len(taken_by) == len(loads)
     assert set(taken_by) <= set(range(workers))
     assert len({(group, worker) for (group, _), worker in zip(loads, taken_by, strict=True)}) == len(
@@ -29,7 +29,7 @@ def test_every_item_has_one_worker_and_a_group_stays_together(loads: list[tuple[
 def test_no_worker_moves_more_than_its_part_and_the_largest_group(loads: list[tuple[str, int]], workers: int) -> None:
     groups = {group: sum(nbytes for other, nbytes in loads if other == group) for group, _ in loads}
     moved = [0] * workers
-    for (_, nbytes), worker in zip(loads, balance(loads, workers), strict=True):
+    for (_, nbytes), worker in zip(loads, assign_workers(loads, workers), strict=True):
         moved[worker] += nbytes
     # R. L. Graham's bound for whoever is handed work as soon as it has the least.
     assert max(moved) <= sum(moved) / workers + max(groups.values(), default=0)
@@ -37,7 +37,7 @@ def test_no_worker_moves_more_than_its_part_and_the_largest_group(loads: list[tu
 
 def test_large_models_are_spread_and_small_ones_fill_up() -> None:
     loads = [("a", 6), ("b", 1), ("c", 5), ("d", 2), ("e", 2), ("f", 2)]
-    taken_by = balance(loads, 3)
+    taken_by = assign_workers(loads, 3)
     assert sorted(
         sum(nbytes for (_, nbytes), taker in zip(loads, taken_by, strict=True) if taker == worker)
         for worker in range(3)
@@ -45,12 +45,12 @@ def test_large_models_are_spread_and_small_ones_fill_up() -> None:
 
 
 def test_as_many_models_as_workers_are_one_each_also_where_some_move_nothing() -> None:
-    assert sorted(balance([("a", 5), ("b", 0), ("c", 5), ("d", 0), ("e", 7), ("f", 0)], 6)) == [0, 1, 2, 3, 4, 5]
+    assert sorted(assign_workers([("a", 5), ("b", 0), ("c", 5), ("d", 0), ("e", 7), ("f", 0)], 6)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_there_are_no_shares_without_workers() -> None:
     with pytest.raises(ValueError, match="workers=0"):
-        balance([("a", 1)], 0)
+        assign_workers([("a", 1)], 0)
 
 
 PLAN = PinnedList(

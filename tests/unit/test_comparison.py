@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 
 from entrypoint import main
-from job.manifest.comparison import HoleChange, SurveyDiff, compare_with_previous, survey_diff
-from job.manifest.filing import Novelty, Published
+from job.manifest.comparison import BlackHoleChange, SurveyChanges, compare_with_previous, survey_changes
+from job.manifest.filing import NewItem, Published
 from job.manifest.schema import Manifest
 from job.models.references import parse_reference
 from job.outcome import Outcome, Status
-from job.report.headline import format_change, headline
+from job.report.changes import format_change, list_changes
 from tests.checkpoints import planted, write_checkpoint
 
 
@@ -30,9 +30,9 @@ def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     published = Published("folder", None, None, manifest("a", *before), "revision")
     now = manifest("b", *after)
     now["previous"] = compare_with_previous(published, now["black_holes"])
-    diff = survey_diff(published, now)
-    assert diff
-    return format_change(diff.hole_change) if diff.hole_change else None
+    changes = survey_changes(published, now)
+    assert changes
+    return format_change(changes.black_hole_change) if changes.black_hole_change else None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def change(before: list[list[int]], after: list[list[int]]) -> str | None:
         ([[1, 2]], [[1, 2], [3, 4]], "1 → 2 holes, 2 → 4 tokens (joined 3, 4)"),
         ([[1, 2], [3, 4]], [[1, 2]], "2 → 1 holes, 4 → 2 tokens (left 3, 4)"),
         ([[1, 2]], [[1, 3]], "1 → 1 holes, 2 → 2 tokens (joined 3; left 2)"),
-        ([[1, 2, 3, 4]], [[1, 2], [3, 4]], "1 → 2 holes, 4 → 4 tokens (the same tokens, grouped otherwise)"),
+        ([[1, 2, 3, 4]], [[1, 2], [3, 4]], "1 → 2 holes, 4 → 4 tokens (the same tokens in other groups)"),
         ([], [list(range(1000))], "0 → 1 holes, 0 → 1,000 tokens (joined 0, 1, 2, 3, 4, 5, 6, 7 and 992 more)"),
     ],
     ids=["order", "more", "fewer", "other", "regrouped", "many"],
@@ -54,20 +54,20 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 
 
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
-    own = manifest("b", [1, 2], previous={"commit": "a"})
-    published = Published("folder", own, own, manifest("c"), None)
-    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is own["previous"]
-    assert survey_diff(published, own) is None
+    this_survey = manifest("b", [1, 2], previous={"commit": "a"})
+    published = Published("folder", this_survey, this_survey, manifest("c"), None)
+    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is this_survey["previous"]
+    assert survey_changes(published, this_survey) is None
 
 
-CHANGE = HoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
+CHANGE = BlackHoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
 
 
-def outcome(name: str, status: Status, what: Novelty | None = None, change: HoleChange | None = None) -> Outcome:
-    return Outcome(parse_reference(name), status, 1.0, diff=SurveyDiff(what, change) if what else None)
+def outcome(name: str, status: Status, what: NewItem | None = None, change: BlackHoleChange | None = None) -> Outcome:
+    return Outcome(parse_reference(name), status, 1.0, changes=SurveyChanges(what, change) if what else None)
 
 
-def test_the_headline_counts_and_names_what_is_new() -> None:
+def test_the_first_line_counts_and_names_what_is_new() -> None:
     outcomes = [
         outcome("org/a", "surveyed", "model"),
         outcome("org/b", "surveyed", "model"),
@@ -76,20 +76,20 @@ def test_the_headline_counts_and_names_what_is_new() -> None:
         outcome("org/e", "surveyed", "tensor"),
         outcome("org/f", "already published"),
     ]
-    assert headline(outcomes, 3) == [
+    assert list_changes(outcomes, 3) == [
         "New: 2 models (org/a, org/b), 2 revisions (org/c, org/d), 1 tensor (org/e)",
         "Black holes changed in org/c: 4 → 5 holes, 15 → 17 tokens (joined 8, 13)",
     ]
 
 
-def test_a_headline_without_news_says_so() -> None:
+def test_a_run_without_changes_says_so() -> None:
     outcomes = [outcome("org/a", "already published"), outcome("org/b", "failed"), outcome("org/c", "failed")]
-    assert headline(outcomes, 3) == ["Nothing new"]
+    assert list_changes(outcomes, 3) == ["Nothing new"]
 
 
-def test_a_headline_of_many_models_stays_short() -> None:
+def test_the_changes_of_many_models_stay_short() -> None:
     outcomes = [outcome(f"org/m{number}", "surveyed", "revision", CHANGE) for number in range(100)]
-    lines = headline(outcomes, 3)
+    lines = list_changes(outcomes, 3)
     assert lines[0].startswith("New: 100 revisions (org/m0, ")
     assert lines[0].endswith(" and 92 more)")
     assert lines[-1] == "… and in 97 more"

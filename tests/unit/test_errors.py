@@ -30,7 +30,7 @@ def test_a_plan_keeps_no_frames_of_the_models_that_will_fail(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("most", "joined"), [(5, "a, b, c"), (3, "a, b, c"), (2, "a, b and 1 more"), (1, "a and 2 more")]
+    ("limit", "joined"), [(5, "a, b, c"), (3, "a, b, c"), (2, "a, b and 1 more"), (1, "a and 2 more")]
 )
-def test_a_long_list_is_cut_and_says_how_much_is_left(most: int, joined: str) -> None:
-    assert join_limited(["a", "b", "c"], most) == joined
+def test_a_long_list_is_cut_and_says_how_much_is_left(limit: int, joined: str) -> None:
+    assert join_limited(["a", "b", "c"], limit) == joined

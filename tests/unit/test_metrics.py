@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_written_any_more_is_told_of_once(
     folder.rmdir()
     for _ in range(3):
         metrics.begin_stage("find")
-    assert caplog.text.count("it is out of date") == 1
+    assert caplog.text.count("the file is out of date") == 1
     folder.mkdir()
     metrics.end(0)
     assert read(folder / "run.prom")["exit_status"] == 0
@@ -88,7 +88,7 @@ def test_every_state_parses_and_tells_what_is_under_way(
     metrics.begin_model('odd "name"\\\udc80\n')
     metrics.begin_stage("stream W")
     assert any(name.startswith("current_info ") and name.endswith(" stream W") for name in read(file))
-    passing = metrics.passing([b"12", b"345", b"6"], 6)
-    assert [next(passing) for _ in range(3)] == [b"12", b"345", b"6"]
+    counted = metrics.count_chunks([b"12", b"345", b"6"], 6)
+    assert [next(counted) for _ in range(3)] == [b"12", b"345", b"6"]
     assert (read(file)["stage_done_bytes"], read(file)["stage_bytes"]) == seen
     assert (now.model, now.stage) == ('odd "name"\\\udc80\n', "stream W")

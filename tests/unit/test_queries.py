@@ -63,25 +63,25 @@ def test_every_query_survives_the_round_trip_as_one_entry_of_a_line(query: Model
 
 
 NO_QUERIES = {
-    "nothing": ("hub?", "key=value was expected|asks for every model"),
-    "everything": ("hub?sort=downloads&exclude=*", "asks for every model there is; give an author"),
+    "nothing": ("hub?", "matches every model of the Hub"),
+    "everything": ("hub?sort=downloads&exclude=*", "matches every model of the Hub, expected an author"),
     "unknown-key": ("hub?author=a&dtype=BF16", "found 'dtype', expected any of author, name"),
-    "twice": ("hub?author=a&author=b", "author was given twice"),
+    "twice": ("hub?author=a&author=b", "found author twice"),
     "empty": ("hub?author=", "author is empty"),
-    "no-value": ("hub?author", "hub.key=value&key=value was expected"),
-    "author": ("hub?author=../x", "author is '../x', a user or an organisation was expected"),
-    "name": ("hub?name=a/b", "name is 'a/b', part of a name without its author"),
+    "no-value": ("hub?author", "expected hub.key=value&key=value"),
+    "author": ("hub?author=../x", "author is '../x', expected a user or an organisation"),
+    "name": ("hub?name=a/b", "name is 'a/b', expected a part of a name without its author"),
     "task": ("hub?task=Text Generation", "task is 'Text Generation'.* such as text-generation"),
-    "collection": ("hub?collection=slug", "collection is 'slug', org/slug-id"),
-    "since": ("hub?since=yesterday", "since is 'yesterday', a day such as 2026-10-01"),
-    "no-such-day": ("hub?since=2026-02-30", "since is '2026-02-30', a day"),
-    "sort": ("hub?author=a&sort=likes", "sort is 'likes', one of created, downloads, trending"),
-    "limit-text": ("hub?limit=ten", "limit is 'ten', a whole number from 1 to 1000"),
+    "collection": ("hub?collection=slug", "collection is 'slug', expected org/slug-id"),
+    "since": ("hub?since=yesterday", "since is 'yesterday', expected a date such as 2026-10-01"),
+    "no-such-day": ("hub?since=2026-02-30", "since is '2026-02-30', expected a date"),
+    "sort": ("hub?author=a&sort=likes", "sort is 'likes', expected one of created, downloads, trending"),
+    "limit-text": ("hub?limit=ten", "limit is 'ten', expected a whole number from 1 to 1000"),
     "limit-0": ("hub?limit=0", "limit is '0'"),
     "limit-large": ("hub?limit=1001", "limit is '1001'"),
-    "truth": ("hub?author=a&follow_base=yes", "follow_base is 'yes', true or false"),
-    "patterns": ("hub?author=a&exclude=*-GGUF,*-AWQ", r"exclude is '\*-GGUF,\*-AWQ', one pattern"),
-    "no-text": ("hub?author=%FF", "hub.key=value&key=value was expected"),
+    "truth": ("hub?author=a&follow_base=yes", "follow_base is 'yes', expected true or false"),
+    "patterns": ("hub?author=a&exclude=*-GGUF,*-AWQ", r"exclude is '\*-GGUF,\*-AWQ', expected one pattern"),
+    "no-text": ("hub?author=%FF", "expected hub.key=value&key=value"),
 }
 
 
@@ -107,13 +107,13 @@ def test_queries_and_references_stand_side_by_side_in_lists_of_every_kind(tmp_pa
 
 BAD_ENTRIES = {
     "unknown-key": ("- a/b\n- query: {author: a, dtype: b}\n", "line 2: not a query: found 'dtype'"),
-    "key-twice": ("- query:\n    author: a\n    author: b\n", "line 1: the query is none: author was given twice"),
-    "no-mapping": ("- query: a\n", "line 1: 'query' holds no mapping"),
-    "list-of-authors": ("- query: {author: [a, b]}\n", "line 1: 'author' of the query is no text"),
-    "list-of-lists": ("- query: {author: a, exclude: [[b]]}\n", "line 1: 'exclude' of the query is no text"),
-    "key-is-a-list": ("- query: {? [a] : b}\n", "line 1: .* of the query is no text"),
-    "with-a-model": ("- query: {author: a}\n  model: a/b\n", "line 1: the entry has"),
-    "with-an-option": ("- query: {author: a}\n  tensor: x\n", "line 1: the entry has"),
+    "key-twice": ("- query:\n    author: a\n    author: b\n", "line 1: not a query: found author twice"),
+    "no-mapping": ("- query: a\n", "line 1: 'query' is not a mapping"),
+    "list-of-authors": ("- query: {author: [a, b]}\n", "line 1: the query's 'author' is not a text"),
+    "list-of-lists": ("- query: {author: a, exclude: [[b]]}\n", "line 1: the query's 'exclude' is not a text"),
+    "key-is-a-list": ("- query: {? [a] : b}\n", "line 1: the query's .* is not a text"),
+    "with-a-model": ("- query: {author: a}\n  model: a/b\n", "line 1: found an entry with"),
+    "with-an-option": ("- query: {author: a}\n  tensor: x\n", "line 1: found an entry with"),
     "as-a-model": ("- model: hub?author=a\n", "line 1: 'hub.author=a' is not a model reference"),
     "text": ("- a/b\n- hub?author=a&limit=x\n", "line 2: 'hub.*' is not a query: limit is 'x'"),
 }
@@ -129,7 +129,7 @@ def test_a_bad_query_in_a_list_is_a_config_error_that_names_its_line(
 
 
 @pytest.mark.parametrize(
-    ("query", "repo_id", "admitted"),
+    ("query", "repo_id", "matches"),
     [
         (ModelQuery("Qwen"), "qwen/Qwen3-4B", True),
         (ModelQuery("Qwen"), "Qwen2/Qwen3-4B", False),
@@ -144,10 +144,10 @@ def test_a_bad_query_in_a_list_is_a_config_error_that_names_its_line(
         (ModelQuery(limit=1), "a/b@c", False),
     ],
 )
-def test_a_query_admits_names_by_author_and_part_of_the_name_but_for_exclusions(
-    query: ModelQuery, repo_id: str, admitted: bool
+def test_a_query_matches_names_by_author_and_part_of_the_name_but_for_exclusions(
+    query: ModelQuery, repo_id: str, matches: bool
 ) -> None:
-    assert query.admits(repo_id) is admitted
+    assert query.matches_name(repo_id) is matches
 
 
 def test_a_release_counts_from_the_beginning_of_its_day_and_days_are_counted_from_the_run() -> None:

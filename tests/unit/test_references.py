@@ -63,7 +63,7 @@ def test_an_address_that_cannot_be_trusted_or_filed_is_no_reference(text: str) -
 
 
 def test_a_page_of_the_hub_is_refused_with_the_name_to_use() -> None:
-    with pytest.raises(ValueError, match=r"is named org/name$"):
+    with pytest.raises(ValueError, match=r"write a model of the Hub as org/name$"):
         parse_reference("https://huggingface.co/org/name/tree/main")
 
 
@@ -117,16 +117,19 @@ def test_a_yaml_entry_says_whether_an_adapter_is_followed_to_its_base(tmp_path: 
 
 BAD_FILES = {
     "no-truth": ("models:\n- model: a/b\n  follow_base: yes please\n", "follow_base is 'yes please', expected true"),
-    "not-yaml": ("models: [a/b", "is not YAML"),
-    "no-list": ("models: 3", "holds no list"),
-    "other-key": ("model: [a/b]", "expected one key, 'models'"),
+    "not-yaml": ("models: [a/b", "not YAML"),
+    "no-list": ("models: 3", "found no list"),
+    "other-key": ("model: [a/b]", "expected only 'models'"),
     "bad-reference": ("models:\n- a/b\n- gpt2\n", "line 3: 'gpt2' is not a model reference"),
-    "unknown-key": ("models:\n- model: a/b\n  dtype: x\n", "line 2: the entry has .*'dtype'.*expected a reference"),
-    "nested": ("models:\n- model: a/b\n  tensor: [x]\n", "line 2: the entry"),
-    "list-in-list": ("models:\n- [a/b]\n", "line 2: the entry"),
+    "unknown-key": (
+        "models:\n- model: a/b\n  dtype: x\n",
+        "line 2: found an entry with .*'dtype'.*expected a reference",
+    ),
+    "nested": ("models:\n- model: a/b\n  tensor: [x]\n", "line 2: found an entry"),
+    "list-in-list": ("models:\n- [a/b]\n", "line 2: found an entry"),
     "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
-    "key-is-a-list": ("? [a]\n: b\n", "expected one key"),
-    "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: the entry"),
+    "key-is-a-list": ("? [a]\n: b\n", "expected only 'models'"),
+    "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: found an entry"),
     "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
 }
 
@@ -146,7 +149,7 @@ def test_a_revision_may_be_given_of_the_hubs_cache(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nothing.txt: cannot be read"):
+    with pytest.raises(ConfigError, match=r"nothing.txt cannot be read"):
         read_list(tmp_path / "nothing.txt")
 
 

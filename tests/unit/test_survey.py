@@ -61,7 +61,7 @@ def test_a_missing_tokenizer_costs_only_the_decoding(tmp_path: Path, output: Pat
     checkpoint = write_checkpoint(tmp_path / "bare", planted(40, 8, GROUPS))
     manifest = survey(checkpoint, output)
     assert [token["id"] for token in manifest["black_holes"][0]["tokens"]] == [3, 9, 21]
-    assert any("not named" in warning for warning in manifest["warnings"])
+    assert any("have no names" in warning for warning in manifest["warnings"])
 
 
 def test_a_broken_tokenizer_costs_only_the_decoding(checkpoint: Path, output: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from entrypoint import main
 from job.errors import ConfigError, CorruptCheckpoint, SurveyError, TransientError
-from job.manifest.comparison import HoleChange, SurveyDiff
+from job.manifest.comparison import BlackHoleChange, SurveyChanges
 from job.models.references import parse_reference
 from job.outcome import Outcome
 from job.report.termination import LIMIT_NBYTES, termination_message
@@ -22,7 +22,7 @@ def test_the_message_says_the_end_then_what_is_new_then_the_failures_that_a_retr
         failed("org/bad", CorruptCheckpoint("header: is cut short")),
         failed("org/slow", TransientError("org/slow: no answer; try again later")),
         failed("org/refused", ConfigError("store: refuses")),
-        Outcome(parse_reference("org/new"), "surveyed", 1.0, diff=SurveyDiff("model", None)),
+        Outcome(parse_reference("org/new"), "surveyed", 1.0, changes=SurveyChanges("model", None)),
         Outcome(parse_reference("org/found"), "passed over", 1.0, error=CorruptCheckpoint("header: is cut short")),
     ]
     assert termination_message(outcomes, 7, 78, None, "index 3 of 8, run night").splitlines() == [
@@ -45,9 +45,9 @@ def test_what_ended_a_run_before_its_first_model_is_said() -> None:
 def test_any_number_of_failures_fits_and_the_rest_is_counted(cause: str) -> None:
     outcomes = [failed(f"org/m{number}", TransientError(f"where: {cause}")) for number in range(300)]
     ids = tuple(range(10**9, 10**9 + 50))
-    change = HoleChange(holes=(1, 50), tokens=(2, 102), joined=ids, left=ids)
+    change = BlackHoleChange(holes=(1, 50), tokens=(2, 102), joined=ids, left=ids)
     outcomes += [
-        Outcome(parse_reference(f"org/{'n' * 90}{number}"), "surveyed", 1.0, diff=SurveyDiff("revision", change))
+        Outcome(parse_reference(f"org/{'n' * 90}{number}"), "surveyed", 1.0, changes=SurveyChanges("revision", change))
         for number in range(50)
     ]
     message = termination_message(outcomes, 350, 75, None, "index 0 of 1, run night")

@@ -109,7 +109,7 @@ def _find_in_collection(
 
     Models that are gone come last and without a commit, so that the run's summary says that they are listed.
     """
-    names = list(dict.fromkeys(name for name in search.collection(slug) if query.admits(name)))
+    names = list(dict.fromkeys(name for name in search.collection(slug) if query.matches_name(name)))
     _check_number(query, len(names), limits)
     found: list[ListedModel] = []
     gone: list[str] = []
@@ -130,7 +130,7 @@ def _matches(query: ModelQuery, model: ListedModel) -> bool:
 
     The Hub also searches authors for a part of the name, and a repository that was renamed answers to its old name.
     """
-    return query.admits(model.repo_id) and query.task in (None, model.task)
+    return query.matches_name(model.repo_id) and query.task in (None, model.task)
 
 
 def _first(query: ModelQuery, found: list[ListedModel]) -> list[ListedModel]:

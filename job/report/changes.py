@@ -1,0 +1,49 @@
+"""The first lines of a summary: new models, revisions and tensors, and changed black holes."""
+
+from collections.abc import Sequence
+from typing import Final, get_args
+
+from job.errors import join_limited
+from job.manifest.comparison import BlackHoleChange
+from job.manifest.filing import NewItem
+from job.outcome import Outcome
+from job.report.text import escape
+
+_MAX_NAMES: Final = 8
+"""The number of models named for each kind of new item."""
+_MAX_IDS: Final = 8
+"""The number of token ids printed; the manifest has all."""
+
+
+def list_changes(outcomes: Sequence[Outcome], max_models: int) -> list[str]:
+    """A line that names the new models, revisions and tensors, and a line for each model with changed black holes.
+
+    ``max_models``: the maximum number of lines for models with changed black holes.
+    """
+    new_items = [_new_items(outcomes, kind) for kind in get_args(NewItem)]
+    if not any(new_items):
+        return ["Nothing new"]
+    changes = [
+        f"Black holes changed in {escape(str(outcome.ref))}: {format_change(outcome.changes.black_hole_change)}"
+        for outcome in outcomes
+        if outcome.changes and outcome.changes.black_hole_change
+    ]
+    n_more = len(changes) - max_models
+    more = [f"… and in {n_more:,} more"] if n_more > 0 else []
+    return [f"New: {', '.join(filter(None, new_items))}", *changes[:max_models], *more]
+
+
+def format_change(change: BlackHoleChange) -> str:
+    """A change of black holes as text."""
+    moved = [
+        f"{verb} {join_limited(ids, _MAX_IDS)}"
+        for verb, ids in (("joined", change.joined), ("left", change.left))
+        if ids
+    ]
+    holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))
+    return f"{holes} holes, {tokens} tokens ({'; '.join(moved) or 'the same tokens in other groups'})"
+
+
+def _new_items(outcomes: Sequence[Outcome], kind: NewItem) -> str:
+    refs = [escape(str(outcome.ref)) for outcome in outcomes if outcome.changes and outcome.changes.new_item == kind]
+    return f"{len(refs):,} {kind}{'s' if len(refs) > 1 else ''} ({join_limited(refs, _MAX_NAMES)})" if refs else ""

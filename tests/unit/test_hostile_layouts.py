@@ -17,7 +17,7 @@ from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from job.models.references import ModelRef
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
-pytestmark = pytest.mark.xdist_group("model classes")
+pytestmark = pytest.mark.xdist_group("model_classes")
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 INDEX = "model.safetensors.index.json"

@@ -88,7 +88,7 @@ def test_any_config_beside_a_stored_head_leaves_it_w(config: dict[str, object], 
     assert found.name == HEAD
 
 
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")  # which torch says of it
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
 @settings(max_examples=60)
 @example({"vocab_size": 0}, "LlamaForCausalLM")
 @given(OBJECTS, st.sampled_from(["LlamaForCausalLM", "GPT2LMHeadModel", "MambaForCausalLM", "Nobody"]))

@@ -12,16 +12,18 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run test image test-image lint lock schema clean
+.PHONY: help run unit check test image test-image lint lock schema clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
 	@echo 'make run MODELS="org/name …" OUTPUT=s3://…      survey models of the Hugging Face Hub, into S3 (or a folder)'
 	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
-	@echo 'make test                                       install what the tests need and run them'
+	@echo 'make unit                                       the unit tests alone: seconds'
+	@echo 'make check                                      formatting, linters, strict types and unit tests: before a commit'
+	@echo 'make test                                       install what the tests need, and run all but those of the image'
 	@echo 'make image                                      build the container image, also where no registry can be reached'
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
-	@echo 'make lint                                       formatting, linters, strict types; Dockerfile and manifests'
+	@echo 'make lint                                       formatting, linters, strict types; also Dockerfile and manifests'
 	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
 	@echo 'make schema                                     write docs/manifest.schema.json from the code'
 	@echo 'make clean                                      remove .venv, caches and the prepared examples'
@@ -36,10 +38,22 @@ run:
 	@$(if $(EMBEDDED),$(PREPARE))
 	@$(if $(EMBEDDED),MODELS_FILE=examples/models.yaml SHOW_TOKENS=$${SHOW_TOKENS:-8}) $(PY) entrypoint.py $(ARGS)
 
+PYTEST = $(PY) -m pytest -q -n logical --maxprocesses 8
+CHECK_CODE = $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+unit:
+	@sh requirements/install.sh .venv run dev
+	@$(PYTEST) tests/unit $(ARGS)
+
+check:
+	@sh requirements/install.sh .venv run examples dev
+	@$(CHECK_CODE)
+	@$(PYTEST) tests/unit
+
 test:
 	@sh requirements/install.sh .venv run examples dev
 	@$(PREPARE)
-	@$(PY) -m pytest -q -n logical --maxprocesses 8 $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 image:
 	@sh requirements/build-image.sh
@@ -52,9 +66,7 @@ test-image: image
 
 lint:
 	@sh requirements/install.sh .venv run examples dev
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy
+	@$(CHECK_CODE)
 	@.venv/bin/hadolint Dockerfile
 	@.venv/bin/yamllint --strict .
 	@$(CHECK_RENDERED)

@@ -24,13 +24,12 @@ def _validator() -> Any:
 
 def errors_in(manifests: Iterable[tuple[str, bytes]]) -> list[str]:
     """What is wrong with manifests, each with where it is: nothing, if all are valid."""
-    found = []
-    for where, content in manifests:
-        try:
-            errors = [
-                f"{error.json_path}: {error.message:.200}" for error in _validator().iter_errors(json.loads(content))
-            ]
-        except (ValueError, RecursionError) as error:
-            errors = [f"is not JSON: {error}"]
-        found += [f"{where}: {error}" for error in errors]
-    return found
+    return [f"{where}: {error}" for where, content in manifests for error in _errors(content)]
+
+
+@cache  # latest.json is mostly the same as a manifest.json
+def _errors(content: bytes) -> list[str]:
+    try:
+        return [f"{error.json_path}: {error.message:.200}" for error in _validator().iter_errors(json.loads(content))]
+    except (ValueError, RecursionError) as error:
+        return [f"is not JSON: {error}"]

@@ -15,9 +15,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize(("kind", "head", "values"), COSTLY.values(), ids=COSTLY)
-def test_eight_megabytes_of_nothing_cost_seconds_at_most_and_little_memory(
-    kind: int, head: bytes, values: bytes
-) -> None:
+def test_a_header_of_eight_megabytes_costs_little_time_and_memory(kind: int, head: bytes, values: bytes) -> None:
     content = header(0, 1, text("k") + u32(kind) + head + values)
     tracemalloc.start()
     began = time.process_time()

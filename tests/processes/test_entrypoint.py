@@ -27,7 +27,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "surveys"
 
 
-def test_names_that_are_not_utf8_are_no_traceback(tmp_path: Path, output: Path) -> None:
+def test_names_that_are_not_utf8_cause_no_traceback(tmp_path: Path, output: Path) -> None:
     raw = os.fsencode(tmp_path / "model-") + b"\xff"
     checkpoint = write_checkpoint(Path(os.fsdecode(raw)), planted(40, 8, GROUPS))
     (checkpoint / os.fsdecode(b"odd-\xfe.txt")).write_text("x")
@@ -38,7 +38,7 @@ def test_names_that_are_not_utf8_are_no_traceback(tmp_path: Path, output: Path) 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
-def test_a_signal_at_any_time_of_the_start_ends_with_its_status(
+def test_a_signal_during_the_start_ends_the_job_with_its_status(
     checkpoint: Path, output: Path, seconds: float, number: signal.Signals, status: int
 ) -> None:
     ready = "import sys, entrypoint; print(flush=True); sys.exit(entrypoint.main(sys.argv[1:]))"

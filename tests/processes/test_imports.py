@@ -42,3 +42,13 @@ def test_help_a_plan_and_a_run_with_nothing_to_do_import_no_torch_and_no_transfo
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "imported"
+
+
+def test_neither_settings_nor_help_import_what_surveys() -> None:
+    program = (
+        "import sys\nfrom job.settings import read_settings\nread_settings(['a/b'])\n"
+        "try: read_settings(['--help'])\nexcept SystemExit: pass\n"
+        "print({'torch', 'transformers', 'numpy', 'huggingface_hub', 'boto3'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"

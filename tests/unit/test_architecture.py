@@ -1,6 +1,7 @@
 """The shape of the house: no circle of imports, and no room that imports from a floor above its own."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -87,3 +88,14 @@ def test_no_import_leads_to_a_higher_floor_or_to_another_room_of_the_same_floor(
 def test_no_imports_go_round_in_a_circle() -> None:
     graph = {module: imports(path) - {module} for module, path in MODULES.items()}
     TopologicalSorter(graph).prepare()
+
+
+SETS_LOGGING = re.compile(
+    r"setLevel|set_verbosity|Handler\(|basicConfig|captureWarnings|disable_default_handler|_propagation|\.propagate"
+)
+
+
+def test_only_one_module_sets_levels_and_handlers() -> None:
+    programs = [ROOT / "entrypoint.py", *(ROOT / "job").rglob("*.py")]
+    found = {path.relative_to(ROOT).as_posix() for path in programs if SETS_LOGGING.search(path.read_text("utf-8"))}
+    assert found == {"job/logs.py"}

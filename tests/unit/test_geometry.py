@@ -25,7 +25,10 @@ TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16
 
 @st.composite
 def matrices(draw: st.DrawFn, accept: Callable[[float], bool] | None = None) -> tuple[Block, str]:
-    """Stored rows with planted groups; any bits that are accepted may occur: ±0, subnormals, infinities, every NaN."""
+    """Stored rows with planted groups, of any bits: ±0, subnormals, infinities, NaNs of every payload.
+
+    ``accept``: which numbers may occur, where not all may.
+    """
     dtype = draw(st.sampled_from(sorted(FLOATS)))
     hidden_size = draw(st.integers(1, 5))
     number = st.binary(min_size=ITEM_NBYTES[dtype], max_size=ITEM_NBYTES[dtype]) | st.sampled_from(

@@ -17,7 +17,7 @@ from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
 from job.models.references import ModelRef
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
-pytestmark = pytest.mark.xdist_group("model classes")
+pytestmark = pytest.mark.xdist_group("model_classes")
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 INDEX = "model.safetensors.index.json"
@@ -88,7 +88,7 @@ def test_any_config_beside_a_stored_head_leaves_it_w(config: dict[str, object], 
     assert found.name == HEAD
 
 
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")  # which torch says of it
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
 @settings(max_examples=60)
 @example({"vocab_size": 0}, "LlamaForCausalLM")
 @given(OBJECTS, st.sampled_from(["LlamaForCausalLM", "GPT2LMHeadModel", "MambaForCausalLM", "Nobody"]))

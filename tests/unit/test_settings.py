@@ -1,8 +1,6 @@
 """Settings: where each comes from, what wins, and what a wrong one says."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -246,13 +244,3 @@ def test_a_verb_takes_the_options_of_the_others(verb: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("arguments", [["--version"], ["plan", "--version"], ["a/b", "--version"]], ids=" ".join)
 def test_the_version_is_told_with_any_verb(arguments: list[str], help_of: HelpOf) -> None:
     assert help_of(arguments) == f"black-hole survey {__version__}\n"
-
-
-def test_neither_settings_nor_help_import_what_surveys() -> None:
-    program = (
-        "import sys\nfrom job.settings import read_settings\nread_settings(['a/b'])\n"
-        "try: read_settings(['--help'])\nexcept SystemExit: pass\n"
-        "print({'torch', 'transformers', 'numpy', 'huggingface_hub', 'boto3'} & sys.modules.keys(), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stderr == "set()\n"

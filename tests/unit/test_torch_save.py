@@ -479,6 +479,7 @@ def test_any_bytes_are_refused(junk: bytes, before: bytes, with_end: bool) -> No
         read(before + junk + end)
 
 
+@pytest.mark.xdist_group("model_classes")  # as in test_unembedding.py
 def test_an_index_of_bin_files_is_followed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
     torch.save({"lm_head.weight": a_matrix()}, tmp_path / "pytorch_model-00001-of-00002.bin")

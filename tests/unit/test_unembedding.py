@@ -15,7 +15,7 @@ from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
-pytestmark = pytest.mark.xdist_group("model classes")
+pytestmark = pytest.mark.xdist_group("model_classes")
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 UNTIED = LLAMA | {"tie_word_embeddings": False}

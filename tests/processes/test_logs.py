@@ -123,14 +123,3 @@ assert entrypoint.main({arguments!r}) == 0
 assert not {{"torch", "transformers"}} & sys.modules.keys()
 """
     assert all("Error" not in line for line in logged(program))
-
-
-SETS_LOGGING = re.compile(
-    r"setLevel|set_verbosity|Handler\(|basicConfig|captureWarnings|disable_default_handler|_propagation|\.propagate"
-)
-
-
-def test_only_one_module_sets_levels_and_handlers() -> None:
-    programs = [ROOT / "entrypoint.py", *(ROOT / "job").rglob("*.py")]
-    found = {path.relative_to(ROOT).as_posix() for path in programs if SETS_LOGGING.search(path.read_text("utf-8"))}
-    assert found == {"job/logs.py"}

@@ -47,9 +47,9 @@ def is_draft_map(name: str) -> bool:
 
 
 def _why_far_too_short(n_rows: int, config: Mapping[str, object]) -> str | None:
-    """For a W of less than half the rows that config.json sets."""
+    """For a W of at most half the rows that config.json sets."""
     stated = stated_number(config, VOCAB_SIZE_NAMES)
-    if stated and 2 * n_rows < stated[1]:
+    if stated and 2 * n_rows <= stated[1]:
         return (
             f"W has {n_rows:,} rows of the {stated[1]:,} that {CONFIG} sets {stated[0]} to, and nothing says which"
             " token each row stands for"
@@ -79,7 +79,7 @@ def _why_by_draft_size(n_rows: int, config: Mapping[str, object]) -> str | None:
 
 def _why_by_codes(n_rows: int, config: Mapping[str, object]) -> str | None:
     text, vocabulary = stated_number(config, TEXT_SIZE_NAMES), stated_number(config, VOCAB_SIZE_NAMES)
-    if text and 2 * n_rows < text[1]:
+    if text and 2 * n_rows <= text[1]:
         return f"the rows are no text tokens: {CONFIG} sets {text[0]} to {text[1]:,}, and W has {n_rows:,} rows"
     if vocabulary is None or has_a_row_for_each_token(n_rows, config):
         return None

@@ -1,8 +1,8 @@
 """Which tensor of a checkpoint is the unembedding matrix W, and why. Reads config.json and headers, and of the weights
 only the rows that ``tie`` compares.
 
-The evidence, in this order: the tensor that was asked for, the table of names, the model class. The stored tensors are
-believed more than config.json.
+The evidence, in this order: the tensor that was asked for, the table of names, the model class, what lies under the
+same prefix. The stored tensors are believed more than config.json.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -134,11 +134,10 @@ def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding
         return _find_by_model_class(weights, config, heads, unproven)
     refuse_quantised_head(weights, config)
     if trained := trained_head(weights, config):
-        found = _make_unembedding(
-            weights, config, trained.head, trained.reason, _tie_state(weights, config, trained.head)
-        )
+        tie = _tie_state(weights, config, trained.head)
+        found = _make_unembedding(weights, config, trained.head, trained.reason, tie)
         return replace(found, warnings=(trained.warning, *found.warnings))
-    if both := _stored(weights, BOTH):
+    if is_generative(config) and (both := _stored(weights, BOTH)):
         reason = f"{both[0].name} is stored, and by its name it is the embedding and the output head in one"
         return _take_embedding(weights, config, both[0], reason)
     embeddings = _stored(weights, embeddings_among(weights.names))
@@ -204,9 +203,8 @@ def _find_without_class(
     """What names, places and config.json tell, where the model class cannot be asked."""
     is_tied = is_generative(config) and bool(_config_ties(config))
     if found := _find_by_place(weights, config, heads, unproven, is_tied=is_tied):
-        return (
-            found if heads else replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
-        )
+        unasked = () if heads else (f"the model class could not be asked: {why}",)
+        return replace(found, warnings=(*found.warnings, *unasked))
     candidates = [*heads, *unproven] or _stored(weights, embeddings_among(weights.names))
     names = join_limited([candidate.name for candidate in candidates])
     seen = f"{names} could be W" if names else "no output head is stored under a known name"
@@ -248,7 +246,7 @@ def _find_by_place(
 def _is_head_of_the_model(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
     """Whether the model lies beside a head of an unknown prefix, and the head has a row for each of its tokens."""
     prefix = head.name.removesuffix(LM_HEAD)
-    if not _is_matrix(head.location) or not holds_the_model(prefix, weights.names):
+    if INSIDE_A_LAYER.search(prefix) or not _is_matrix(head.location) or not holds_the_model(prefix, weights.names):
         return False
     if stated_number(config, VOCAB_SIZE_NAMES):
         return _n_rows_agree(head.location, config)

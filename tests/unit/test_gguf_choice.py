@@ -37,7 +37,7 @@ def find(folder: Path, file: str | None = None) -> Unembedding:
 
 
 MTP = {f"blk.4.nextn.{part}.weight": rows() for part in ("eh_proj", "shared_head_head")}
-MAP = (np.zeros(V // 2, np.int64), "I64")
+MAP: tuple[Rows, str] = (np.zeros(V // 2 * 8, np.uint8), "I64")
 
 NOT_THE_MODEL: dict[str, tuple[str, str, Tensors, dict[str, int | float | bool | str]]] = {
     "a projector": ("big-vision-BF16.gguf", "clip", {"v.patch_embd.weight": rows(), "mm.0.weight": rows()}, {}),

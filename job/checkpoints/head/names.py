@@ -1,8 +1,8 @@
 """The names of output heads and embeddings in checkpoint files. Knows only names; adding one takes one line."""
 
 import re
-from collections.abc import Collection, Mapping
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping
 
 LM_HEAD = "lm_head.weight"
 """This name is enough. The other heads of the table need one of their embeddings beside them, and ``lm_head`` under an
@@ -83,6 +83,7 @@ OTHER_HEADS = re.compile(
 audio, vision, codecs. Others are told by what is stored beside them."""
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|word_embeddings|wte|tok_embeddings|token_embeddings)\.")
+_EMBEDDING_WEIGHT = re.compile(_EMBEDDING.pattern + r"weight$")
 _BELOW_LM_HEAD = re.compile(r"(?P<prefix>(.+?\.)?)lm_head\.")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
 _TRAINED = re.compile(r"(?P<module>.+)\.modules_to_save\.(?P<adapter>[^.]+)\.weight")
@@ -112,20 +113,25 @@ def embeddings_among(names: Collection[str]) -> list[str]:
 
 def unlisted_embeddings_among(names: Collection[str]) -> list[str]:
     """The names that end as the embedding of a language model does, under any prefix."""
-    found = (name for name in names if name.endswith(".weight") and _EMBEDDING.search(name))
-    return sorted(name for name in found if _is_embedding_weight(name) and not _IN_A_LAYER.search(name))
+    found = (name for name in names if _EMBEDDING_WEIGHT.search(name))
+    return sorted(name for name in found if not _IN_A_LAYER.search(name) and not OTHER_HEADS.search(name))
 
 
-def holds_the_model(prefix: str, names: Collection[str]) -> bool:
-    """Whether the language model lies under ``prefix``: all embeddings do, or at least most of the layers if there
-    are none. Parts that are known to be others do not count."""
-    layers = [name for name in names if _IN_A_LAYER.search(name) and not OTHER_HEADS.search(name)]
-    embeddings = [
-        name for name in names if _EMBEDDING.search(name) and name not in layers and not OTHER_HEADS.search(name)
-    ]
-    n_under = sum(name.startswith(prefix) for name in layers)
-    found = bool(embeddings) or n_under > 0
-    return found and all(name.startswith(prefix) for name in embeddings) and 2 * n_under >= len(layers)
+def places_of_the_model(names: Collection[str]) -> Callable[[str], bool]:
+    """A function that tells whether the language model lies under a prefix: all embeddings do, and at least half of
+    the layers. Parts that are known to be others do not count.
+    """
+    own = sorted(name for name in names if not OTHER_HEADS.search(name))
+    layers = [name for name in own if _IN_A_LAYER.search(name)]
+    embeddings = [name for name in own if _EMBEDDING.search(name) and not _IN_A_LAYER.search(name)]
+    first_and_last = [*embeddings[:1], *embeddings[-1:]]
+
+    def holds_the_model(prefix: str) -> bool:
+        n_under = bisect_left(layers, f"{prefix}\U0010ffff") - bisect_left(layers, prefix)
+        is_somewhere = bool(embeddings) or n_under > 0
+        return is_somewhere and 2 * n_under >= len(layers) and all(name.startswith(prefix) for name in first_and_last)
+
+    return holds_the_model
 
 
 def tie_candidates(name: str, names: Collection[str]) -> list[str]:
@@ -150,13 +156,13 @@ def parts_of_heads(names: Collection[str], embedding: str | None = None) -> list
     )
     known = {head.removesuffix(LM_HEAD) for head in HEADS if head.endswith(LM_HEAD)}
 
-    @cache
-    def is_of_the_model(prefix: str) -> bool:
-        return prefix in known or (embedding.startswith(prefix) if embedding else holds_the_model(prefix, names))
+    is_of_the_model = embedding.startswith if embedding else places_of_the_model(names)
 
     def is_below_lm_head(name: str) -> bool:
         found = _BELOW_LM_HEAD.match(name)
-        return found is not None and not OTHER_HEADS.search(name) and is_of_the_model(found["prefix"])
+        if found is None or OTHER_HEADS.search(name):
+            return False
+        return found["prefix"] in known or is_of_the_model(found["prefix"])
 
     return sorted(name for name in names if name.startswith(modules) or is_below_lm_head(name))
 
@@ -176,12 +182,6 @@ def is_head(name: str) -> bool:
 
 def bias_of(name: str) -> str:
     return name.removesuffix("weight") + "bias"
-
-
-def _is_embedding_weight(name: str) -> bool:
-    module = name.removesuffix("weight")
-    found = _EMBEDDING.search(module)
-    return found is not None and found.end() == len(module) and not OTHER_HEADS.search(name)
 
 
 def _has_layers_beside(head: str, names: Collection[str]) -> bool:

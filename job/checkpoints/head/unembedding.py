@@ -33,7 +33,7 @@ from job.checkpoints.head.names import (
     LM_HEAD,
     embeddings_among,
     heads_among,
-    holds_the_model,
+    places_of_the_model,
     tie_candidates,
     unlisted_embeddings_among,
     unproven_heads_among,
@@ -246,7 +246,8 @@ def _find_by_place(
 def _is_head_of_the_model(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
     """Whether the model lies beside a head of an unknown prefix, and the head has a row for each of its tokens."""
     prefix = head.name.removesuffix(LM_HEAD)
-    if INSIDE_A_LAYER.search(prefix) or not _is_matrix(head.location) or not holds_the_model(prefix, weights.names):
+    is_of_the_model = places_of_the_model(weights.names)
+    if INSIDE_A_LAYER.search(prefix) or not _is_matrix(head.location) or not is_of_the_model(prefix):
         return False
     if stated_number(config, VOCAB_SIZE_NAMES):
         return _n_rows_agree(head.location, config)

@@ -40,17 +40,15 @@ def trained_head(weights: Weights, config: Mapping[str, object]) -> TrainedHead 
     """
     below = parts_of_heads(weights.names)
     copies = [
-        NamedTensor(name, location)
+        (NamedTensor(name, location), *found)
         for name in below
         if (found := trained_weight(name)) and is_head(found[0]) and (location := weights.find(name))
     ]
     if not copies:
         return None
-    copy = copies[0]
-    weight, adapter = trained_weight(copy.name) or ("", "")
+    copy, weight, adapter = copies[0]
     untrained = f"{weight.removesuffix('weight')}{UNTRAINED}"
-    known = {copy.name, *(name for name in below if name.startswith(f"{untrained}."))}
-    rest = [name for name in below if name not in known]
+    rest = [name for name in below if name != copy.name and not name.startswith(f"{untrained}.")]
     is_whole = len(copy.location.shape) == 2 and _is_long_enough(copy.location, config)
     unread = _not_understood(weights, rest, copy) if is_whole else {}
     if unread or not is_whole:

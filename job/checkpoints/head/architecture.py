@@ -43,6 +43,9 @@ IGNORED_SETTINGS = frozenset(
 GENERATIVE = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
 """Part of the name of a class that has a language model's head."""
 
+INNER_HEAD = re.compile(r"(^|\.)lm_head\.weight$")
+"""The head of a language model inside a class without output embedding, which the class ties (ShieldGemma 2)."""
+
 INSIDE_A_LAYER = re.compile(r"\.\d+\.")
 """Part of the name of a tensor in a numbered layer. None of these is W, and a large checkpoint has 90,000 of them."""
 
@@ -76,6 +79,8 @@ class OutputEmbedding:
     """Stored tensors that transformers would load into the head itself."""
     stored_embeddings: tuple[str, ...]
     """Stored tensors that transformers would load into the embeddings that the head is tied to."""
+    loaded: frozenset[str] = frozenset()
+    """Stored tensors outside numbered layers that transformers would load into any parameter."""
 
 
 def is_generative(config: Mapping[str, object]) -> bool:
@@ -104,6 +109,10 @@ def _ask(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbeddi
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no types here
     weight = getattr(head, "weight", None)
     own = next((f"{name}.weight" for name, module in model.named_modules() if module is head), None)
+    if head is None and len(inner := [name for name in model.all_tied_weights_keys if INNER_HEAD.search(name)]) == 1:
+        # The class answers for another task with the logits of a language model inside it.
+        (own,) = inner
+        weight = dict(model.named_parameters(remove_duplicate=False)).get(own)
     if weight is None or own is None:
         return OutputEmbedding(type(model).__name__, None, False, (), ())
     shared = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
@@ -117,6 +126,7 @@ def _ask(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbeddi
         is_tied=bool(embeddings) or isinstance(head, Embedding),
         stored_head=tuple(loads[own]),
         stored_embeddings=tuple(name for embedding in embeddings for name in loads[embedding]),
+        loaded=frozenset(name for names in loads.values() for name in names),
     )
 
 

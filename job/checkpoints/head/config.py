@@ -26,6 +26,17 @@ EMBEDDING_SIZE_NAMES: Final = ("word_embed_proj_dim", "embedding_size", "d_embed
 """Settings for the width of the embedding and the head, where it differs: of OPT, ALBERT and ELECTRA, others."""
 
 
+TIE_NAMES: Final = (
+    ("tie_word_embeddings",),
+    ("share_input_output_layers", "share_embeddings_and_output_weights", "weight_tying", "tie_embeddings"),
+)
+"""Settings for the tie of head and embedding, the second only where the first is not set: of most models; of OpenELM,
+Megatron, OLMo 1, Mamba as state-spaces publishes it."""
+
+MAX_PADDING: Final = 1024
+"""A matrix may be this much longer than the vocabulary and still have a row for each token."""
+
+
 def read_config(checkpoint: Checkpoint, folder: str) -> dict[str, object]:
     """The config.json beside the weights, or else the one in the root; empty if there is none.
 
@@ -48,9 +59,12 @@ def text_settings(config: Mapping[str, object], depth: int = 0) -> Iterator[Mapp
 
 
 def stated_tie(config: Mapping[str, object]) -> bool | None:
-    """The value of tie_word_embeddings; None if config.json does not set it or contradicts itself."""
-    stated = {value for part in text_settings(config) if isinstance(value := part.get("tie_word_embeddings"), bool)}
-    return stated.pop() if len(stated) == 1 else None
+    """Whether config.json ties head and embedding; None if it does not say so or contradicts itself."""
+    for names in TIE_NAMES:
+        values = (part.get(name) for part in text_settings(config) for name in names)
+        if stated := {value for value in values if isinstance(value, bool)}:
+            return stated.pop() if len(stated) == 1 else None
+    return None
 
 
 def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple[str, int] | None:
@@ -68,3 +82,9 @@ def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple
 def stated_numbers(config: Mapping[str, object], names: tuple[str, ...]) -> dict[str, int]:
     """Those of these settings that are positive numbers, by name; the innermost value of each."""
     return {name: found[1] for name in names if (found := stated_number(config, (name,)))}
+
+
+def has_a_row_for_each_token(n_rows: int, config: Mapping[str, object]) -> bool:
+    """Whether a matrix of ``n_rows`` is as long as the vocabulary that config.json states, or a little longer."""
+    stated = stated_number(config, VOCAB_SIZE_NAMES)
+    return stated is not None and 0 <= n_rows - stated[1] < min(MAX_PADDING, max(1, stated[1] // 8))

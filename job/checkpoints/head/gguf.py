@@ -1,27 +1,19 @@
 """Which tensor is W in a checkpoint that has only GGUF files, and why."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.file_names import ADAPTER_CONFIG
 from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary
 from job.checkpoints.formats.gguf_rows import is_dequantisable
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
-from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model, unquantised_model
+from job.checkpoints.head.gguf_choice import choose_gguf
+from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model
+from job.checkpoints.head.gguf_kinds import ARCHITECTURES_WITHOUT_HEAD, EMBEDDING, HEAD, draft_maps, why_a_part
+from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
+from job.checkpoints.head.suggestions import advice_on, matrices_of_about
 from job.checkpoints.head.warnings import warn_of_gguf
 from job.errors import NoUnembedding, UnsupportedCheckpoint
-
-HEAD = "output.weight"
-EMBEDDING = "token_embd.weight"
-"""ggml's names for them. If a model has no ``output.weight``, llama.cpp uses the embedding in its place."""
-
-ARCHITECTURES_WITHOUT_HEAD = frozenset({
-    "clip", "t5encoder", "wavtokenizer-dec",
-    "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
-    "gemma-embedding", "llama-embed",
-})  # fmt: skip
-"""Architectures, by ``general.architecture``, that embed texts, images or sounds. They give no logits over tokens,
-whatever their tensors are called."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +26,13 @@ class GgufHead:
     tied: bool
     warnings: tuple[str, ...]
     vocabulary: Vocabulary | None = field(repr=False)
+    rows_are_not_tokens: str | None
 
 
 def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None) -> GgufHead | None:
     """W, if ``file`` is a GGUF file, or no file is given and the checkpoint has weights only in GGUF; else None.
 
-    If there are several models, the one whose name says that it is not quantised is taken: F32 before BF16 before F16.
+    If there are several whole models, the one whose head is not quantised is taken: F32 before BF16 before F16.
 
     Raises:
         NoUnembedding: several models could be meant, or the model has no unembedding.
@@ -51,18 +44,9 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
         return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
     if not models or any(map(_is_another_format, checkpoint.files)):
         return None
-    if len(models) == 1:
-        (only,) = models.values()
-        return _find_in_model(checkpoint, only, tensor)
-    if best := unquantised_model(models):
-        head = _find_in_model(checkpoint, best, tensor)
-        if head.location.dtype in FLOAT_DTYPES:
-            return head
-    raise NoUnembedding(
-        f"{checkpoint.source}: found {len(models):,} GGUF models ({', '.join(parts[0] for parts in models.values())}),"
-        " expected a single one, or a single one that is F32, BF16 or F16; choose one in the list of models, by"
-        f" `file: {next(iter(models.values()))[0]}` beside `model`"
-    )
+    choice = choose_gguf(checkpoint, models, tensor)
+    head = _find_in_model(checkpoint, choice.parts, tensor)
+    return replace(head, warnings=(*choice.warnings, *head.warnings))
 
 
 def _is_another_format(file: str) -> bool:
@@ -92,8 +76,8 @@ def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None)
     location = tensors.get(name)
     if location is None:
         raise NoUnembedding(
-            f"{where}: found neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors; give the tensor's name with"
-            " the model"
+            f"{where}: found neither {HEAD} nor {EMBEDDING} among {len(tensors):,} tensors;"
+            f" {advice_on(matrices_of_about(_n_tokens(model), tensors))}"
         )
     if len(location.shape) != 2 or 0 in location.shape:
         raise NoUnembedding(
@@ -104,7 +88,20 @@ def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None)
             f"{where}: found {name} stored as {location.dtype}, expected a type that the gguf package can dequantise;"
             " choose another file of the model"
         )
-    return GgufHead(name, location, reason, tied, tuple(warn_of_gguf(name, location, model)), model.vocabulary)
+    warnings, rows_are_not_tokens = list(warn_of_gguf(name, location, model)), _why_rows_are_not_tokens(location, model)
+    if rows_are_not_tokens:
+        warnings.insert(0, f"row i of W is not token i: {rows_are_not_tokens}")
+    return GgufHead(name, location, reason, tied, tuple(warnings), model.vocabulary, rows_are_not_tokens)
+
+
+def _n_tokens(model: GgufFile) -> int | None:
+    return len(model.vocabulary.tokens) if model.vocabulary else None
+
+
+def _why_rows_are_not_tokens(location: TensorLocation, model: GgufFile) -> str | None:
+    vocabulary = {"vocab_size": n_tokens} if (n_tokens := _n_tokens(model)) else {}
+    maps = draft_maps(model)
+    return why_rows_are_not_tokens(location.shape[0], maps, maps.get, vocabulary)
 
 
 def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
@@ -113,6 +110,8 @@ def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
         raise NoUnembedding(
             f"{where}: found a file of type {kind!r:.80}, expected a model; survey the model it belongs to"
         )
+    if part := why_a_part(model):
+        raise NoUnembedding(f"{where}: found {part}, expected a whole model; survey the model that it belongs to")
     pools = bool(model.metadata.get(f"{model.architecture}.pooling_type", 0))
     if model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools):
         raise NoUnembedding(

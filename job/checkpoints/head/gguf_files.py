@@ -15,8 +15,9 @@ FIRST_READ_NBYTES = 1 << 20
 """A header without vocabulary has about 100 kB, one with 49,152 tokens 1.8 MB. Each further read doubles the total."""
 
 _PART = re.compile(r"(?P<set>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
-_NOT_A_MODEL = re.compile(r"mmproj|imatrix|ggml-vocab", re.IGNORECASE)
-"""Other GGUF files than models: vision and audio projectors, statistics for quantising, vocabularies."""
+_NOT_A_MODEL = re.compile(r"mmproj|imatrix\.gguf|ggml-vocab", re.IGNORECASE)
+"""How names of other GGUF files than models begin, as llama.cpp writes them: vision and audio projectors, statistics
+for quantising, vocabularies. Under other names they are told by their headers."""
 _QUANTISED_NAME = re.compile(r"(^|[^a-z0-9])([it]?q\d|mxfp4|nvfp4)([^a-z0-9]|$)", re.IGNORECASE)
 _FLOAT_NAMES = tuple(
     re.compile(rf"(^|[^a-z0-9])({name})([^a-z0-9]|$)", re.IGNORECASE) for name in ("f32|fp32", "bf16", "f16|fp16")
@@ -29,7 +30,7 @@ def gguf_models(files: Collection[str]) -> dict[str, list[str]]:
     """The GGUF models by name, each with its file, or with its parts if it is split."""
     models: dict[str, list[str]] = {}
     for file in sorted(files):
-        if file.endswith(SUFFIX) and not _NOT_A_MODEL.search(file.rpartition("/")[2]):
+        if file.endswith(SUFFIX) and not _NOT_A_MODEL.match(file.rpartition("/")[2]):
             models.setdefault(_model_name(file), []).append(file)
     return models
 
@@ -39,9 +40,19 @@ def parts_of(file: str, models: Mapping[str, list[str]]) -> list[str]:
     return models.get(_model_name(file), [file])
 
 
+def unquantised_models(models: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Those of the models that are not quantised, by their names."""
+    return {
+        name: parts
+        for name, parts in models.items()
+        if not _QUANTISED_NAME.search(stem := name.removesuffix(SUFFIX))
+        and any(pattern.search(stem) for pattern in _FLOAT_NAMES)
+    }
+
+
 def unquantised_model(models: Mapping[str, list[str]]) -> list[str] | None:
     """The parts of the model with the most exact float type in its name; None if there is none, or several."""
-    floats = {name: parts for name, parts in models.items() if not _QUANTISED_NAME.search(name.removesuffix(SUFFIX))}
+    floats = unquantised_models(models)
     for pattern in _FLOAT_NAMES:
         if found := [parts for name, parts in floats.items() if pattern.search(name.removesuffix(SUFFIX))]:
             return found[0] if len(found) == 1 else None

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
-from job.checkpoints.head.names import is_head
+from job.checkpoints.head.names import HEADS, is_head, parts_of_heads
 from job.checkpoints.head.weights import Weights
 from job.errors import UnsupportedCheckpoint, join_limited
 
@@ -44,11 +44,13 @@ def refuse_quantised_head(weights: Weights, config: Mapping[str, object]) -> Non
     Raises:
         UnsupportedCheckpoint: one is.
     """
-    heads = sorted({name for other in weights.names if (name := weight_of(other)) and is_head(name)})
+    parts = parts_of_heads(weights.names)
+    heads = {name for part in parts if (name := weight_of(part)) and is_head(name)}
+    heads |= {name for other in weights.names if (name := weight_of(other)) in HEADS and name}
     if heads:
         raise UnsupportedCheckpoint(
             f"{weights.checkpoint.source}: found the output head stored quantised, as"
-            f" {describe_quantised(weights, config, heads[0], None)}"
+            f" {describe_quantised(weights, config, min(heads), None)}"
         )
 
 

@@ -7,13 +7,11 @@ from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.head.config import (
     EMBEDDING_SIZE_NAMES,
     HIDDEN_SIZE_NAMES,
+    MAX_PADDING,
     VOCAB_SIZE_NAMES,
     stated_number,
     stated_numbers,
 )
-
-MAX_PADDING = 1024
-"""A side of the matrix may be this much longer than the vocabulary and still be the vocabulary's side."""
 
 
 def is_column_major(location: TensorLocation, config: Mapping[str, object]) -> bool:

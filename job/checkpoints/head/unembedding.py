@@ -1,11 +1,11 @@
 """Which tensor of a checkpoint is the unembedding matrix W, and why. Reads config.json and headers, and of the weights
 only the rows that ``tie`` compares.
 
-The evidence, in this order: the tensor that was asked for, the table of names, the model class. The stored tensors are
-believed more than config.json.
+The evidence, in this order: the tensor that was asked for, the table of names, the model class, what lies under the
+same prefix. The stored tensors are believed more than config.json.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -20,17 +20,33 @@ from job.checkpoints.head.architecture import (
     is_generative,
     is_tied_by_default,
 )
-from job.checkpoints.head.config import read_config, stated_tie
+from job.checkpoints.head.config import (
+    VOCAB_SIZE_NAMES,
+    has_a_row_for_each_token,
+    read_config,
+    stated_number,
+    stated_tie,
+)
 from job.checkpoints.head.gguf import find_gguf_head
-from job.checkpoints.head.names import embeddings_among, heads_among, tie_candidates
+from job.checkpoints.head.names import (
+    BOTH,
+    LM_HEAD,
+    embeddings_among,
+    heads_among,
+    places_of_the_model,
+    tie_candidates,
+    unlisted_embeddings_among,
+    unproven_heads_among,
+)
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
+from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
 from job.checkpoints.head.shape import is_column_major, transposed
+from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
+from job.checkpoints.head.wrappers import parts_beside, refuse_unread_heads, refuse_wrapped, trained_head
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
-
-TENSOR_ADVICE = "give the tensor's name with the model"
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,8 @@ class Unembedding:
     """What else a reader of the results should know. None of it changes W."""
     vocabulary: Vocabulary | None = field(default=None, repr=False)
     """The tokens that a GGUF file names; None for other files."""
+    rows_are_not_tokens: str | None = None
+    """If row i is not token i: one sentence on what the rows stand for, without its full stop."""
 
     @property
     def tied(self) -> bool:
@@ -84,6 +102,7 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
             tie_evidence=f"a GGUF file stores {'one matrix for both' if head.tied else 'the head by itself'}",
             warnings=head.warnings,
             vocabulary=head.vocabulary,
+            rows_are_not_tokens=head.rows_are_not_tokens,
         )
     weights = open_weights(checkpoint, file)
     config = read_config(checkpoint, weights.chosen.folder)
@@ -97,51 +116,63 @@ def _find_requested(weights: Weights, config: Mapping[str, object], name: str) -
     if location is None:
         few = [other for other in weights.names if not INSIDE_A_LAYER.search(other)]
         similar = get_close_matches(name, few, n=3) or heads_among(few)
-        give = f"give one of its tensors, such as {join_limited(similar)}" if similar else "give one of its tensors"
+        give = (
+            f"give one of its tensors, such as {join_limited(similar)}" if similar else suggest_tensors(weights, config)
+        )
         raise NoUnembedding(f"{weights.checkpoint.source}: found no tensor {name!r:.200}, which was asked for; {give}")
     tensor = NamedTensor(name, location)
-    return _make_unembedding(weights, config, tensor, f"{name} was asked for", _tie_state(weights, config, tensor))
+    return _measurable(weights, config, tensor, f"{name} was asked for", _tie_state(weights, config, tensor))
 
 
 def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding:
     """The only stored head, or the only stored embedding if config.json ties it; else the model class decides."""
     heads = _stored(weights, heads_among(weights.names))
-    if len(heads) == 1:
-        (head,) = heads
-        reason = f"{head.name} is stored, and by its name it is the output head"
-        return _make_unembedding(weights, config, head, reason, _tie_state(weights, config, head))
-    if heads:
-        return _find_by_model_class(weights, config, heads)
+    unproven = _stored(weights, unproven_heads_among(weights.names))
+    if len(heads) == 1 and not unproven:
+        return _take_head(weights, config, heads[0])
+    if heads or unproven:
+        return _find_by_model_class(weights, config, heads, unproven)
     refuse_quantised_head(weights, config)
+    if trained := trained_head(weights, config):
+        tie = _tie_state(weights, config, trained.head)
+        found = _make_unembedding(weights, config, trained.head, trained.reason, tie)
+        return replace(found, warnings=(trained.warning, *found.warnings))
+    if is_generative(config) and (both := _stored(weights, BOTH)):
+        reason = f"{both[0].name} is stored, and by its name it is the embedding and the output head in one"
+        return _take_embedding(weights, config, both[0], reason)
     embeddings = _stored(weights, embeddings_among(weights.names))
     if len(embeddings) == 1 and is_generative(config) and stated_tie(config):
-        (embedding,) = embeddings
-        reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embedding.name}"
-        return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
-    return _find_by_model_class(weights, config, embeddings)
+        reason = f"no output head is stored and {CONFIG} ties it to the embedding, which is {embeddings[0].name}"
+        return _take_embedding(weights, config, embeddings[0], reason)
+    return _find_by_model_class(weights, config, [], [])
 
 
 def _find_by_model_class(
-    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor]
+    weights: Weights, config: Mapping[str, object], heads: Sequence[NamedTensor], unproven: Sequence[NamedTensor]
 ) -> Unembedding:
-    """The tensor that the model class loads as output embedding. ``candidates``: tensors that could be W by name."""
+    """The tensor that the model class loads as output embedding.
+
+    ``heads``, ``unproven``: tensors that are or may be output heads by their names.
+    """
     source = weights.checkpoint.source
     try:
         answer = ask_model_class(config, weights.names)
     except ModelClassUnusable as why:
-        return _find_by_config_class(weights, config, candidates, why)
+        return _find_without_class(weights, config, heads, unproven, why)
     if answer.parameter is None:
         raise NoUnembedding(
-            f"{source}: {answer.class_name} has no output embedding; survey a language model, or {TENSOR_ADVICE}"
+            f"{source}: {answer.class_name} has no output embedding; survey a language model, or"
+            f" {suggest_tensors(weights, config)}"
         )
-    heads, embeddings = _stored(weights, answer.stored_head), _stored(weights, answer.stored_embeddings)
-    if len(heads) > 1:
-        names = join_limited([head.name for head in heads])
+    loaded, embeddings = _stored(weights, answer.stored_head), _stored(weights, answer.stored_embeddings)
+    if len(loaded) > 1:
+        names = join_limited([head.name for head in loaded])
         raise NoUnembedding(
-            f"{source}: found {names} for {answer.parameter} of {answer.class_name}, expected one; {TENSOR_ADVICE}"
+            f"{source}: found {names} for {answer.parameter} of {answer.class_name}, expected one;"
+            f" {suggest_tensors(weights, config)}"
         )
-    if heads:
-        (head,) = heads
+    if loaded:
+        (head,) = loaded
         reason = f"{answer.class_name} takes its logits from {answer.parameter}, stored as {head.name}"
         if embeddings:
             tie = _tie_state(weights, config, head, [embedding.name for embedding in embeddings])
@@ -152,28 +183,103 @@ def _find_by_model_class(
         return _make_unembedding(weights, config, head, reason, tie)
     if embeddings:
         reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {embeddings[0].name}"
-        return _make_unembedding(weights, config, embeddings[0], reason, TieState("tied", reason))
+        return _take_embedding(weights, config, embeddings[0], reason, answer.loaded)
+    if found := _find_by_place(weights, config, heads, unproven, is_tied=answer.is_tied):
+        return found
     untied = "" if answer.is_tied else " and not tied to the embedding"
     raise NoUnembedding(
         f"{source}: {answer.class_name} takes its logits from {answer.parameter}, which is not stored{untied};"
-        f" an embedding or reward model has no unembedding, otherwise {TENSOR_ADVICE}"
+        f" an embedding or reward model has no unembedding, otherwise {suggest_tensors(weights, config)}"
     )
 
 
-def _find_by_config_class(
-    weights: Weights, config: Mapping[str, object], candidates: Sequence[NamedTensor], why: ModelClassUnusable
+def _find_without_class(
+    weights: Weights,
+    config: Mapping[str, object],
+    heads: Sequence[NamedTensor],
+    unproven: Sequence[NamedTensor],
+    why: ModelClassUnusable,
 ) -> Unembedding:
-    """The only candidate, if it is an embedding and the config class says that it is tied."""
-    if len(candidates) == 1 and is_generative(config) and _config_ties(config):
-        (embedding,) = candidates
-        reason = f"no output head is stored and the config class ties it to the embedding, which is {embedding.name}"
-        found = _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
-        return replace(found, warnings=(*found.warnings, f"the model class could not be asked: {why}"))
+    """What names, places and config.json tell, where the model class cannot be asked."""
+    is_tied = is_generative(config) and bool(_config_ties(config))
+    if found := _find_by_place(weights, config, heads, unproven, is_tied=is_tied):
+        unasked = () if heads else (f"the model class could not be asked: {why}",)
+        return replace(found, warnings=(*found.warnings, *unasked))
+    candidates = [*heads, *unproven] or _stored(weights, embeddings_among(weights.names))
     names = join_limited([candidate.name for candidate in candidates])
     seen = f"{names} could be W" if names else "no output head is stored under a known name"
     raise NoUnembedding(
-        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why}; {TENSOR_ADVICE}"
+        f"{weights.checkpoint.source}: {seen}, and the model class cannot tell: {why};"
+        f" {suggest_tensors(weights, config)}"
     ) from why
+
+
+def _find_by_place(
+    weights: Weights,
+    config: Mapping[str, object],
+    heads: Sequence[NamedTensor],
+    unproven: Sequence[NamedTensor],
+    *,
+    is_tied: bool,
+) -> Unembedding | None:
+    """The only head of the table; else the only other head, if the model lies under its prefix; else, where
+    ``is_tied``, the only embedding. None if there is not one.
+    """
+    if heads:
+        return _take_head(weights, config, heads[0]) if len(heads) == 1 else None
+    if len(unproven) == 1 and _is_head_of_the_model(weights, config, unproven[0]):
+        return _take_head(weights, config, unproven[0])
+    if not is_tied:
+        return None
+    embeddings = _stored(weights, embeddings_among(weights.names))
+    if not embeddings:
+        embeddings = _stored(weights, unlisted_embeddings_among(weights.names))
+        if not all(_n_rows_agree(embedding.location, config) for embedding in embeddings):
+            return None
+    if len(embeddings) != 1:
+        return None
+    said = CONFIG if stated_tie(config) else "the config class"
+    reason = f"no output head is stored and {said} ties it to the embedding, which is {embeddings[0].name}"
+    return _take_embedding(weights, config, embeddings[0], reason)
+
+
+def _is_head_of_the_model(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
+    """Whether the model lies beside a head of an unknown prefix, and the head has a row for each of its tokens."""
+    prefix = head.name.removesuffix(LM_HEAD)
+    is_of_the_model = places_of_the_model(weights.names)
+    if INSIDE_A_LAYER.search(prefix) or not _is_matrix(head.location) or not is_of_the_model(prefix):
+        return False
+    if stated_number(config, VOCAB_SIZE_NAMES):
+        return _n_rows_agree(head.location, config)
+    embeddings = [name for name in unlisted_embeddings_among(weights.names) if name.startswith(prefix)]
+    return any(head.location.shape == embedding.location.shape for embedding in _stored(weights, embeddings))
+
+
+def _n_rows_agree(location: TensorLocation, config: Mapping[str, object]) -> bool:
+    return _is_matrix(location) and (
+        has_a_row_for_each_token(location.shape[0], config) or is_column_major(location, config)
+    )
+
+
+def _take_head(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> Unembedding:
+    reason = f"{head.name} is stored, and by its name it is the output head"
+    return _make_unembedding(weights, config, head, reason, _tie_state(weights, config, head))
+
+
+def _take_embedding(
+    weights: Weights,
+    config: Mapping[str, object],
+    embedding: NamedTensor,
+    reason: str,
+    loaded: Collection[str] | None = None,
+) -> Unembedding:
+    """The embedding as W, if no head is stored that takes its place.
+
+    ``loaded``: the tensors that the model class loads; None if it was not asked.
+    """
+    if _is_matrix(embedding.location):
+        refuse_unread_heads(weights, config, embedding, loaded)
+    return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
 
 
 def _stored(weights: Weights, names: Iterable[str]) -> list[NamedTensor]:
@@ -215,6 +321,18 @@ def _config_ties(config: Mapping[str, object]) -> bool | None:
 def _make_unembedding(
     weights: Weights, config: Mapping[str, object], tensor: NamedTensor, reason: str, tie: TieState
 ) -> Unembedding:
+    """The tensor as W, after a check that nothing beside it claims its place."""
+    if _is_matrix(tensor.location):
+        beside = parts_beside(weights, tensor)
+        rivals = [name for name, location in beside.items() if location.shape == tensor.location.shape]
+        if rivals:
+            raise refuse_wrapped(weights, [tensor.name, *rivals], "of which only one can be W")
+    return _measurable(weights, config, tensor, reason, tie)
+
+
+def _measurable(
+    weights: Weights, config: Mapping[str, object], tensor: NamedTensor, reason: str, tie: TieState
+) -> Unembedding:
     """The tensor as W, after a check that it is a matrix of floats."""
     name, location = tensor.name, tensor.location
     where = f"{weights.checkpoint.source}: {name} in {location.file}"
@@ -223,11 +341,35 @@ def _make_unembedding(
             f"{where}: found it stored as {describe_quantised(weights, config, name, location.dtype)}"
         )
     if not _is_matrix(location):
-        raise NoUnembedding(f"{where}: found shape {list(location.shape)}, expected a matrix; {TENSOR_ADVICE}")
+        raise NoUnembedding(
+            f"{where}: found shape {list(location.shape)}, expected a matrix; {suggest_tensors(weights, config)}"
+        )
     if is_column_major(location, config):
         location = transposed(location)
-    warnings = tuple(warn_of_weights(weights, config, name, location, tie))
-    return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)
+    rows_are_not_tokens = why_rows_are_not_tokens(location.shape[0], weights.names, weights.find, config)
+    warnings = tuple(warn_of_weights(weights, config, tensor.name, location, tie))
+    warnings = (*_warn_of_others(weights, tensor), *warnings)
+    if rows_are_not_tokens:
+        warnings = (f"row i of W is not token i: {rows_are_not_tokens}", *warnings)
+    return Unembedding(
+        name,
+        location,
+        reason,
+        tie.tie,
+        tie.evidence,
+        tie.copy,
+        warnings,
+        rows_are_not_tokens=rows_are_not_tokens,
+    )
+
+
+def _warn_of_others(weights: Weights, tensor: NamedTensor) -> Iterator[str]:
+    """Warnings about other tensors that are named like an output head or lie below W's module."""
+    if beside := parts_beside(weights, tensor):
+        found = join_limited(list(beside))
+        yield f"{found} beside {tensor.name} may change the logits, as an adapter does; W is as stored"
+    if others := [name for name in unproven_heads_among(weights.names) if name != tensor.name]:
+        yield f"also stored and not read: {join_limited(others)}; nothing says that the model's logits come from there"
 
 
 def _is_matrix(location: TensorLocation) -> bool:

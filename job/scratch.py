@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from job.errors import TransientError
@@ -28,6 +29,8 @@ _SETTLED_SECONDS: Final = 60
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
 """How many bytes of rows are put together at once out of columns: the larger, the fewer the reads."""
+_LINE_NBYTES: Final = 1 << 20
+"""How many bytes are read at once of a row or column whose items do not lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def to_row_major(
 ) -> Iterator[bytes]:
     """The rows of a matrix one after another, out of the bytes it is stored in, which lie on disk in between.
 
-    ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column; one of them is 1.
+    ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column. Rows or columns are
+    read one by one: whichever have their items closer together.
     """
     (n_rows, hidden_size), (row_stride, column_stride) = shape, strides
     span = scratch / "span"
@@ -83,17 +87,26 @@ def to_row_major(
     with _opened(span) as file:
         for first in range(0, n_rows, rows_at_once):
             stripe = np.empty((min(rows_at_once, n_rows - first), hidden_size, item_nbytes), np.uint8)
-            if column_stride == 1:
-                for index, row in enumerate(stripe, first):
-                    _read_exactly(file, row.reshape(-1), index * row_stride * item_nbytes)
+            begin = first * row_stride * item_nbytes
+            if column_stride <= row_stride:
+                for index, row in enumerate(stripe):
+                    _read_line(file, row, begin + index * row_stride * item_nbytes, column_stride)
             else:
-                column = np.empty((len(stripe), item_nbytes), np.uint8)
                 for index in range(hidden_size):
-                    offset = (first * row_stride + index * column_stride) * item_nbytes
-                    _read_exactly(file, column.reshape(-1), offset)
-                    stripe[:, index] = column
+                    _read_line(file, stripe[:, index], begin + index * column_stride * item_nbytes, row_stride)
             yield stripe.tobytes()
     span.unlink()
+
+
+def _read_line(file: FileIO, line: NDArray[np.uint8], offset: int, stride: int) -> None:
+    """Read a row or column, (n_items, item_nbytes) uint8, whose items lie ``stride`` items apart."""
+    n_items, item_nbytes = line.shape
+    items_at_once = max(1, _LINE_NBYTES // (max(1, stride) * item_nbytes))
+    for first in range(0, n_items, items_at_once):
+        piece = line[first : first + items_at_once]
+        span = np.empty(((len(piece) - 1) * stride + 1) * item_nbytes, np.uint8)
+        _read_exactly(file, span, offset + first * stride * item_nbytes)
+        piece[:] = as_strided(span, piece.shape, (stride * item_nbytes, 1))
 
 
 def _opened(path: Path) -> FileIO:

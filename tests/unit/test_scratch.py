@@ -35,5 +35,5 @@ def test_stripes_join_where_the_matrix_is_larger_than_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("missing", [1, 100])
 def test_a_span_that_is_too_short_is_an_error(tmp_path: Path, missing: int) -> None:
-    with pytest.raises(TransientError, match="more was expected"):
+    with pytest.raises(TransientError, match="expected more bytes"):
         list(to_row_major([bytes(400 - missing)], tmp_path, (10, 10), (1, 10), 4))

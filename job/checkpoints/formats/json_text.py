@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
+from job.checkpoints.formats.foreign_content import is_error_message, recognise
 from job.errors import CorruptCheckpoint
 
 Pairs = list[tuple[str, object]]
@@ -46,6 +47,8 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:
+        if what := recognise(text, len(text)):
+            raise CorruptCheckpoint(f"{where}: found {what}") from None
         raise CorruptCheckpoint(
             f"{where}: found invalid JSON ({error}), expected an object; get the file again"
         ) from None
@@ -53,4 +56,6 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
         raise CorruptCheckpoint(
             f"{where}: found a JSON {type(parsed).__name__}, expected an object; get the file again"
         )
+    if is_error_message(parsed) and (what := recognise(text, len(text))):
+        raise CorruptCheckpoint(f"{where}: found {what}")
     return parsed

@@ -46,10 +46,11 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
         UnsupportedCheckpoint: the file's version, byte order or quantisation cannot be read.
         CorruptCheckpoint: a header is invalid, or parts are missing.
     """
-    models = gguf_models(checkpoint.files)
+    names = {*checkpoint.files, *checkpoint.set_aside}
+    models = gguf_models(names)
     if file is not None:
         return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
-    if not models or any(map(_is_another_format, checkpoint.files)):
+    if not models or any(map(_is_another_format, names)):
         return None
     if len(models) == 1:
         (only,) = models.values()

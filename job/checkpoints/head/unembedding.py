@@ -23,8 +23,9 @@ from job.checkpoints.head.architecture import (
 from job.checkpoints.head.config import read_config, stated_tie
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import embeddings_among, heads_among, tie_candidates
+from job.checkpoints.head.needed_files import refuse_unreadable
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
-from job.checkpoints.head.shape import is_column_major, transposed
+from job.checkpoints.head.shape import is_smaller_than_stated, rows_first
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
@@ -68,6 +69,8 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
         UnsupportedCheckpoint: W is quantised, or the weights are in a format that cannot be read.
         CorruptCheckpoint: config.json, the index or a header is invalid.
     """
+    if file is not None:
+        refuse_unreadable(checkpoint, file)
     if file is not None and file not in checkpoint.files:
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
@@ -224,8 +227,9 @@ def _make_unembedding(
         )
     if not _is_matrix(location):
         raise NoUnembedding(f"{where}: found shape {list(location.shape)}, expected a matrix; {TENSOR_ADVICE}")
-    if is_column_major(location, config):
-        location = transposed(location)
+    location = rows_first(location, config, where)
+    if is_smaller_than_stated(location, config):
+        weights.find_in_all(name)  # refuses a slice, as tensor-parallel training saves one in each shard
     warnings = tuple(warn_of_weights(weights, config, name, location, tie))
     return Unembedding(name, location, reason, tie.tie, tie.evidence, tie.copy, warnings)
 

@@ -267,7 +267,7 @@ def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"pytorch_model.bin": ""}, "pytorch_model.bin: found b'' at the start, .* give a checkpoint in safetensors"),
+        ({"pytorch_model.bin": "?"}, "pytorch_model.bin: found b'.' at the start, .* give a checkpoint in safetensors"),
         ({"mmproj-model.gguf": ""}, "found mmproj-model.gguf"),
         ({"README.md": ""}, "found no weights"),
         ({"a.safetensors": "", "b.safetensors": ""}, "found a.safetensors, b.safetensors"),

@@ -98,8 +98,8 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         CorruptCheckpoint: the file is no GGUF file, is cut off, or contradicts itself or its size.
     """
     has_magic, is_enough = prefix.startswith(MAGIC), len(prefix) >= min(file_size, FIRST_BYTES)
-    if not has_magic and is_enough and (what := recognise(prefix, file_size)):
-        raise CorruptCheckpoint(f"{where}: found {what}")
+    if not has_magic and is_enough and (error := recognise(prefix, file_size, where)):
+        raise error
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
     _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
@@ -134,9 +134,9 @@ class _Cursor:
         """Move on by ``nbytes``, all of which were given. Returns the position before."""
         begin, end = self.position, self.position + nbytes
         if end > self.limit == MAX_HEADER:
-            raise UnsupportedCheckpoint(
-                f"{self.where}: found a header of {end:,} bytes or more, expected at most {MAX_HEADER:,}; convert the"
-                " model with a current llama.cpp"
+            raise CorruptCheckpoint(
+                f"{self.where}: found a header of {end:,} bytes or more, expected at most {MAX_HEADER:,}; compare the"
+                " file with its published checksum; if it is sound, convert the model to safetensors"
             )
         if end > self.limit:
             raise self.corrupt(f"found a header of {end:,} bytes or more, expected at most {self.limit:,}")

@@ -14,7 +14,7 @@ def parse_json_object(text: bytes, where: str) -> dict[str, object]:
     """A JSON object. If a key occurs twice, the last one counts, as in the libraries that wrote the file.
 
     Raises:
-        CorruptCheckpoint: the text is not a JSON object.
+        CorruptCheckpoint, UnsupportedCheckpoint: the text is not a JSON object.
     """
     return _parse(text, where, dict)
 
@@ -23,7 +23,7 @@ def parse_unambiguous_object(text: bytes, where: str) -> dict[str, object]:
     """A JSON object in which no key occurs twice with different values.
 
     Raises:
-        CorruptCheckpoint: the text is not such an object.
+        CorruptCheckpoint, UnsupportedCheckpoint: the text is not such an object.
     """
     return _parse(text, where, _unambiguous)
 
@@ -47,8 +47,8 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:
-        if what := recognise(text, len(text)):
-            raise CorruptCheckpoint(f"{where}: found {what}") from None
+        if foreign := recognise(text, len(text), where):
+            raise foreign from None
         raise CorruptCheckpoint(
             f"{where}: found invalid JSON ({error}), expected an object; get the file again"
         ) from None
@@ -56,6 +56,6 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
         raise CorruptCheckpoint(
             f"{where}: found a JSON {type(parsed).__name__}, expected an object; get the file again"
         )
-    if is_error_message(parsed) and (what := recognise(text, len(text))):
-        raise CorruptCheckpoint(f"{where}: found {what}")
+    if is_error_message(parsed) and (foreign := recognise(text, len(text), where)):
+        raise foreign
     return parsed

@@ -10,7 +10,7 @@ from math import prod
 from typing import TypeGuard
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.formats.foreign_content import recognise
+from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 LENGTH_NBYTES = 8
@@ -46,13 +46,14 @@ def header_end(prefix: bytes, file_size: int, where: str) -> int:
 
     Raises:
         CorruptCheckpoint: the file is no safetensors file, or is shorter than its header claims.
-        UnsupportedCheckpoint: the header is too long.
+        UnsupportedCheckpoint: the file is in another format, or its header is too long.
     """
     is_object = prefix[LENGTH_NBYTES : LENGTH_NBYTES + 1] == b"{"
-    if not is_object and (what := recognise(prefix, file_size)):
-        raise CorruptCheckpoint(f"{where}: found {what}")
+    is_enough = len(prefix) >= min(file_size, FIRST_BYTES)
+    if not is_object and is_enough and (foreign := recognise(prefix, file_size, where)):
+        raise foreign
     length = int.from_bytes(prefix[:LENGTH_NBYTES], "little")
-    if len(prefix) < LENGTH_NBYTES or LENGTH_NBYTES + length > file_size:
+    if len(prefix) < LENGTH_NBYTES or LENGTH_NBYTES + length > file_size or (length > MAX_HEADER and not is_object):
         problem = "the file is cut off: finish the download, or" if is_object else "it is no safetensors file:"
         raise CorruptCheckpoint(
             f"{where}: found a header of {length:,} bytes in a file of {file_size:,}, expected no more than it can"

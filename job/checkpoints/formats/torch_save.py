@@ -115,8 +115,8 @@ def not_a_zip(
             f"{where}: found a zip file without an end ({error}), expected a whole one; it is cut off: finish the"
             " download, or get the file again"
         )
-    if what := recognise(first, size):
-        return CorruptCheckpoint(f"{where}: found {what}")
+    if foreign := recognise(first, size, where):
+        return foreign
     return UnsupportedCheckpoint(
         f"{where}: found {first[:8]!r} at the start, expected the zip that torch.save writes; give a checkpoint in"
         " safetensors"

@@ -155,13 +155,13 @@ def _describe_other_formats(checkpoint: Checkpoint) -> str:
     if adapter := read_adapter(checkpoint):
         return adapter.refusal
     names = sorted(file for file in {*checkpoint.files, *checkpoint.set_aside} if file.isprintable())
+    if unfinished := [file for file in names if is_marked_weight(file)]:
+        return f"found {join_limited(unfinished)}, an unfinished download, expected whole weights; finish the download"
     if pieces := [file for file in names if PIECE.fullmatch(file)]:
         return (
             f"found pieces of a file ({join_limited(pieces)}), expected it whole; join them in their order, for"
             " instance with `cat`"
         )
-    if unfinished := [file for file in names if is_marked_weight(file)]:
-        return f"found {join_limited(unfinished)}, an unfinished download, expected whole weights; finish the download"
     others = [file for file in names if file.endswith(OTHER_FORMATS)]
     found = join_limited(others) if others else "no weights"
     # What lies on this disk may be a copy of which a part was left out.

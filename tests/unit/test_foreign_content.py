@@ -114,7 +114,8 @@ def test_a_config_with_an_error_among_its_settings_is_a_config(tmp_path: Path) -
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer.model"])
 def test_a_tokenizer_that_is_a_pointer_costs_the_names_and_is_called_a_pointer(tmp_path: Path, file: str) -> None:
     checkpoint, scratch = tmp_path / "checkpoint", tmp_path / "scratch"
-    checkpoint.mkdir(), scratch.mkdir()
+    checkpoint.mkdir()
+    scratch.mkdir()
     (checkpoint / file).write_bytes(LFS)
     named = name_tokens(open_folder(checkpoint), None, [3], scratch)
     assert named.unusable.startswith(f"{file}: found a git-lfs pointer")

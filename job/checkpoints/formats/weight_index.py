@@ -39,11 +39,11 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
 
 
 def shard_file(folder: str, shard: str) -> str:
-    """The name that a checkpoint has for a shard which an index in ``folder`` calls ``./x``, ``a/../x`` or ``a\\x``.
+    """The name that a checkpoint has for a shard which an index in ``folder`` calls ``./x`` or ``a/../x``.
 
     It may lead out of the checkpoint, which has no file of such a name.
     """
-    return posixpath.normpath(posixpath.join(folder, shard.replace("\\", "/")))
+    return posixpath.normpath(posixpath.join(folder, shard))
 
 
 def numbered_set(shards: Collection[str]) -> set[str]:

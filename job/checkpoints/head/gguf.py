@@ -8,6 +8,7 @@ from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary
 from job.checkpoints.formats.gguf_rows import is_dequantisable
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model, unquantised_model
+from job.checkpoints.head.needed_files import names_of
 from job.checkpoints.head.warnings import warn_of_gguf
 from job.errors import NoUnembedding, UnsupportedCheckpoint
 
@@ -46,7 +47,7 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
         UnsupportedCheckpoint: the file's version, byte order or quantisation cannot be read.
         CorruptCheckpoint: a header is invalid, or parts are missing.
     """
-    names = {*checkpoint.files, *checkpoint.set_aside}
+    names = names_of(checkpoint)
     models = gguf_models(names)
     if file is not None:
         return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None

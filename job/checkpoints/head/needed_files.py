@@ -23,6 +23,12 @@ MISSING_ADVICE: Final = (
 )
 
 
+def names_of(checkpoint: Checkpoint) -> set[str]:
+    """The names of all its files, those that were set aside among them: what is chosen does not depend on what can be
+    read. A backslash in a name stands for a slash, as in archives made on Windows."""
+    return {*checkpoint.files, *(name.replace("\\", "/") for name in checkpoint.set_aside)}
+
+
 def refuse_unreadable(checkpoint: Checkpoint, file: str) -> None:
     """Make sure that a needed file was not set aside, and that no unfinished download of it lies beside it.
 
@@ -30,12 +36,12 @@ def refuse_unreadable(checkpoint: Checkpoint, file: str) -> None:
         CorruptCheckpoint: it was, or one does.
     """
     for name, reason in checkpoint.set_aside.items():
-        if name == file or name.replace("\\", "/") == file:
+        if name.replace("\\", "/") == file.replace("\\", "/"):
             raise CorruptCheckpoint(
                 f"{checkpoint.source}: {name!r:.200} is needed and cannot be read: {reason}; put a readable file in its"
                 " place, for instance by downloading it again"
             )
-    if marker := unfinished_download(file, (*checkpoint.files, *checkpoint.set_aside)):
+    if marker := unfinished_download(file, names_of(checkpoint)):
         raise CorruptCheckpoint(
             f"{checkpoint.source}: found {marker!r:.200} beside {file}, a sign that it is not complete, expected a"
             " finished download; finish it, or delete the sign if the file is complete"

@@ -10,7 +10,7 @@ from job.checkpoints.formats.weight_index import MAX_INDEX, numbered_set, parse_
 from job.checkpoints.head.adapters import read_adapter
 from job.checkpoints.head.headers import read_header
 from job.checkpoints.head.names import heads_among
-from job.checkpoints.head.needed_files import MARKER, refuse_unreadable
+from job.checkpoints.head.needed_files import MARKER, names_of, refuse_unreadable
 from job.checkpoints.head.weight_sets import WEIGHTS, WeightSet, choose_weights
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint, join_limited
 
@@ -133,7 +133,7 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
         folder, slash, _ = file.rpartition("/")
         requested = WeightSet((file,), None, f"{file} is read because it was asked for", folder=folder + slash)
         return Weights(checkpoint, requested, None)
-    names = {*checkpoint.files, *checkpoint.set_aside}
+    names = names_of(checkpoint)
     chosen = choose_weights(names, checkpoint.source)
     if chosen is None:
         raise UnsupportedCheckpoint(f"{checkpoint.source}: {_describe_other_formats(checkpoint)}")
@@ -154,7 +154,7 @@ def _describe_other_formats(checkpoint: Checkpoint) -> str:
     """The end of a refusal of a checkpoint without weights that can be read."""
     if adapter := read_adapter(checkpoint):
         return adapter.refusal
-    names = sorted(file for file in {*checkpoint.files, *checkpoint.set_aside} if file.isprintable())
+    names = sorted(file for file in names_of(checkpoint) if file.isprintable())
     if unfinished := [file for file in names if is_marked_weight(file)]:
         return f"found {join_limited(unfinished)}, an unfinished download, expected whole weights; finish the download"
     if pieces := [file for file in names if PIECE.fullmatch(file)]:

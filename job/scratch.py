@@ -100,6 +100,9 @@ def to_row_major(
 
 def _read_line(file: FileIO, line: NDArray[np.uint8], offset: int, stride: int) -> None:
     """Read a row or column, (n_items, item_nbytes) uint8, whose items lie ``stride`` items apart."""
+    if stride == 1 and line.flags.c_contiguous:
+        _read_exactly(file, line.reshape(-1), offset)
+        return
     n_items, item_nbytes = line.shape
     items_at_once = max(1, _LINE_NBYTES // (max(1, stride) * item_nbytes))
     for first in range(0, n_items, items_at_once):

@@ -12,7 +12,7 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run unit check test image test-image lint lock schema clean
+.PHONY: help run unit check test image test-image lint lock schema refusals clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
@@ -26,6 +26,7 @@ help: ## this list
 	@echo 'make lint                                       formatting, linters, strict types; also Dockerfile and manifests'
 	@echo 'make lock                                       resolve pyproject.toml anew into requirements/*.txt'
 	@echo 'make schema                                     write docs/manifest.schema.json from the code'
+	@echo 'make refusals                                   write the tables of docs/refusals.md from the code'
 	@echo 'make clean                                      remove .venv, caches and the prepared examples'
 	@echo
 	@echo 'IMAGE, BASE_IMAGE, PIP_INDEX_URL and TORCH_INDEX_URL are heeded by make image.'
@@ -91,6 +92,11 @@ schema:
 	@sh requirements/install.sh .venv run
 	@$(PY) -c 'import json; from pathlib import Path; from job.manifest.schema import json_schema; \
 	Path("docs/manifest.schema.json").write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", "utf-8")'
+
+# ARGS="tests/unit tests/servers" runs these tests first, and names one for each refusal that has none.
+refusals:
+	@sh requirements/install.sh .venv run examples dev
+	@$(PY) -m tests.refusals $(ARGS)
 
 clean:
 	rm -rf .venv .image .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from job.errors import TransientError
@@ -28,6 +29,8 @@ _MIN_AGE_SECONDS: Final = 60
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
 """The bytes of rows that are made from columns at a time. A larger value needs fewer reads."""
+_LINE_NBYTES: Final = 1 << 20
+"""The bytes that are read at a time of a row or column whose items do not lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def to_row_major(
 ) -> Iterator[bytes]:
     """The bytes of a matrix in row order, from ``chunks`` of its stored bytes. These are first copied to the disk.
 
-    ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column; one of them is 1.
+    ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column. Rows or columns are
+    read one by one: whichever have their items closer together.
     """
     (n_rows, hidden_size), (row_stride, column_stride) = shape, strides
     stored_copy = scratch / "stored"
@@ -85,17 +89,29 @@ def to_row_major(
     with _open(stored_copy) as file:
         for first in range(0, n_rows, rows_per_stripe):
             stripe = np.empty((min(rows_per_stripe, n_rows - first), hidden_size, item_nbytes), np.uint8)
-            if column_stride == 1:
-                for index, row in enumerate(stripe, first):
-                    _read_exactly(file, row.reshape(-1), index * row_stride * item_nbytes)
+            begin = first * row_stride * item_nbytes
+            if column_stride <= row_stride:
+                for index, row in enumerate(stripe):
+                    _read_line(file, row, begin + index * row_stride * item_nbytes, column_stride)
             else:
-                column = np.empty((len(stripe), item_nbytes), np.uint8)
                 for index in range(hidden_size):
-                    offset = (first * row_stride + index * column_stride) * item_nbytes
-                    _read_exactly(file, column.reshape(-1), offset)
-                    stripe[:, index] = column
+                    _read_line(file, stripe[:, index], begin + index * column_stride * item_nbytes, row_stride)
             yield stripe.tobytes()
     stored_copy.unlink()
+
+
+def _read_line(file: FileIO, line: NDArray[np.uint8], offset: int, stride: int) -> None:
+    """Read a row or column, (n_items, item_nbytes) uint8, whose items lie ``stride`` items apart."""
+    if stride == 1 and line.flags.c_contiguous:
+        _read_exactly(file, line.reshape(-1), offset)
+        return
+    n_items, item_nbytes = line.shape
+    items_at_once = max(1, _LINE_NBYTES // (max(1, stride) * item_nbytes))
+    for first in range(0, n_items, items_at_once):
+        piece = line[first : first + items_at_once]
+        span = np.empty(((len(piece) - 1) * stride + 1) * item_nbytes, np.uint8)
+        _read_exactly(file, span, offset + first * stride * item_nbytes)
+        piece[:] = as_strided(span, piece.shape, (stride * item_nbytes, 1))
 
 
 def _open(path: Path) -> FileIO:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.formats.foreign_content import MAX_ERROR_MESSAGE, recognise
 from job.checkpoints.formats.gguf_header import Vocabulary
 from job.errors import ModelError
 from job.scratch import write_scratch
@@ -43,20 +44,23 @@ def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Ite
     """
     rows = list(rows)
     files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
+    foreign: ModelError | None = None
     try:
         if vocabulary and "tokenizer.json" not in files:
             files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
             tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
         elif files.keys() - {"config.json"}:
             for name in files:
-                write_scratch(folder / name, checkpoint.read(name, MAX_TOKENIZER_FILE))
+                content = checkpoint.read(name, MAX_TOKENIZER_FILE)
+                foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)
+                write_scratch(folder / name, content)
             tokenizer = load_tokenizer(folder)
         else:
             return _without_names({}, rows, "the checkpoint has no tokenizer")
         return TokenNames(files, tokenizer, "", {token.id: token for token in tokenizer.tokens(rows)})
     except (TokenizerUnusable, ModelError) as error:
-        logger.info("%s: the tokens have no names: %s", checkpoint.source, error)
-        return _without_names(files, rows, str(error))
+        logger.info("%s: the tokens have no names: %s", checkpoint.source, foreign or error)
+        return _without_names(files, rows, str(foreign or error))
 
 
 def _without_names(files: dict[str, str], rows: Iterable[int], reason: str) -> TokenNames:

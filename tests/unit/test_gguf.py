@@ -222,6 +222,19 @@ def test_a_part_under_another_name_is_not_taken_for_a_whole_model(tmp_path: Path
         find_unembedding(open_folder(tmp_path / "alone"), None)
 
 
+def test_a_tensor_in_two_parts_is_corrupt(tmp_path: Path) -> None:
+    split(tmp_path)
+    head = (tmp_path / "m-00002-of-00003.gguf").read_bytes()
+    (tmp_path / "m-00003-of-00003.gguf").write_bytes(head)
+    with pytest.raises(CorruptCheckpoint, match="found a tensor in several of its 3 parts"):
+        find_unembedding(open_folder(tmp_path), None)
+
+
+def test_a_file_that_is_not_there_is_corrupt(tmp_path: Path) -> None:
+    with pytest.raises(CorruptCheckpoint, match=r"found no such file; .* download the missing files"):
+        read_gguf(open_folder(split(tmp_path)), "gone.gguf")
+
+
 REFUSED = {
     "bert": ("bert", {"token_embd.weight": HEAD}, {}, NoUnembedding, "a bert model that has no head"),
     "pooled": (

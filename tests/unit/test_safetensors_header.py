@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS, MAX_HEADER, header_end, parse_header
-from job.errors import CorruptCheckpoint
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 
 def parse(content: bytes) -> dict[str, TensorLocation]:
@@ -105,6 +105,26 @@ def test_a_header_longer_than_any_sound_one_is_refused_before_it_is_read() -> No
         header_end(struct.pack("<Q", MAX_HEADER + 1), 10**12, "here")
 
 
+def test_a_sound_header_that_is_too_long_is_not_called_damaged() -> None:
+    with pytest.raises(UnsupportedCheckpoint, match=r"25,000,001 bytes, expected .* smaller shards"):
+        header_end(struct.pack("<Q", MAX_HEADER + 1) + b'{"a":', 10**12, "here")
+
+
+def test_a_file_cut_off_is_to_be_downloaded_to_its_end() -> None:
+    content = file_of({"a": entry(0, 9, [9])}, b"x" * 9)
+    with pytest.raises(CorruptCheckpoint, match="cut off: finish the download"):
+        parse(content[:-1])
+    with pytest.raises(CorruptCheckpoint, match="cut off: finish the download"):
+        header_end(content[:20], 20, "here")
+
+
+def test_a_header_that_begins_as_another_format_does_is_a_header() -> None:
+    header = json.dumps({"a": entry(0, 1, [1])}).encode()
+    length = int.from_bytes(b"\x1f\x8b\x08", "little")
+    content = struct.pack("<Q", length) + header + b" " * (length - len(header)) + b"x"
+    assert names_by_safetensors(content) == set(parse(content)) == {"a"}
+
+
 def test_a_dtype_of_the_future_is_kept_as_it_is() -> None:
     assert parse(file_of({"a": entry(0, 3, [7], "F3")}, b"xyz"))["a"].dtype == "F3"
 
@@ -154,8 +174,8 @@ def test_any_sound_layout_is_read(tensors: list[tuple[str, list[int]]]) -> None:
 
 
 @given(st.binary(max_size=64))
-def test_any_bytes_are_a_header_or_corrupt(junk: bytes) -> None:
+def test_any_bytes_are_a_header_or_refused(junk: bytes) -> None:
     try:
         parse(junk)
-    except CorruptCheckpoint as error:
+    except (CorruptCheckpoint, UnsupportedCheckpoint) as error:
         assert str(error).startswith("here: ")  # noqa: PT017 - either outcome is right

@@ -1,5 +1,6 @@
 """Matrices that are not stored row by row come out row by row; a full disk is said to be full."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from job import scratch
 from job.errors import TransientError
 from job.scratch import to_row_major
 
@@ -24,6 +26,47 @@ def test_strided_matrices_come_out_row_by_row(
     chunks = [stored[begin : begin + chunk_nbytes] for begin in range(0, len(stored), chunk_nbytes)]
     rows = to_row_major(chunks, tmp_path, (n_rows, hidden_size), (row_stride, column_stride), 2)
     assert b"".join(rows) == matrix.numpy().tobytes()
+
+
+@st.composite
+def views(draw: st.DrawFn) -> torch.Tensor:
+    """A matrix that is a view of another tensor, each of whose numbers it has at most once."""
+    sides = draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
+    view = torch.arange(math.prod(sides), dtype=torch.int16).reshape(sides)
+    view = view.permute(draw(st.permutations(range(len(sides)))))
+    while view.dim() > 2:
+        dimension = draw(st.integers(0, view.dim() - 1))
+        view = view.select(dimension, draw(st.integers(0, view.shape[dimension] - 1)))
+    for dimension in (0, 1):
+        begin = draw(st.integers(0, view.shape[dimension] - 1))
+        length = draw(st.integers(1, view.shape[dimension] - begin))
+        view = view.narrow(dimension, begin, length)
+    return view[:: draw(st.integers(1, 3)), :: draw(st.integers(1, 3))]
+
+
+@given(views(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 50))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_view_comes_out_as_torch_has_it(
+    tmp_path: Path, view: torch.Tensor, stripe_nbytes: int, line_nbytes: int, chunk_nbytes: int
+) -> None:
+    n_spanned = 1 + sum((size - 1) * stride for size, stride in zip(view.shape, view.stride(), strict=True))
+    stored = view.as_strided((n_spanned,), (1,)).numpy().tobytes()
+    chunks = [stored[begin : begin + chunk_nbytes] for begin in range(0, len(stored), chunk_nbytes)]
+    with pytest.MonkeyPatch.context() as sizes:
+        sizes.setattr(scratch, "_STRIPE_NBYTES", stripe_nbytes)
+        sizes.setattr(scratch, "_LINE_NBYTES", line_nbytes)
+        rows = list(to_row_major(chunks, tmp_path, tuple(view.shape), view.stride(), 2))
+    assert b"".join(rows) == view.contiguous().numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_real_part_of_a_complex_matrix_comes_out_row_by_row(tmp_path: Path, dtype: torch.dtype) -> None:
+    pairs = torch.randn(300, 70, 2).to(dtype)
+    stored = pairs.numpy().tobytes()
+    width = dtype.itemsize
+    for part in (0, 1):
+        rows = to_row_major([stored[part * width :]], tmp_path, (300, 70), (140, 2), width)
+        assert b"".join(rows) == pairs[..., part].contiguous().numpy().tobytes()
 
 
 def test_stripes_join_where_the_matrix_is_larger_than_one(tmp_path: Path) -> None:

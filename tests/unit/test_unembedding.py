@@ -267,7 +267,7 @@ def test_a_config_that_is_no_json_is_corrupt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"pytorch_model.bin": ""}, "pytorch_model.bin: found b'' at the start, .* give a checkpoint in safetensors"),
+        ({"pytorch_model.bin": "?"}, "pytorch_model.bin: found b'.' at the start, .* give a checkpoint in safetensors"),
         ({"mmproj-model.gguf": ""}, "found mmproj-model.gguf"),
         ({"README.md": ""}, "found no weights"),
         ({"a.safetensors": "", "b.safetensors": ""}, "found a.safetensors, b.safetensors"),
@@ -285,6 +285,40 @@ def test_a_checkpoint_without_safetensors_weights_is_refused_by_what_is_there(
         (tmp_path / name).write_text(content)
     with pytest.raises(UnsupportedCheckpoint, match=message):
         find(open_folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a/model.safetensors", "b/model.safetensors"], "found weights in a/, b/ alone"),
+        (
+            [f"model-0000{n}-of-0000{total}.safetensors" for total in (1, 2) for n in range(1, total + 1)],
+            "of 1 and of 2",
+        ),
+    ],
+    ids=["two folders", "two complete sets"],
+)
+def test_weights_of_which_nothing_says_which_to_read_are_refused(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        save_file({HEAD: matrix()}, tmp_path / file)
+    with pytest.raises(UnsupportedCheckpoint, match=message):
+        find(open_folder(tmp_path))
+
+
+def test_an_index_that_names_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_shards(tmp_path, {"a.safetensors": [EMBEDDING]}, {HEAD: "config.json"}, UNTIED)
+    with pytest.raises(UnsupportedCheckpoint, match=r"found config.json, expected a .safetensors or .bin file"):
+        find(checkpoint)
+
+
+def test_two_tensors_that_the_class_would_load_into_its_head_are_ambiguous(tmp_path: Path) -> None:
+    # transformers loads what lies under the prefix of the base model, too.
+    config = {"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "num_hidden_layers": 1}
+    with pytest.raises(NoUnembedding, match=r"found .* for .*.weight of GPTNeoXForCausalLM, expected one"):
+        find(write(tmp_path, ["embed_out.weight", "lm_head.weight", "gpt_neox.embed_in.weight"], config))
 
 
 def test_a_single_file_of_another_name_holds_the_weights(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from struct import Struct
 from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
@@ -96,6 +97,9 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         UnsupportedCheckpoint: the version is unknown, or the byte order is big-endian.
         CorruptCheckpoint: the file is no GGUF file, is cut off, or contradicts itself or its size.
     """
+    has_magic, is_enough = prefix.startswith(MAGIC), len(prefix) >= min(file_size, FIRST_BYTES)
+    if not has_magic and is_enough and (error := recognise(prefix, file_size, where)):
+        raise error
     cursor = _Cursor(prefix, min(file_size, MAX_HEADER), where)
     _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
@@ -129,6 +133,11 @@ class _Cursor:
     def skip(self, nbytes: int) -> int:
         """Move on by ``nbytes``, all of which were given. Returns the position before."""
         begin, end = self.position, self.position + nbytes
+        if end > self.limit == MAX_HEADER:
+            raise CorruptCheckpoint(
+                f"{self.where}: found a header of {end:,} bytes or more, expected at most {MAX_HEADER:,}; compare the"
+                " file with its published checksum; if it is sound, convert the model to safetensors"
+            )
         if end > self.limit:
             raise self.corrupt(f"found a header of {end:,} bytes or more, expected at most {self.limit:,}")
         if end > len(self.prefix):

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
+from job.checkpoints.formats.foreign_content import is_error_message, recognise
 from job.errors import CorruptCheckpoint
 
 Pairs = list[tuple[str, object]]
@@ -13,7 +14,7 @@ def parse_json_object(text: bytes, where: str) -> dict[str, object]:
     """A JSON object. If a key occurs twice, the last one counts, as in the libraries that wrote the file.
 
     Raises:
-        CorruptCheckpoint: the text is not a JSON object.
+        CorruptCheckpoint, UnsupportedCheckpoint: the text is not a JSON object.
     """
     return _parse(text, where, dict)
 
@@ -22,7 +23,7 @@ def parse_unambiguous_object(text: bytes, where: str) -> dict[str, object]:
     """A JSON object in which no key occurs twice with different values.
 
     Raises:
-        CorruptCheckpoint: the text is not such an object.
+        CorruptCheckpoint, UnsupportedCheckpoint: the text is not such an object.
     """
     return _parse(text, where, _unambiguous)
 
@@ -46,6 +47,8 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:
+        if foreign := recognise(text, len(text), where):
+            raise foreign from None
         raise CorruptCheckpoint(
             f"{where}: found invalid JSON ({error}), expected an object; get the file again"
         ) from None
@@ -53,4 +56,6 @@ def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, obj
         raise CorruptCheckpoint(
             f"{where}: found a JSON {type(parsed).__name__}, expected an object; get the file again"
         )
+    if is_error_message(parsed) and (foreign := recognise(text, len(text), where)):
+        raise foreign
     return parsed

@@ -10,7 +10,8 @@ from math import prod
 from typing import TypeGuard
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.errors import CorruptCheckpoint
+from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
+from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 LENGTH_NBYTES = 8
 """A file starts with the length of its JSON header, an unsigned little-endian integer."""
@@ -41,20 +42,27 @@ FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def header_end(prefix: bytes, file_size: int, where: str) -> int:
-    """The offset at which the header ends and the data begin, from the file's first eight bytes.
+    """The offset at which the header ends and the data begin, from the file's first bytes.
 
     Raises:
-        CorruptCheckpoint: the file is shorter than its header claims, or the claim is too large.
+        CorruptCheckpoint: the file is no safetensors file, or is shorter than its header claims.
+        UnsupportedCheckpoint: the file is in another format, or its header is too long.
     """
-    if len(prefix) < LENGTH_NBYTES:
-        raise CorruptCheckpoint(
-            f"{where}: found a safetensors file of {file_size:,} bytes, expected at least {LENGTH_NBYTES}; get it again"
-        )
+    is_object = prefix[LENGTH_NBYTES : LENGTH_NBYTES + 1] == b"{"
+    is_enough = len(prefix) >= min(file_size, FIRST_BYTES)
+    if not is_object and is_enough and (foreign := recognise(prefix, file_size, where)):
+        raise foreign
     length = int.from_bytes(prefix[:LENGTH_NBYTES], "little")
-    if length > MAX_HEADER or LENGTH_NBYTES + length > file_size:
+    if len(prefix) < LENGTH_NBYTES or LENGTH_NBYTES + length > file_size or (length > MAX_HEADER and not is_object):
+        problem = "the file is cut off: finish the download, or" if is_object else "it is no safetensors file:"
         raise CorruptCheckpoint(
-            f"{where}: found a header of {length:,} bytes in a file of {file_size:,}, expected at most {MAX_HEADER:,},"
-            " and no more than the file can hold; the file is cut off or is no safetensors file: get it again"
+            f"{where}: found a header of {length:,} bytes in a file of {file_size:,}, expected no more than it can"
+            f" hold; {problem} get it again"
+        )
+    if length > MAX_HEADER:
+        raise UnsupportedCheckpoint(
+            f"{where}: found a header of {length:,} bytes, expected at most {MAX_HEADER:,}; save the model again in"
+            " smaller shards"
         )
     return LENGTH_NBYTES + length
 
@@ -144,7 +152,8 @@ def _check_data_is_covered(tensors: Mapping[str, TensorLocation], data_begin: in
             )
         position = tensor.end
     if position != file_size:
+        is_cut = "the file is cut off: finish the download, or " if position > file_size else ""
         raise CorruptCheckpoint(
             f"{where}: found the end of the tensors at byte {position:,}, expected it at {file_size:,}, the end of the"
-            " file; get the file again"
+            f" file; {is_cut}get the file again"
         )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from math import prod
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.foreign_content import recognise
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.formats.torch_globals import PickledTensor
 from job.checkpoints.formats.unpickler import CONVERT_ADVICE, unpickle
@@ -18,9 +19,6 @@ MAX_PICKLE = 20_000_000
 """Bytes. torch writes about 130 for each tensor, plus its name."""
 
 MAX_BYTE_ORDER = 16
-
-FIRST_BYTES = 512
-"""Enough to recognise other kinds of files that are named ``.bin``."""
 
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "model_state", "params")
 """Keys under which training checkpoints keep the weights: Lightning, fairseq, DeepSpeed and others."""
@@ -87,7 +85,7 @@ def locate_tensors(
 ) -> dict[str, TensorLocation]:
     """Where the tensors lie in ``file``, by name. Tensors that share a storage share its bytes.
 
-    A tensor that repeats its numbers (an expanded view) is left out: its shape is not what is stored.
+    A tensor that repeats its numbers (an expanded view) has fewer bytes than its shape says.
 
     Args:
         storages: by its key, where each storage begins and ends in ``file``.
@@ -95,16 +93,16 @@ def locate_tensors(
     Raises:
         CorruptCheckpoint: a storage has another length than its tensors say, or a tensor reaches beyond its storage.
     """
-    located = {}
-    for name, tensor in tensors.items():
-        location = _location(tensor, file, *storages[tensor.storage.key], f"{where}: tensor {name!r:.200}")
-        if location is not None:
-            located[name] = location
-    return located
+    return {
+        name: _location(tensor, file, *storages[tensor.storage.key], f"{where}: tensor {name!r:.200}")
+        for name, tensor in tensors.items()
+    }
 
 
-def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptCheckpoint | UnsupportedCheckpoint:
-    """The error for a file that does not end as a zip file does. ``first``: its first bytes."""
+def not_a_zip(
+    first: bytes, size: int, error: zipfile.BadZipFile, where: str
+) -> CorruptCheckpoint | UnsupportedCheckpoint:
+    """The error for a file of ``size`` bytes that does not end as a zip file does. ``first``: its first bytes."""
     is_tar = first[257:262] == b"ustar"
     if is_tar or first.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
         form = "a tar file" if is_tar else "a sequence of pickles"
@@ -114,17 +112,18 @@ def not_a_zip(first: bytes, error: zipfile.BadZipFile, where: str) -> CorruptChe
         )
     if first.startswith(b"PK"):
         return CorruptCheckpoint(
-            f"{where}: found a zip file without an end ({error}); it is cut off: get the file again"
+            f"{where}: found a zip file without an end ({error}), expected a whole one; it is cut off: finish the"
+            " download, or get the file again"
         )
-    if first.startswith(b"version https://git-lfs"):
-        return CorruptCheckpoint(f"{where}: found a git-lfs pointer, expected the file; fetch it with `git lfs pull`")
+    if foreign := recognise(first, size, where):
+        return foreign
     return UnsupportedCheckpoint(
         f"{where}: found {first[:8]!r} at the start, expected the zip that torch.save writes; give a checkpoint in"
         " safetensors"
     )
 
 
-def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation | None:
+def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str) -> TensorLocation:
     """``begin`` to ``end`` are the bytes of the tensor's storage."""
     n_storage = tensor.storage.n_items * BITS[tensor.storage.dtype] // 8
     if end - begin != n_storage:
@@ -132,8 +131,7 @@ def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str
             f"{where}: found {end - begin:,} bytes in its storage {tensor.storage.key!r:.80}, expected {n_storage:,};"
             " get the file again"
         )
-    n_items = prod(tensor.shape)
-    if n_items == 0:
+    if prod(tensor.shape) == 0:
         return TensorLocation(file, begin, begin, tensor.dtype, tensor.shape)
     width = BITS[tensor.dtype] // 8
     n_spanned = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
@@ -142,8 +140,6 @@ def _location(tensor: PickledTensor, file: str, begin: int, end: int, where: str
             f"{where}: found items {tensor.offset:,} to {tensor.offset + n_spanned:,} of its storage, expected at most"
             f" {n_storage // width:,} items; get the file again"
         )
-    if n_spanned < n_items:
-        return None
     first = begin + tensor.offset * width
     strides = None if _is_contiguous(tensor) else tensor.strides
     return TensorLocation(file, first, first + n_spanned * width, tensor.dtype, tensor.shape, strides)

@@ -7,6 +7,7 @@ from typing import Final
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.file_names import ADAPTER_CONFIG
 from job.checkpoints.formats.json_text import parse_unambiguous_object
+from job.checkpoints.head.needed_files import names_of, refuse_unreadable
 from job.checkpoints.head.weight_sets import choose_weights
 from job.errors import UnsupportedCheckpoint
 from job.models.references import ModelRef, parse_reference
@@ -49,8 +50,10 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
         CorruptCheckpoint: adapter_config.json is invalid.
         UnsupportedCheckpoint: the checkpoint holds several sets of weights, and nothing says which one to read.
     """
-    if ADAPTER_CONFIG not in checkpoint.files or choose_weights(checkpoint.files, checkpoint.source):
+    names = names_of(checkpoint)
+    if ADAPTER_CONFIG not in names or choose_weights(names, checkpoint.source):
         return None
+    refuse_unreadable(checkpoint, ADAPTER_CONFIG)
     text = checkpoint.read(ADAPTER_CONFIG, MAX_ADAPTER_CONFIG)
     config = parse_unambiguous_object(text, f"{checkpoint.source}: {ADAPTER_CONFIG}")
     changed: set[str] = set()

@@ -6,6 +6,7 @@ from typing import Final
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.json_text import parse_json_object
+from job.checkpoints.head.needed_files import refuse_unreadable
 
 MAX_CONFIG: Final = 10_000_000
 """Bytes. Most have a few thousand; lists of labels or of quantised modules make some a hundred times as long."""
@@ -41,9 +42,10 @@ def read_config(checkpoint: Checkpoint, folder: str) -> dict[str, object]:
     """The config.json beside the weights, or else the one in the root; empty if there is none.
 
     Raises:
-        CorruptCheckpoint: it is not a JSON object.
+        CorruptCheckpoint: it is not a JSON object, or cannot be read.
     """
     for file in (folder + CONFIG, CONFIG):
+        refuse_unreadable(checkpoint, file)
         if file in checkpoint.files:
             return parse_json_object(checkpoint.read(file, MAX_CONFIG), f"{checkpoint.source}: {file}")
     return {}

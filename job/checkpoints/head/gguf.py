@@ -10,6 +10,7 @@ from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.gguf_choice import choose_gguf
 from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model
 from job.checkpoints.head.gguf_kinds import ARCHITECTURES_WITHOUT_HEAD, EMBEDDING, HEAD, draft_maps, why_a_part
+from job.checkpoints.head.needed_files import names_of
 from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
 from job.checkpoints.head.suggestions import advice_on, matrices_of_about
 from job.checkpoints.head.warnings import warn_of_gguf
@@ -39,10 +40,11 @@ def find_gguf_head(checkpoint: Checkpoint, tensor: str | None, file: str | None)
         UnsupportedCheckpoint: the file's version, byte order or quantisation cannot be read.
         CorruptCheckpoint: a header is invalid, or parts are missing.
     """
-    models = gguf_models(checkpoint.files)
+    names = names_of(checkpoint)
+    models = gguf_models(names)
     if file is not None:
         return _find_in_model(checkpoint, parts_of(file, models), tensor) if file.endswith(SUFFIX) else None
-    if not models or any(map(_is_another_format, checkpoint.files)):
+    if not models or any(map(_is_another_format, names)):
         return None
     choice = choose_gguf(checkpoint, models, tensor)
     head = _find_in_model(checkpoint, choice.parts, tensor)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, parse_gguf_header
 from job.checkpoints.formats.needs_more import NeedsMore
+from job.checkpoints.head.needed_files import MISSING_ADVICE, refuse_unreadable
 from job.errors import CorruptCheckpoint
 
 SUFFIX = ".gguf"
@@ -97,8 +98,9 @@ def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
         CorruptCheckpoint: the checkpoint has no such file, or its header is invalid.
     """
     where = f"{checkpoint.source}: {file}"
+    refuse_unreadable(checkpoint, file)
     if file not in checkpoint.files:
-        raise CorruptCheckpoint(f"{where}: found no such file; check that the upload is complete")
+        raise CorruptCheckpoint(f"{where}: found no such file; {MISSING_ADVICE}")
     size = checkpoint.files[file].size
     prefix, needed = b"", FIRST_READ_NBYTES
     while True:

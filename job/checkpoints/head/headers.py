@@ -5,7 +5,9 @@ from collections.abc import Collection
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.formats import safetensors_header, torch_save, zip_directory
+from job.checkpoints.formats.foreign_content import FIRST_BYTES
 from job.checkpoints.formats.needs_more import NeedsMore
+from job.checkpoints.head.needed_files import MISSING_ADVICE, refuse_unreadable
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 MAX_LOCAL_HEADERS = 1_000
@@ -16,13 +18,13 @@ def read_header(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocation]:
     """Every tensor of a weight file, read in the format that the file's ending says.
 
     Raises:
-        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself.
+        CorruptCheckpoint: the checkpoint has no such file, or the file contradicts itself or was not downloaded whole.
         UnsupportedCheckpoint: it is in a format that cannot be read.
     """
+    refuse_unreadable(checkpoint, file)
     if file not in checkpoint.files:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: found no file {file!r:.200}, which the index names; check that the upload is"
-            " complete"
+            f"{checkpoint.source}: found no file {file!r:.200}, which the index names; {MISSING_ADVICE}"
         )
     if file.endswith(".safetensors"):
         return read_safetensors(checkpoint, file)
@@ -38,7 +40,8 @@ def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocat
     """Every tensor of a safetensors file. Most headers are short enough for one request.
 
     Raises:
-        CorruptCheckpoint: the file contradicts itself.
+        CorruptCheckpoint: the file contradicts itself, or is another than its name says.
+        UnsupportedCheckpoint: the header is too long.
     """
     where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
     first = checkpoint.fetch(file, 0, min(safetensors_header.FIRST_READ_NBYTES, size))
@@ -59,8 +62,9 @@ def read_torch_save(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocati
     try:
         archive = _ZipByRange(checkpoint, file, where)
     except zipfile.BadZipFile as error:
-        first = checkpoint.fetch(file, 0, min(checkpoint.files[file].size, torch_save.FIRST_BYTES))
-        raise torch_save.not_a_zip(first, error, where) from None
+        size = checkpoint.files[file].size
+        first = checkpoint.fetch(file, 0, min(size, FIRST_BYTES))
+        raise torch_save.not_a_zip(first, size, error, where) from None
     root = torch_save.archive_root(archive.names, where)
     if f"{root}/byteorder" in archive.names:
         torch_save.check_byte_order(archive.read(f"{root}/byteorder", torch_save.MAX_BYTE_ORDER), where)

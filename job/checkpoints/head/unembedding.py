@@ -38,9 +38,10 @@ from job.checkpoints.head.names import (
     unlisted_embeddings_among,
     unproven_heads_among,
 )
+from job.checkpoints.head.needed_files import refuse_unreadable
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
 from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
-from job.checkpoints.head.shape import is_column_major, transposed
+from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first
 from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
@@ -86,6 +87,8 @@ def find_unembedding(checkpoint: Checkpoint, tensor: str | None, file: str | Non
         UnsupportedCheckpoint: W is quantised, or the weights are in a format that cannot be read.
         CorruptCheckpoint: config.json, the index or a header is invalid.
     """
+    if file is not None:
+        refuse_unreadable(checkpoint, file)
     if file is not None and file not in checkpoint.files:
         similar = get_close_matches(file, checkpoint.files, n=3, cutoff=0.3)
         raise NoUnembedding(
@@ -344,8 +347,9 @@ def _measurable(
         raise NoUnembedding(
             f"{where}: found shape {list(location.shape)}, expected a matrix; {suggest_tensors(weights, config)}"
         )
-    if is_column_major(location, config):
-        location = transposed(location)
+    location = rows_first(location, config, where)
+    if is_smaller_than_stated(location, config):
+        weights.find_in_all(name)  # refuses a slice, as tensor-parallel training saves one in each shard
     rows_are_not_tokens = why_rows_are_not_tokens(location.shape[0], weights.names, weights.find, config)
     warnings = tuple(warn_of_weights(weights, config, tensor.name, location, tie))
     warnings = (*_warn_of_others(weights, tensor), *warnings)

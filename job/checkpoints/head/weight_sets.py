@@ -153,8 +153,8 @@ def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
     total, shards = max(by_total.items(), key=lambda item: len(item[1]))
     missing = ", ".join(str(number) for number in islice(_missing_numbers(shards, total), 5))
     raise CorruptCheckpoint(
-        f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; get the missing ones, starting"
-        f" with number {missing}"
+        f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; download the missing ones,"
+        f" starting with number {missing}"
     )
 
 

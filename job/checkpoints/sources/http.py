@@ -12,7 +12,7 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # e
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, derived_commit
 from job.checkpoints.file_names import ADAPTER_CONFIG, CONFIG, INDEX_FILES, TOKENIZER_FILES, WEIGHT_FILES
 from job.checkpoints.formats.json_text import parse_json_object
-from job.checkpoints.formats.weight_index import MAX_INDEX
+from job.checkpoints.formats.weight_index import MAX_INDEX, MAX_SHARDS, numbered_set, shard_file
 from job.checkpoints.sources.hub_errors import offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
@@ -32,9 +32,6 @@ from job.errors import CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoin
 WEIGHTS = (*INDEX_FILES, *WEIGHT_FILES, ADAPTER_CONFIG)
 NAMES = (CONFIG, "generation_config.json", *WEIGHTS, *TOKENIZER_FILES)
 """The files that are asked for, besides those that an index names."""
-
-MAX_SHARDS = 2_000
-"""Files that an index may name. Each costs a request; the largest models have a few hundred files."""
 
 REQUESTS_AT_ONCE = 4
 """Few, so that a small server is not overloaded."""
@@ -118,17 +115,18 @@ class _WebFolder:
 
 
 def _shards(index: bytes, where: str, source: str) -> set[str]:
-    """The files that an index names. The index is validated fully when the weights are read."""
+    """The files that an index names, and the others of their set. The index is validated fully when the weights are
+    read."""
     weight_map = parse_json_object(index, where).get("weight_map")
     values = weight_map.values() if isinstance(weight_map, dict) else ()
-    shards = {value for value in values if isinstance(value, str)}
+    shards = {shard_file("", value) for value in values if isinstance(value, str)}
     if len(shards) > MAX_SHARDS:
         raise CorruptCheckpoint(
             f"{where}: names {len(shards):,} files, expected at most {MAX_SHARDS:,}; get the file again"
         )
     for shard in shards:
         check_name(shard, source)
-    return shards
+    return shards | numbered_set(shards)
 
 
 def _find_file(source: str, name: str, timeout: float) -> tuple[StoredFile, Address] | None:

@@ -61,7 +61,7 @@ RULES: Final = (
     Rule("*.json",         "tensor.reason",         "other words"),
     Rule("*.json",         "tensor.tie_evidence",   "other words"),
     Rule("*.json",         "tokenizer.unusable",    "other words"),
-    Rule("report.md",      "> **Note:***",          "other words"),
+    Rule("report.md",      "> **Warning:***",       "other words"),
     Rule("report.md",      "| why this tensor |*",  "other words"),
     Rule("report.md",      "| tied to the input embedding |*", "other words"),
     Rule("how it ended",   "*: message",            "other words"),
@@ -170,7 +170,7 @@ def _lines(page: str) -> Iterator[tuple[str, str]]:
     """The lines of a page, each by its place among those that begin alike."""
     places: Counter[str] = Counter()
     for line in page.splitlines():
-        match = re.match(r"> \*\*Note:\*\*|\| [^|]+ \|", line)
+        match = re.match(r"> \*\*Warning:\*\*|\| [^|]+ \|", line)
         beginning = match[0] if match else "line"
         places[beginning] += 1
         yield f"{beginning} {places[beginning]}", line
@@ -229,7 +229,7 @@ def _note_ending(
     }
     longest_first = sorted(scenario.references, key=len, reverse=True)
     for kind, message in re.findall(r"^((?:Passed over  )?[A-Z]\w+)  (.+)$", done.stdout, re.MULTILINE):
-        if kind != "Note":
+        if kind not in ("Warning", "Note"):  # Note: in earlier versions
             reference = next((known for known in longest_first if message.startswith(known)), None)
             name = scenario.references[reference] if reference else THE_RUN
             facts[name, ENDING] |= {f"{step}: kind": kind, f"{step}: message": message.replace(output, "OUTPUT")}

@@ -54,21 +54,20 @@ RULES: Final = (
     Rule("*.json",         "previous.published_at", "anything"),
     Rule("*.json",         "tool.version",          "anything"),
     Rule("plan.json",      "pinned_at",             "anything"),
-    Rule("report.md",      "| surveyed |*",         "anything"),
+    Rule("plan.json",      "list_sha256",           "anything"),  # of the list, in which a web server was a "mirror"
+    Rule("plan.json",      "models.*.ref.source",   "anything"),
+    Rule("report.md",      "*",                     "anything"),  # made of the manifest, in whatever words
     Rule("*.safetensors",  "metadata version",      "anything"),
     Rule("W.safetensors",  "metadata w_sha256",     "nothing"),
     Rule("*.json",         "warnings.*",            "other words"),
     Rule("*.json",         "tensor.reason",         "other words"),
     Rule("*.json",         "tensor.tie_evidence",   "other words"),
     Rule("*.json",         "tokenizer.unusable",    "other words"),
-    Rule("report.md",      "> **Warning:***",       "other words"),
-    Rule("report.md",      "| why this tensor |*",  "other words"),
-    Rule("report.md",      "| tied to the input embedding |*", "other words"),
     Rule("how it ended",   "*: message",            "other words"),
 )  # fmt: skip
-"""All else has to be equal: every tensor byte for byte; every other field of JSON, of metadata, of a page; the names of
-files; exit statuses, kinds of errors, how many models fared how. The size and the sha-256 that a manifest states of a
-file have to be true, and that file is compared by itself."""
+"""All else has to be equal: every tensor byte for byte; every other field of JSON and of metadata; the names of files;
+exit statuses, kinds of errors, how many models ended how. The size and the sha-256 that a manifest states of a file
+have to be true, and that file is compared by itself."""
 
 ENDING: Final = "how it ended"
 """Stands where a file's name does, for what a process said of a checkpoint."""
@@ -131,8 +130,6 @@ def fields_of(key: str, published: Mapping[str, bytes]) -> Fields:
             return {"file": "there", **dict(_leaves(_with_true_digests(json.loads(content), published)))}
         case ".safetensors":
             return whole | _tensors_and_metadata(content)
-        case ".md":
-            return whole | dict(_lines(content.decode()))
     return whole
 
 
@@ -164,16 +161,6 @@ def _tensors_and_metadata(content: bytes) -> Fields:
         first, last = tensor["data_offsets"]
         fields[f"tensor {name}"] = content[begin + first : begin + last]
     return fields
-
-
-def _lines(page: str) -> Iterator[tuple[str, str]]:
-    """The lines of a page, each by its place among those that begin alike."""
-    places: Counter[str] = Counter()
-    for line in page.splitlines():
-        match = re.match(r"> \*\*Warning:\*\*|\| [^|]+ \|", line)
-        beginning = match[0] if match else "line"
-        places[beginning] += 1
-        yield f"{beginning} {places[beginning]}", line
 
 
 def run_scenario(bench: Bench, scenario: Scenario, trees: Sequence[Path]) -> list[Facts]:

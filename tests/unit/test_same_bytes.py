@@ -94,7 +94,6 @@ DIFFERENT = {
     ),
     "no digest of W elsewhere": (published(mu_metadata={"model": "org/model", "version": "1"}), "metadata w_sha256"),
     "other metadata": (published(w_metadata={"model": "org/other"}), "metadata model"),
-    "a line of the page": (published(page="| surveyed | today |\n| rows | 4 |"), "| rows | 1"),
     "a missing file": (
         {key: content for key, content in published().items() if "mu." not in key},
         f"{FOLDER}/mu.safetensors: file: 'sha-256",

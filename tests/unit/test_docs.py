@@ -17,7 +17,7 @@ from job.monitor.current import CurrentStage
 from job.monitor.metrics import Metrics
 from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
 from job.settings import Settings
-from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, first_cells, named_in_first_cells, section
+from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, named_in_first_cells, section
 from tests.manifest_schema import errors_in
 
 MAX_README_WORDS = 1_500
@@ -101,7 +101,7 @@ def test_the_table_of_settings_has_no_other_variable() -> None:
 def test_every_exit_status_is_explained_with_its_kinds() -> None:
     branches = errors.SurveyError.__subclasses__()
     statuses = {0, errors.Terminated.exit_status} | {branch.exit_status for branch in branches}
-    assert {int(cell) for cell in first_cells(section(README, "Exit statuses"))} == statuses
+    assert {int(number) for number in re.findall(r"\b(\d+):", section(README, "Exit statuses"))} == statuses
     rows = {int(status): row for row in DOCS["settings"].splitlines() for status in re.findall(r"^\| (\d+) \|", row)}
     assert rows.keys() == statuses
     kinds: list[type[errors.SurveyError]] = [errors.ConfigError, errors.TransientError]

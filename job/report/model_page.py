@@ -1,6 +1,7 @@
 """The page of one model, ``report.md``. All its content comes from the manifest."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +38,8 @@ def _number(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.6g}"
 
 
-def model_page(manifest: Manifest) -> str:
-    """The page as Markdown. All texts from a checkpoint are escaped."""
+@cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -48,6 +49,11 @@ def model_page(manifest: Manifest) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
+    return environment.get_template("model.md.j2")
+
+
+def model_page(manifest: Manifest) -> str:
+    """The page as Markdown. All texts from a checkpoint are escaped."""
     holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
     page_content = json.loads(to_json({**manifest, "black_holes": holes}))
-    return environment.get_template("model.md.j2").render(m=page_content, tie_texts=_TIE_TEXTS)
+    return _template().render(m=page_content, tie_texts=_TIE_TEXTS)

@@ -27,8 +27,8 @@ COPY --from=dependencies /venv /venv
 ENV PATH=/venv/bin:$PATH
 # With a read-only root nothing can be compiled at run time, so what the job imports is compiled here, and only that, the
 # standard library included, which some base images carry without bytecode. What was left out and is needed fails here.
-RUN python -c 'import accelerate, boto3.s3.transfer, click, gguf, httpx2, huggingface_hub.hf_api, jinja2, prometheus_client, pydantic, \
-pythonjsonlogger.json, rich.logging, rich.progress, torch, transformers.models.llama.modeling_llama, \
+RUN python -c 'import accelerate, boto3.s3.transfer, click, gguf, httpx2, huggingface_hub.hf_api, jinja2, prometheus_client, \
+pydantic, pythonjsonlogger.json, rich.logging, rich.progress, torch, transformers.models.llama.modeling_llama, \
 transformers.conversion_mapping, transformers.models.auto.modeling_auto, transformers.tokenization_utils_tokenizers'
 COPY entrypoint.py LICENSE /app/
 COPY job /app/job

@@ -126,7 +126,7 @@ def survey_model(
             names,
             chosen_by_user=ref.tensor is not None or ref.file is not None,
             note=ref.note,
-            previous=compare_with_previous(published, results["black_holes"]),
+            previous=compare_with_previous(published, results, store.read),
             bytes_fetched=located.bytes_fetched(),
             seconds=monitor.seconds,
         )

@@ -50,10 +50,11 @@ class BlackHoles:
     def unique_rows(self) -> int:
         return len(self.ids) - self.duplicate_rows
 
-    def members(self) -> list[NDArray[np.int64]]:
-        """The row ids in hole 1, 2, …, each (population,) int64, ascending."""
+    def members(self, max_holes: int | None = None) -> list[NDArray[np.int64]]:
+        """The row ids in hole 1, 2, …, up to ``max_holes``, each (population,) int64, ascending."""
         by_hole = np.argsort(self.ids, kind="stable")[len(self.ids) - self.n_tokens :]
-        return np.split(by_hole, np.cumsum(self.populations)[:-1]) if self.n_holes else []
+        ends = np.cumsum(self.populations)[:max_holes]
+        return np.split(by_hole[: ends[-1]], ends[:-1]) if len(ends) else []
 
 
 def number_holes(labels: Labels) -> BlackHoles:

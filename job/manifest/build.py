@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,12 @@ from job.tokens.naming import TokenNames
 if TYPE_CHECKING:  # both import torch
     from job.geometry.black_holes import BlackHoles
     from job.geometry.measure import Measurement
+
+
+MAX_LISTED_HOLES: Final = 5_000
+MAX_LISTED_TOKENS: Final = 20_000
+"""What a manifest lists, so that it stays readable and its making takes little memory. Real models have some thousands
+of tokens in holes; ``black_hole_id`` of black_holes.safetensors has all of them, whatever their number."""
 
 
 def build_statistics(
@@ -93,16 +99,30 @@ def _centroid(mu: NDArray[np.float32]) -> CentroidSummary:
 
 
 def list_black_holes(measurement: "Measurement", holes: "BlackHoles") -> list[BlackHole]:
-    """The black holes with their rows. The tokens have no names yet."""
+    """The largest black holes with their first rows, as many as a manifest lists. The tokens have no names yet."""
+    populations = holes.populations[:MAX_LISTED_HOLES]
+    most = max(2, _equal_share(populations, MAX_LISTED_TOKENS))
     return [
         {
             "id": number,
             "population": len(members),
             "row_norm": float(measurement.norms[members[0]]),
-            "tokens": [{"id": int(row), "piece": None, "text": None} for row in members],
+            "tokens": [{"id": int(row), "piece": None, "text": None} for row in members[:most]],
         }
-        for number, members in enumerate(holes.members(), 1)
+        for number, members in enumerate(holes.members(MAX_LISTED_HOLES), 1)
     ]
+
+
+def _equal_share(populations: NDArray[np.int64], total: int) -> int:
+    """How many tokens each hole may list, so that all holes list at most ``total``; small holes list all of theirs."""
+    if populations.sum() <= total:
+        return int(populations.max(initial=0))
+    left, n_left = total, len(populations)
+    for population in populations[::-1].tolist():  # the smallest first
+        if population > left // n_left:
+            break
+        left, n_left = left - population, n_left - 1
+    return left // n_left
 
 
 def name_rows(black_holes: Sequence[BlackHole], names: TokenNames) -> list[BlackHole]:

@@ -1,9 +1,18 @@
-"""What a survey adds to the published ones: a new model, revision or tensor, or changed black holes. Pure."""
+"""What a survey adds to the published ones: a new model, revision or tensor, or changed black holes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
 
 from job.manifest.filing import NewItem, Published
-from job.manifest.schema import BlackHole, Comparison, Manifest
+from job.manifest.schema import Comparison, Manifest, ResultsOfW
+
+MAX_MOVED: Final = 10_000
+"""The number of token ids that a manifest lists as joined, and as left."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +24,12 @@ class BlackHoleChange:
     tokens: tuple[int, int]
     """The number of tokens in holes, before and now."""
     joined: tuple[int, ...]
-    """The ids of the tokens that are in a hole now, but were in none before."""
+    """The ids of the tokens that are in a hole now, but were in none before; the first MAX_MOVED of them."""
     left: tuple[int, ...]
-    """The ids of the tokens that were in a hole before, but are in none now."""
+    """The ids of the tokens that were in a hole before, but are in none now; likewise."""
+    n_joined: int
+    """The number of all of them."""
+    n_left: int
 
 
 @dataclass(frozen=True)
@@ -29,10 +41,13 @@ class SurveyChanges:
     """None if the black holes are the same, or if there is no earlier survey to compare with."""
 
 
-def compare_with_previous(published: Published, black_holes: list[BlackHole]) -> Comparison | None:
+def compare_with_previous(
+    published: Published, results: ResultsOfW, read: Callable[[str], bytes | None]
+) -> Comparison | None:
     """The manifest's ``previous``: a comparison with the newest earlier survey of another commit.
 
-    If this survey was published before and only adds tensors, it keeps its first comparison.
+    If this survey was published before and only adds tensors, it keeps its first comparison. ``read(key)`` gives a
+    published object, in which the rows of holes are found that are too many for a manifest. Without them, None.
     """
     if published.this_survey:
         first_comparison: Comparison | None = published.this_survey.get("previous")
@@ -40,16 +55,22 @@ def compare_with_previous(published: Published, black_holes: list[BlackHole]) ->
     previous = published.previous_survey
     if previous is None:
         return None
-    before, now = _token_groups(previous["black_holes"]), _token_groups(black_holes)
-    ids_before, ids_now = frozenset().union(*before), frozenset().union(*now)
+    before, now = _first_rows(previous, read), _first_rows(results, read)
+    if before is None or now is None:
+        return None
+    n_rows = max(len(before), len(now))
+    before, now = (np.pad(rows, (0, n_rows - len(rows)), constant_values=-1) for rows in (before, now))
+    joined, left = np.flatnonzero((now >= 0) & (before < 0)), np.flatnonzero((before >= 0) & (now < 0))
     return {
         "commit": previous["commit"],
         "published_at": previous["published_at"],
-        "black_holes": len(before),
-        "black_hole_tokens": len(ids_before),
-        "same_black_holes": before == now,
-        "joined": sorted(ids_now - ids_before),
-        "left": sorted(ids_before - ids_now),
+        "black_holes": previous["statistics"]["black_holes"],
+        "black_hole_tokens": previous["statistics"]["black_hole_tokens"],
+        "same_black_holes": bool(np.array_equal(before, now)),
+        "joined": joined[:MAX_MOVED].tolist(),
+        "left": left[:MAX_MOVED].tolist(),
+        "n_joined": len(joined),
+        "n_left": len(left),
     }
 
 
@@ -58,8 +79,26 @@ def survey_changes(published: Published, manifest: Manifest) -> SurveyChanges | 
     return SurveyChanges(published.new_item, _black_hole_change(manifest)) if published.new_item else None
 
 
-def _token_groups(holes: list[BlackHole]) -> set[frozenset[int]]:
-    return {frozenset(token["id"] for token in hole["tokens"]) for hole in holes}
+def _first_rows(results: ResultsOfW, read: Callable[[str], bytes | None]) -> NDArray[np.int64] | None:
+    """(n_rows,) int64: for each row the first row of its hole, −1 in no hole; None if the rows are not published."""
+    statistics, holes = results["statistics"], results["black_holes"]
+    first_rows = np.full(statistics["unique_rows"] + statistics["duplicate_rows"], -1, np.int64)
+    if sum(len(hole["tokens"]) for hole in holes) == statistics["black_hole_tokens"]:
+        for hole in holes:
+            ids = [token["id"] for token in hole["tokens"]]
+            first_rows[ids] = min(ids)
+        return first_rows
+    entry = results["artifacts"].get("black_holes")
+    content = read(entry["key"]) if entry else None
+    if content is None:
+        return None
+    tensors = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]  # it ships no types
+    dtype = {"U8": np.uint8, "I32": np.int32}[tensors["black_hole_id"]["dtype"]]
+    hole_ids = np.frombuffer(tensors["black_hole_id"]["data"], dtype)
+    in_holes = np.flatnonzero(hole_ids)
+    _, first, inverse = np.unique(hole_ids[in_holes], return_index=True, return_inverse=True)
+    first_rows[in_holes] = in_holes[first[inverse]]
+    return first_rows
 
 
 def _black_hole_change(manifest: Manifest) -> BlackHoleChange | None:
@@ -71,4 +110,6 @@ def _black_hole_change(manifest: Manifest) -> BlackHoleChange | None:
         tokens=(previous["black_hole_tokens"], now["black_hole_tokens"]),
         joined=tuple(previous["joined"]),
         left=tuple(previous["left"]),
+        n_joined=previous.get("n_joined", len(previous["joined"])),
+        n_left=previous.get("n_left", len(previous["left"])),
     )

@@ -100,6 +100,7 @@ class BlackHole(TypedDict):
     """The number of rows in the hole."""
     row_norm: float | None
     tokens: list[TokenName]
+    """The first rows of the hole; all of them where there are not too many."""
 
 
 class ArtifactEntry(TypedDict):
@@ -192,6 +193,10 @@ class Comparison(TypedDict):
     """The ids of the tokens that are in a hole now, but were in none before."""
     left: list[int]
     """The ids of the tokens that were in a hole before, but are in none now."""
+    n_joined: NotRequired[int]
+    """The number of tokens that joined; ``joined`` lists at most 10,000 of them."""
+    n_left: NotRequired[int]
+    """The number of tokens that left; ``left`` lists at most 10,000 of them."""
 
 
 class ToolEntry(TypedDict):

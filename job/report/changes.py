@@ -12,7 +12,7 @@ from job.report.text import escape
 _MAX_NAMES: Final = 8
 """The number of models named for each kind of new item."""
 _MAX_IDS: Final = 8
-"""The number of token ids printed; the manifest has all."""
+"""The number of token ids printed; the manifest has more."""
 
 
 def list_changes(outcomes: Sequence[Outcome], max_models: int) -> list[str]:
@@ -36,8 +36,9 @@ def list_changes(outcomes: Sequence[Outcome], max_models: int) -> list[str]:
 def format_change(change: BlackHoleChange) -> str:
     """A change of black holes as text."""
     moved = [
-        f"{verb} {join_limited(ids, _MAX_IDS)}"
-        for verb, ids in (("joined", change.joined), ("left", change.left))
+        f"{verb} {', '.join(map(str, ids[:_MAX_IDS]))}"
+        + (f" and {count - _MAX_IDS:,} more" if count > _MAX_IDS else "")
+        for verb, ids, count in (("joined", change.joined, change.n_joined), ("left", change.left, change.n_left))
         if ids
     ]
     holes, tokens = (" → ".join(f"{number:,}" for number in numbers) for numbers in (change.holes, change.tokens))

@@ -20,16 +20,23 @@ from tests.checkpoints import planted, write_checkpoint
 def manifest(commit: str, *groups: list[int], **fields: object) -> Manifest:
     """As much of a manifest as is compared."""
     holes = [{"tokens": [{"id": row} for row in group]} for group in groups]
-    counts = {"black_holes": len(groups), "black_hole_tokens": sum(map(len, groups))}
+    n_tokens = sum(map(len, groups))
+    counts = {"black_holes": len(groups), "black_hole_tokens": n_tokens}
+    counts |= {"unique_rows": 2000 - n_tokens + len(groups), "duplicate_rows": n_tokens - len(groups)}
     compared = {"commit": commit, "published_at": "then", "black_holes": holes, "statistics": counts, **fields}
     return cast("Manifest", compared)
+
+
+def nothing(_key: str) -> bytes | None:
+    """Reads from a store in which nothing is."""
+    return None
 
 
 def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     """How a change of black holes is told."""
     published = Published("folder", None, None, manifest("a", *before), "revision")
     now = manifest("b", *after)
-    now["previous"] = compare_with_previous(published, now["black_holes"])
+    now["previous"] = compare_with_previous(published, now, nothing)
     changes = survey_changes(published, now)
     assert changes
     return format_change(changes.black_hole_change) if changes.black_hole_change else None
@@ -56,11 +63,11 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
     this_survey = manifest("b", [1, 2], previous={"commit": "a"})
     published = Published("folder", this_survey, this_survey, manifest("c"), None)
-    assert compare_with_previous(published, manifest("b", [1, 2])["black_holes"]) is this_survey["previous"]
+    assert compare_with_previous(published, manifest("b", [1, 2]), nothing) is this_survey["previous"]
     assert survey_changes(published, this_survey) is None
 
 
-CHANGE = BlackHoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=())
+CHANGE = BlackHoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=(), n_joined=2, n_left=0)
 
 
 def outcome(name: str, status: Status, what: NewItem | None = None, change: BlackHoleChange | None = None) -> Outcome:
@@ -134,6 +141,8 @@ def test_the_manifest_says_what_it_was_compared_with(tmp_path: Path) -> None:
         "black_holes": 1,
         "black_hole_tokens": 2,
         "same_black_holes": True,
+        "n_joined": 0,
+        "n_left": 0,
         "joined": [],
         "left": [],
     }
@@ -154,3 +163,17 @@ def test_a_tensor_that_was_asked_for_is_compared_with_that_tensor_of_other_commi
         f"New: 1 revision ({tmp_path / 'model'}), 1 tensor ({tmp_path / 'model'})",
     ]
     assert sum("1 → 2 holes" in line for line in lines) == 2
+
+
+def test_holes_too_large_for_a_manifest_are_compared_by_the_published_tensor(tmp_path: Path) -> None:
+    checkpoint, output = tmp_path / "model", tmp_path / "out"
+    for groups in ([list(range(30_000))], [list(range(1, 30_000)), [30_005, 30_007]]):
+        write_checkpoint(checkpoint, planted(30_010, 8, groups))
+        assert main([str(checkpoint), "--output", str(output)]) == 0
+    manifest = json.loads((output / "local" / "model" / "latest.json").read_text())
+    assert [hole["population"] for hole in manifest["black_holes"]] == [29_999, 2]
+    assert sum(len(hole["tokens"]) for hole in manifest["black_holes"]) == 20_000
+    assert [token["id"] for token in manifest["black_holes"][1]["tokens"]] == [30_005, 30_007]
+    previous = manifest["previous"]
+    assert (previous["joined"], previous["left"], previous["same_black_holes"]) == ([30_005, 30_007], [0], False)
+    assert (previous["black_hole_tokens"], previous["n_joined"], previous["n_left"]) == (30_000, 2, 1)

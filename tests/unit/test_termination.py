@@ -45,7 +45,7 @@ def test_what_ended_a_run_before_its_first_model_is_said() -> None:
 def test_any_number_of_failures_fits_and_the_rest_is_counted(cause: str) -> None:
     outcomes = [failed(f"org/m{number}", TransientError(f"where: {cause}")) for number in range(300)]
     ids = tuple(range(10**9, 10**9 + 50))
-    change = BlackHoleChange(holes=(1, 50), tokens=(2, 102), joined=ids, left=ids)
+    change = BlackHoleChange(holes=(1, 50), tokens=(2, 102), joined=ids, left=ids, n_joined=len(ids), n_left=len(ids))
     outcomes += [
         Outcome(parse_reference(f"org/{'n' * 90}{number}"), "surveyed", 1.0, changes=SurveyChanges("revision", change))
         for number in range(50)

@@ -118,7 +118,14 @@ def survey_model(
         w = compare_embedding(located, results["w_sha256"], monitor, connections)
         with monitor.stage("name tokens"):
             rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
-            names = name_tokens(checkpoint, w.vocabulary, rows, workspace)
+            names = name_tokens(
+                checkpoint,
+                w.vocabulary,
+                rows,
+                workspace,
+                n_rows=w.location.shape[0],
+                rows_are_not_tokens=w.rows_are_not_tokens,
+            )
         manifest = build_manifest(
             checkpoint,
             w,

@@ -1,17 +1,21 @@
 """The reading contract: what every source (the Hub, its cache, a folder, S3, a web server) gives."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from job.checkpoints.transport.parallel import stream_range
-from job.errors import CorruptCheckpoint
+from job.errors import CorruptCheckpoint, TransientError
 
 CHUNK_NBYTES: Final = 8 << 20
 """A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
+
+Digest = Literal["git", "sha256"]
+"""How a file's content is digested: as git names a blob, or by SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,17 @@ class StoredFile:
 
     size: int
     content_id: str
+    digest: Digest | None = None
+    """What ``content_id`` is of the file's content; None if it is no digest of it, or may not be one."""
+
+    def matches(self, content: bytes) -> bool:
+        """Whether this is the content, as far as the content id tells."""
+        if self.digest == "sha256":
+            return hashlib.sha256(content).hexdigest() == self.content_id
+        if self.digest == "git":
+            header = f"blob {len(content)}\0".encode()
+            return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == self.content_id
+        return True
 
 
 @dataclass(frozen=True)
@@ -83,17 +98,34 @@ class Checkpoint:
         )
 
     def read(self, file: str, limit: int) -> bytes:
-        """The whole content of a small file.
+        """The whole content of a small file. If it does not match its digest, it is fetched once more.
 
         Raises:
-            CorruptCheckpoint: the file has more than ``limit`` bytes.
+            CorruptCheckpoint: the file has more than ``limit`` bytes, or is damaged on this machine's disk.
+            TransientError: the file does not arrive as the server lists it.
         """
-        size = self.files[file].size
+        stored = self.files[file]
+        size = stored.size
         if size > limit:
             raise CorruptCheckpoint(
                 f"{self.source}: {file} has {size:,} bytes, expected at most {limit:,}; check the file"
             )
-        return self.fetch(file, 0, size)
+        for _ in range(2):
+            content = self.fetch(file, 0, size)
+            if stored.matches(content):
+                return content
+        digest = "SHA-256" if stored.digest == "sha256" else "git id"
+        what = f"{self.source}: {file}: found content that differs from its {digest}, expected {stored.content_id}"
+        if file in self.local_paths:
+            raise CorruptCheckpoint(f"{what}; download the file again")
+        raise TransientError(f"{what}; run again, and if that does not help, check the server and the network")
+
+
+def hub_file(size: int, object_id: str) -> StoredFile:
+    """A file as the Hub lists it: with the git id of a small file, or the SHA-256 of a large one."""
+    digests: dict[int, Digest] = {40: "git", 64: "sha256"}
+    is_digest = re.fullmatch("[0-9a-f]+", object_id)
+    return StoredFile(size, object_id, digests.get(len(object_id)) if is_digest else None)
 
 
 def check_name(name: str, source: str) -> None:

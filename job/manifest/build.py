@@ -212,10 +212,10 @@ def artifact_entry(artifact: Artifact) -> ArtifactEntry:
 def _tokenizer(names: TokenNames, n_rows: int) -> TokenizerEntry:
     if names.tokenizer is None:
         return {"files": names.files, "unusable": names.unusable}
-    n_tokens = names.tokenizer.n_tokens
     return {
         "files": names.files,
         "kind": names.tokenizer.kind,
-        "n_tokens": n_tokens,
-        "rows_beyond": max(0, n_rows - n_tokens),
+        "n_tokens": names.tokenizer.n_tokens,
+        "n_ids": names.tokenizer.n_ids,
+        "rows_beyond": max(0, n_rows - names.tokenizer.n_ids),
     }

@@ -161,8 +161,10 @@ class TokenizerEntry(TypedDict):
     """The library and class that read the tokenizer."""
     n_tokens: NotRequired[int]
     """The number of tokens, including added ones."""
+    n_ids: NotRequired[int]
+    """One more than the highest id of a token; more than ``n_tokens`` if the tokenizer leaves ids out."""
     rows_beyond: NotRequired[int]
-    """The number of rows of W beyond the tokenizer's last token."""
+    """The number of rows of W beyond the tokenizer's last token: the rows minus ``n_ids``."""
     unusable: NotRequired[str]
     """Why the tokens have no names; absent if they have names."""
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from job.tokens.tokenizer import Tokenizer
+from job.tokens.tokenizer import Tokenizer, TokenizerInfo
 
 _SPACE: Final = "▁"
 """The character for a space in a SentencePiece token."""
@@ -48,9 +48,5 @@ _DECODERS: Final[Mapping[str, Callable[[str], str]]] = {
 def from_vocabulary(model: str, tokens: Sequence[str]) -> Tokenizer:
     """A tokenizer that can decode single tokens. ``model``: the file's ``tokenizer.ggml.model``."""
     decode = _DECODERS.get(model, str)
-    return Tokenizer(
-        kind=f"gguf {model}".rstrip(),
-        n_tokens=len(tokens),
-        piece=lambda id: tokens[id] if id < len(tokens) else None,
-        text=lambda id: decode(tokens[id]),
-    )
+    info = TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=len(tokens), n_ids=len(tokens), n_own_ids=len(tokens))
+    return Tokenizer(info, piece=lambda id: tokens[id], text=lambda id: decode(tokens[id]))

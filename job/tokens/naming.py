@@ -1,18 +1,21 @@
 """Finds a checkpoint's tokenizer, and names the tokens of some rows of W."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.foreign_content import MAX_ERROR_MESSAGE, recognise
 from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.head.config import VOCAB_SIZE_NAMES, has_a_row_for_each_token, read_config, stated_number
 from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
-from job.tokens.tokenizer import TOKENIZER_FILES, Token, Tokenizer, TokenizerUnusable, load_tokenizer
+from job.tokens.process import decode_tokens
+from job.tokens.tokenizer import TOKENIZER_FILES, Token, TokenizerInfo, TokenizerUnusable
 
 logger = logging.getLogger(__name__)
 
@@ -26,42 +29,78 @@ class TokenNames:
 
     files: dict[str, str]
     """The tokenizer's files, with their content ids."""
-    tokenizer: Tokenizer | None
-    """None if no tokenizer can be read."""
+    tokenizer: TokenizerInfo | None
+    """None if no token can be named."""
     unusable: str
-    """Why no tokenizer can be read; empty if there is one."""
+    """Why no token can be named; empty if there is a tokenizer."""
     tokens: dict[int, Token]
     """The tokens by row."""
 
 
-def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Iterable[int], folder: Path) -> TokenNames:
+def name_tokens(
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary | None,
+    rows: Iterable[int],
+    folder: Path,
+    *,
+    n_rows: int,
+    rows_are_not_tokens: str | None,
+) -> TokenNames:
     """The tokens of these rows. Uses ``tokenizer.json``, or else a GGUF file's ``vocabulary``, or else other files.
 
-    ``folder``: an empty folder, for a copy of the tokenizer's files.
+    Args:
+        folder: an empty folder, for a copy of the tokenizer's files.
+        n_rows: how many rows W has.
+        rows_are_not_tokens: what the rows stand for if row i is not token i. Then no token is named.
 
     Raises:
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
     rows = list(rows)
     files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
+    if vocabulary and "tokenizer.json" not in files:
+        files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
     foreign: ModelError | None = None
     try:
-        if vocabulary and "tokenizer.json" not in files:
-            files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
-            tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
-        elif files.keys() - {"config.json"}:
+        if rows_are_not_tokens:
+            raise TokenizerUnusable(rows_are_not_tokens)
+        if vocabulary and vocabulary.file in files:
+            gguf = from_vocabulary(vocabulary.model, vocabulary.tokens)
+            tokenizer, tokens = gguf.info, gguf.tokens(rows)
+        elif files.keys() - {CONFIG}:
             for name in files:
                 content = checkpoint.read(name, MAX_TOKENIZER_FILE)
                 foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)
                 write_scratch(folder / name, content)
-            tokenizer = load_tokenizer(folder)
+            tokenizer, tokens = decode_tokens(folder, rows)
         else:
-            return _without_names({}, rows, "the checkpoint has no tokenizer")
-        return TokenNames(files, tokenizer, "", {token.id: token for token in tokenizer.tokens(rows)})
+            files = {}
+            raise TokenizerUnusable("the checkpoint has no tokenizer")
+        _check_fit(tokenizer, n_rows, read_config(checkpoint, ""))
+        return TokenNames(files, tokenizer, "", {token.id: token for token in tokens})
     except (TokenizerUnusable, ModelError) as error:
         logger.info("%s: the tokens have no names: %s", checkpoint.source, foreign or error)
-        return _without_names(files, rows, str(foreign or error))
+        return TokenNames(files, None, str(foreign or error), {row: Token(row, None, None) for row in rows})
 
 
-def _without_names(files: dict[str, str], rows: Iterable[int], reason: str) -> TokenNames:
-    return TokenNames(files, None, reason, {row: Token(row, None, None) for row in rows})
+def _check_fit(tokenizer: TokenizerInfo, n_rows: int, config: Mapping[str, object]) -> None:
+    """Check that the rows of W can be the tokenizer's tokens. Otherwise the tokenizer is another model's, or the rows
+    stand for something else, such as audio codes.
+
+    A sound model may lack rows for tokens that were added later, and may have more rows than tokens.
+
+    Raises:
+        TokenizerUnusable: W has no row for an id of the vocabulary; or it has far more rows than both the tokenizer has
+            ids and config.json states, with which transformers would not load it.
+    """
+    if tokenizer.n_own_ids > n_rows:
+        raise TokenizerUnusable(
+            f"found a vocabulary of {tokenizer.n_own_ids:,} ids without added tokens, expected at most {n_rows:,}, the "
+            "number of rows of W; so nothing says that row i of W is token i"
+        )
+    stated = stated_number(config, VOCAB_SIZE_NAMES)
+    if stated and max(stated[1], tokenizer.n_ids) < n_rows and not has_a_row_for_each_token(n_rows, config):
+        raise TokenizerUnusable(
+            f"found {n_rows:,} rows of W, expected {stated[1]:,}, which {CONFIG} sets {stated[0]} to, and "
+            f"a tokenizer of {tokenizer.n_ids:,} ids; so nothing says that row i of W is token i"
+        )

@@ -1,25 +1,27 @@
 """Loads a checkpoint's tokenizer from its files. Does not execute any code of the checkpoint."""
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-TOKENIZER_FILES: Final = (
-    "tokenizer.json",
+from job.checkpoints import file_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZER_FILES: Final = (*file_names.TOKENIZER_FILES, file_names.CONFIG)
+"""The files from which the transformers library may load a tokenizer."""
+
+VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
     "tokenizer_config.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "vocab.txt",
     "merges.txt",
     "added_tokens.json",
     "special_tokens_map.json",
-    "config.json",
-)
-"""The files from which the transformers library may load a tokenizer."""
+}
+"""The files that may hold a vocabulary. Without one, the transformers library makes a tokenizer up."""
 
 
 class TokenizerUnusable(Exception):
@@ -37,13 +39,24 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Tokenizer:
-    """A checkpoint's tokenizer."""
+class TokenizerInfo:
+    """What a tokenizer is, and how many rows of W it can name."""
 
     kind: str
     """The library and class that read the tokenizer."""
     n_tokens: int
     """The number of tokens, including added ones."""
+    n_ids: int
+    """One more than the highest id. It is more than ``n_tokens`` if the tokenizer leaves ids out."""
+    n_own_ids: int
+    """The same for the vocabulary alone, without added tokens. A model has a row for each of these ids."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A checkpoint's tokenizer."""
+
+    info: TokenizerInfo
     piece: Callable[[int], str | None]
     text: Callable[[int], str]
 
@@ -57,7 +70,7 @@ class Tokenizer:
             return [self._token(id) for id in ids]
 
     def _token(self, id: int) -> Token:
-        piece = self.piece(id)
+        piece = self.piece(id) if id < self.info.n_ids else None
         return Token(id, piece, None if piece is None else self.text(id))
 
 
@@ -65,7 +78,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer whose files are in a folder.
 
     Raises:
-        TokenizerUnusable: the folder has no tokenizer, or one that needs code of its own.
+        TokenizerUnusable: the folder has no tokenizer or no vocabulary, or a tokenizer that needs code of its own.
     """
     with _errors_translated():
         tokenizer_json = folder / "tokenizer.json"
@@ -76,19 +89,41 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def _errors_translated() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # tokenizers raises Exception itself, and transformers almost every exception
+    except TokenizerUnusable:
+        raise
+    except BaseException as error:  # tokenizers raises Exception itself, and transformers almost every exception
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise TokenizerUnusable(f"the tokenizer cannot be read ({type(error).__name__}: {reason})") from error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust panicked. The class of this error cannot be imported."""
+    return (type(error).__module__, type(error).__name__) == ("pyo3_runtime", "PanicException")
 
 
 def _load_tokenizer_json(path: Path) -> Tokenizer:
     import tokenizers
 
+    stated = _added_tokens(path)  # before the library takes memory
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    every, added = tokenizer.get_vocab(with_added_tokens=True), tokenizer.get_added_tokens_decoder().keys()
+    own = set(tokenizer.get_vocab(with_added_tokens=False).values())
+    if not own:
+        raise TokenizerUnusable("found an empty vocabulary in tokenizer.json, expected tokens; check the file")
+    n_own_ids = _size(own - added)
+    while n_own_ids not in added and tokenizer.id_to_token(n_own_ids) is not None:
+        n_own_ids += 1  # a list of unigrams may end with a token that it has twice
+    disputed = _disputed_ids(stated, every)
     return Tokenizer(
-        kind=f"tokenizers {type(tokenizer.model).__name__}",
-        n_tokens=tokenizer.get_vocab_size(with_added_tokens=True),
-        piece=tokenizer.id_to_token,
+        TokenizerInfo(
+            kind=f"tokenizers {type(tokenizer.model).__name__}",
+            n_tokens=len(every),
+            n_ids=max(n_own_ids, _size(added), _size(every.values()), _size(disputed)),
+            n_own_ids=n_own_ids,
+        ),
+        piece=lambda id: None if id in disputed else tokenizer.id_to_token(id),
         text=lambda id: tokenizer.decode([id], skip_special_tokens=False),
     )
 
@@ -96,13 +131,77 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
 def _load_other_files(folder: Path) -> Tokenizer:
     import transformers
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    present = {path.name for path in folder.iterdir()} & set(TOKENIZER_FILES)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # any, as _errors_translated says
+        if present & VOCABULARY_FILES:
+            raise
+        raise _without_vocabulary("the tokenizer", present, VOCABULARY_FILES) from error
+    _check_vocabulary_file(tokenizer, present)
+    every, added = tokenizer.get_vocab(), tokenizer.get_added_vocab().values()
+    ids = set(every.values())
+    own = ids - set(added)
+    if not own:
+        raise TokenizerUnusable(
+            f"found a {type(tokenizer).__name__} with {len(every):,} special tokens and no others, expected a "
+            "vocabulary; check the tokenizer's files"
+        )
+    disputed = _disputed_ids(_added_tokens(folder / "added_tokens.json"), every)
 
     def piece(id: int) -> str | None:
-        token = tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else None
-        return token if isinstance(token, str) else None
+        token = None if id in disputed else tokenizer.convert_ids_to_tokens(id)
+        if not isinstance(token, str) or (id not in ids and token == tokenizer.unk_token):
+            return None  # some classes give the unknown token for an id that is left out
+        return token
 
     def text(id: int) -> str:
         return str(tokenizer.decode([id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    return Tokenizer(f"transformers {type(tokenizer).__name__}", len(tokenizer), piece, text)
+    n_ids = max(_size(ids), _size(disputed))
+    return Tokenizer(
+        TokenizerInfo(f"transformers {type(tokenizer).__name__}", len(every), n_ids, _size(own)), piece, text
+    )
+
+
+def _check_vocabulary_file(tokenizer: "PreTrainedTokenizerBase", present: Set[str]) -> None:
+    """Check that the class read a vocabulary. A class for bytes or characters has no file for one."""
+    names = VOCABULARY_FILES & set(tokenizer.vocab_files_names.values())
+    if names == {"tokenizer.json"}:  # the general class, which converts any vocabulary file
+        names = VOCABULARY_FILES
+    if tokenizer.vocab_files_names and not names & present:
+        raise _without_vocabulary(type(tokenizer).__name__, present, names)
+
+
+def _without_vocabulary(what: str, present: Set[str], names: Set[str]) -> TokenizerUnusable:
+    return TokenizerUnusable(
+        f"found no vocabulary file for {what} beside {', '.join(sorted(present))}, expected "
+        f"{' or '.join(sorted(names))}; check that the checkpoint is complete"
+    )
+
+
+def _size(ids: Iterable[int]) -> int:
+    return max(ids, default=-1) + 1
+
+
+def _added_tokens(path: Path) -> dict[str, int]:
+    """The ids that tokenizer.json or added_tokens.json gives to added tokens."""
+    if not path.exists():
+        return {}
+    parsed: object = json.loads(path.read_bytes())
+    if not isinstance(parsed, dict):
+        return {}
+    if path.name == "tokenizer.json":
+        listed = parsed.get("added_tokens")
+        items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        pairs = [(item.get("content"), item.get("id")) for item in items]
+    else:
+        pairs = list(parsed.items())
+    return {token: id for token, id in pairs if isinstance(token, str) and isinstance(id, int)}
+
+
+def _disputed_ids(stated: Mapping[str, int], loaded: Mapping[str, int]) -> set[int]:
+    """The ids of added tokens that the library gives another id than the file does: it gives them the next free ids.
+    Nothing says which of both the model was trained with."""
+    differing = {token for token, id in stated.items() if loaded.get(token) not in (None, id)}
+    return {stated[token] for token in differing} | {loaded[token] for token in differing}

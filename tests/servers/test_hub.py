@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import shake_256
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import pytest
 
@@ -275,6 +276,38 @@ def test_a_body_longer_than_the_range_is_refused(hub: LoopbackHub, open_model: O
     ]
     with pytest.raises(UnsupportedCheckpoint, match="found more bytes than the 2 requested"):
         open_model().fetch("model.safetensors", 5, 7)
+
+
+def damaged(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+def damage(path: str, content: bytes, times: int | None, host: Literal["hub", "cdn"] = "hub") -> Fault:
+    """A flipped bit in a whole file on its way."""
+    whole = {"Content-Range": f"bytes 0-{len(content) - 1}/{len(content)}"}
+    return Fault(path, host, method="GET", times=times, status=206, headers=whole, body=damaged(content))
+
+
+SMALL = b'{"truncation": null, "added_tokens": []}'
+SMALL_FILES: dict[str, tuple[bytes, Literal["hub", "cdn"], str]] = {
+    "tokenizer.json": (SMALL, "hub", "git id"),
+    "config.json": (CONFIG, "hub", "git id"),
+    "vocab.txt": ("Straße\r\n\0".encode(), "hub", "git id"),
+    "model.safetensors": (CONTENT, "cdn", "SHA-256"),
+}
+
+
+@pytest.mark.parametrize("file", SMALL_FILES)
+def test_a_whole_file_that_was_damaged_on_its_way_is_fetched_again(hub: LoopbackHub, folder: Path, file: str) -> None:
+    content, host, digest = SMALL_FILES[file]
+    (folder / file).write_bytes(content)
+    hub.add("org/model", folder)
+    checkpoint = open_hub("org/model", None, endpoint=hub.endpoint, token=None, read_timeout=5, retry_policy=IMPATIENT)
+    hub.faults = [damage(f"*/{file}", content, 1, host)]
+    assert checkpoint.read(file, 10**7) == content
+    hub.faults = [damage(f"*/{file}", content, None, host)]
+    with pytest.raises(TransientError, match=f"{file}: found content that differs from its {digest}, expected "):
+        checkpoint.read(file, 10**7)
 
 
 REFUSED = {

@@ -56,6 +56,31 @@ def test_it_is_filed_as_on_the_hub(cached: Path, path: str, revision: str | None
     assert checkpoint.local_paths["config.json"].read_bytes() == (b"new" if commit == NEW else b"old")
 
 
+def git_id(content: bytes) -> str:
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()  # noqa: S324 - as git does
+
+
+@pytest.mark.parametrize(
+    ("name", "blob", "digest"),
+    [
+        ("tokenizer.json", git_id(b"{}"), "git id"),
+        ("tokenizer.model", hashlib.sha256(b"{}").hexdigest(), "SHA-256"),
+        ("sub/config.json", git_id(b"{}"), "git id"),
+    ],
+)
+def test_a_blob_that_is_not_what_its_name_says_is_corrupt(cached: Path, name: str, blob: str, digest: str) -> None:
+    put(cached, NEW, name, b"{}", blob)
+    assert open_hub_cache(cached, None).read(name, 100) == b"{}"
+    (cached / "blobs" / blob).write_bytes(b"[}")
+    with pytest.raises(CorruptCheckpoint, match=f"{name}: found content that differs from its {digest}, .* again"):
+        open_hub_cache(cached, None).read(name, 100)
+
+
+def test_a_copy_in_a_cache_without_links_has_no_digest(cached: Path) -> None:
+    (cached / "snapshots" / NEW / "vocab.txt").write_bytes(b"a")
+    assert open_hub_cache(cached, None).read("vocab.txt", 100) == b"a"
+
+
 def test_the_only_snapshot_needs_no_name(cached: Path) -> None:
     shutil.rmtree(cached / "refs")
     shutil.rmtree(cached / "snapshots" / NEW)

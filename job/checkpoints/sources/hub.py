@@ -14,7 +14,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
     validate_repo_id,
 )
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, hub_file
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
@@ -114,7 +114,7 @@ def _stored_file(source: str, sibling: RepoSibling) -> StoredFile:
             f"{source}: {sibling.rfilename} is listed with size {size} and object id {content_id}, expected both; use "
             "a server that answers ?blobs=true as the Hub does"
         )
-    return StoredFile(size, content_id)
+    return hub_file(size, content_id)
 
 
 @dataclass(frozen=True)

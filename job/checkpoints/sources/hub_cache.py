@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, hub_file
 from job.checkpoints.sources.folder import DiskFile, content_id, list_files, local_fetch, os_errors_translated
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
@@ -50,7 +50,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         blobs = (repository / "blobs").resolve()
         _refuse_dangling_links(root, repo_id, commit)
         on_disk = list_files(root, [root.resolve(), blobs])
-        files = {name: StoredFile(file.size, _object_id(name, file, blobs)) for name, file in on_disk.items()}
+        files = {name: _stored_file(name, file, blobs) for name, file in on_disk.items()}
     return Checkpoint(
         repo_id=repo_id,
         revision=revision,
@@ -109,10 +109,13 @@ def _refuse_dangling_links(root: Path, repo_id: str, commit: str) -> None:
         )
 
 
-def _object_id(name: str, file: DiskFile, blobs: Path) -> str:
-    """The blob's name. If the cache was made without links, it holds copies, whose names say nothing of their ids."""
+def _stored_file(name: str, file: DiskFile, blobs: Path) -> StoredFile:
+    """The file by its blob's name. If the cache was made without links, it holds copies, whose names say nothing of
+    their ids."""
     target = Path(os.path.realpath(file.path))
-    return target.name if target.parent == blobs and _OBJECT_ID.fullmatch(target.name) else content_id(name, file)
+    if target.parent == blobs and _OBJECT_ID.fullmatch(target.name):
+        return hub_file(file.size, target.name)
+    return StoredFile(file.size, content_id(name, file))
 
 
 def _download_advice(repo_id: str, revision: str | None) -> str:

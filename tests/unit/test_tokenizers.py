@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
 import torch
 from safetensors.torch import save_file
 
-from job.manifest.schema import Manifest
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
@@ -48,7 +48,7 @@ def configure(folder: Path, **settings: int) -> None:
     (folder / "config.json").write_text(json.dumps(config | settings))
 
 
-def named(folder: Path) -> tuple[Manifest, dict[int, str | None]]:
+def named(folder: Path) -> tuple[dict[str, Any], dict[int, str | None]]:
     """The manifest of a survey, and the pieces by row."""
     manifest, _ = survey_with_tensors(folder, folder.with_name("out"))
     return manifest, {token["id"]: token["piece"] for hole in manifest["black_holes"] for token in hole["tokens"]}
@@ -245,6 +245,7 @@ def test_a_tokenizer_that_takes_all_memory_ends_its_own_process_only(tmp_path: P
 import resource
 resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000))
 from pathlib import Path
+from typing import Any
 from job.tokens.process import decode_tokens
 from job.tokens.tokenizer import TokenizerUnusable
 try:

@@ -102,10 +102,23 @@ def check_name(name: str, source: str) -> None:
     Raises:
         CorruptCheckpoint: it is not.
     """
-    if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
+    if unusable_name(name):
         raise CorruptCheckpoint(
             f"{source}: found a file named {name!r}, expected a path inside the checkpoint; do not use this checkpoint"
         )
+
+
+def unusable_name(name: str) -> str | None:
+    """Why a name is not a path inside the checkpoint; None if it is."""
+    if set(name.split("/")) & {"", ".", ".."}:
+        return "its name is not a path inside the checkpoint"
+    if "\\" in name:
+        return "its name holds a backslash"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return None
 
 
 def derived_commit(files: Mapping[str, StoredFile]) -> str:

@@ -44,6 +44,11 @@ def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Ite
     """
     rows = list(rows)
     files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
+    from_gguf = vocabulary is not None and "tokenizer.json" not in {*files, *checkpoint.set_aside}
+    unreadable = next((name for name in TOKENIZER_FILES if name in checkpoint.set_aside), None)
+    if unreadable and not from_gguf:
+        reason = f"{unreadable} cannot be read: {checkpoint.set_aside[unreadable]}"
+        return _without_names(files, rows, reason)
     foreign: ModelError | None = None
     try:
         if vocabulary and "tokenizer.json" not in files:

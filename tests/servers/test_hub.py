@@ -347,6 +347,14 @@ def test_a_page_of_a_proxy_instead_of_the_api_is_refused(hub: LoopbackHub, open_
         open_model()
 
 
+def test_a_listed_name_with_a_backslash_is_set_aside(folder: Path, hub: LoopbackHub, open_model: Open) -> None:
+    (folder / "onnx\\model.onnx").write_bytes(b"x")
+    hub.add("org/model", folder)
+    checkpoint = open_model()
+    assert set(checkpoint.files) == {"config.json", "model.safetensors"}
+    assert checkpoint.set_aside == {"onnx\\model.onnx": "its name holds a backslash"}
+
+
 @pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\\..\\b", "a//b"])
 def test_a_listed_name_that_leaves_the_checkpoint_is_refused(hub: LoopbackHub, open_model: Open, name: str) -> None:
     hub.repos["org/model"].about["siblings"] = [{"rfilename": name, "size": 1, "blobId": "0" * 40}]

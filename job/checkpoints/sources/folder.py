@@ -10,13 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit, unusable_name
+from job.checkpoints.file_names import HUB_DOWNLOADS
 from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
 
 _MAX_HEADER = 100_000_000
 """Bytes. The safetensors library refuses longer headers."""
+
+_ERRORS_OF_ONE_ENTRY = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What the operating system says of a file that is not there or may not be read, and not of its disk."""
+
+_LEADS_OUT = "a link that leads out of the checkpoint"
 
 _SAMPLES = 8
 _SAMPLE_NBYTES = 1 << 16
@@ -47,8 +60,8 @@ def open_folder(path: Path) -> Checkpoint:
             raise ModelUnavailable(
                 f"{root}: found {found}, expected a folder with config.json and weights; check the reference"
             )
-        on_disk = list_files(root, [root.resolve()])
-        files = {name: StoredFile(file.size, content_id(name, file)) for name, file in on_disk.items()}
+        on_disk, set_aside = list_files(root, [root.resolve()])
+        files, unreadable = stored_files(on_disk, content_id)
     return Checkpoint(
         repo_id=f"local/{_folder_name(root)}",
         revision=None,
@@ -57,6 +70,7 @@ def open_folder(path: Path) -> Checkpoint:
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
         local_paths={name: file.path for name, file in on_disk.items()},
+        set_aside=set_aside | unreadable,
     )
 
 
@@ -92,36 +106,96 @@ def local_fetch(
     return fetch
 
 
-def list_files(root: Path, allowed: Sequence[Path]) -> dict[str, DiskFile]:
-    """The files below ``root``, by their names relative to it.
+def list_files(root: Path, allowed: Sequence[Path]) -> tuple[dict[str, DiskFile], dict[str, str]]:
+    """The files below ``root``, by their names relative to it, and the names that are set aside, each with the reason.
 
-    Hidden files, devices, pipes and links that lead out of the ``allowed`` folders are left out.
+    Set aside are devices, pipes, what may not be read, links that lead nowhere or out of the ``allowed`` folders, and
+    names that are no paths inside a checkpoint. Hidden files are left out, except the Hub client's unfinished
+    downloads: these are set aside.
 
     Raises:
-        ModelUnavailable: there are no files.
+        ModelUnavailable: there is nothing.
     """
-    files = {}
-    for path in sorted(_visible_files(root)):
-        target = Path(os.path.realpath(path))  # resolve() raises on a link that leads to itself
-        if not any(target.is_relative_to(place) for place in allowed):
-            logger.warning("%s: found a link that leads out of the checkpoint, ignored; copy the file instead", path)
-        elif target.is_file():
+    files, set_aside = {}, dict.fromkeys(_unfinished_downloads(root), "its download was not finished")
+    for path, name, reason in _visible_entries(root):
+        found = reason or _reason_to_set_aside(path, name, allowed)
+        if not found:
             status = path.stat()
-            files[path.relative_to(root).as_posix()] = DiskFile(path, status.st_size, status.st_mtime_ns)
-    if not files:
+            files[name] = DiskFile(path, status.st_size, status.st_mtime_ns)
+            continue
+        set_aside[name] = found
+        if found.startswith(_LEADS_OUT):
+            logger.warning("%s: found %s, ignored; copy the file instead", path, found)
+    if not files and not set_aside:
         raise ModelUnavailable(
             f"{root}: found an empty folder, expected config.json and weights; check that the download finished"
         )
-    return files
+    return files, set_aside
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
+def stored_files(
+    on_disk: Mapping[str, DiskFile], identify: Callable[[str, DiskFile], str]
+) -> tuple[dict[str, StoredFile], dict[str, str]]:
+    """The files with their content ids, by ``identify``, and those that may not be read, each with the reason."""
+    files, set_aside = {}, {}
+    for name, file in on_disk.items():
+        try:
+            files[name] = StoredFile(file.size, identify(name, file))
+        except OSError as error:
+            set_aside[name] = _reason_of(error)
+    return files, set_aside
+
+
+def _visible_entries(root: Path) -> Iterator[tuple[Path, str, str | None]]:
+    """Each entry below a folder: its path, its name relative to it, and why it cannot be read, if that is known."""
+    unreadable = []
+
+    def note(error: OSError) -> None:
+        path = Path(os.fsdecode(error.filename))
+        if path == root:
+            raise error
+        unreadable.append((path, _reason_of(error)))
+
+    for folder, subfolders, names in os.walk(root, onerror=note):
+        subfolders[:] = [name for name in sorted(subfolders) if not name.startswith(".")]
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(folder) / name
+                yield path, path.relative_to(root).as_posix(), None
+        for path in (Path(folder) / name for name in subfolders):
+            if path.is_symlink():
+                yield path, path.relative_to(root).as_posix(), "a link to a folder, which is not followed"
+    for path, reason in unreadable:
+        yield path, path.relative_to(root).as_posix(), reason
+
+
+def _unfinished_downloads(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root / HUB_DOWNLOADS):
+        for name in names:
+            if name.endswith(".incomplete"):
+                yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _reason_to_set_aside(path: Path, name: str, allowed: Sequence[Path]) -> str | None:
+    """Why a name below a folder cannot be read as a file of the checkpoint; None if it can."""
+    if reason := unusable_name(name):
+        return reason
+    target = Path(os.path.realpath(path))  # resolve() raises on a link that leads to itself
+    try:
+        status = path.stat()
+    except OSError as error:
+        reason = _reason_of(error)
+        return f"a link to {target}: {reason}" if path.is_symlink() else reason
+    if not any(target.is_relative_to(place) for place in allowed):
+        return f"{_LEADS_OUT}, to {target}"
+    return None if stat.S_ISREG(status.st_mode) else "not a file with content, but a device or a pipe"
+
+
+def _reason_of(error: OSError) -> str:
+    """Why one entry of a folder cannot be read. An error of the whole disk is raised again."""
+    if error.errno not in _ERRORS_OF_ONE_ENTRY:
         raise error
-
-    for folder, subfolders, names in os.walk(root, onerror=fail):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield from (Path(folder) / name for name in names if not name.startswith("."))
+    return (error.strerror or str(error)).lower()
 
 
 def content_id(name: str, file: DiskFile) -> str:

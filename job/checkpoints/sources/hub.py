@@ -14,7 +14,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
     validate_repo_id,
 )
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
@@ -64,7 +64,15 @@ def open_hub(
         raise UnsupportedCheckpoint(
             f"{source}: found commit {commit!r:.80}, expected 40 hexadecimal digits; check HF_ENDPOINT"
         )
-    files = {sibling.rfilename: _stored_file(source, sibling) for sibling in info.siblings or []}
+    siblings, set_aside = info.siblings or [], {}
+    for sibling in siblings:
+        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
+        if (name := sibling.rfilename) != name.replace("\\", ""):
+            check_name(name.replace("\\", "/"), source)
+            set_aside[name] = "its name holds a backslash"
+    files = {
+        sibling.rfilename: _stored_file(source, sibling) for sibling in siblings if sibling.rfilename not in set_aside
+    }
     remote = HttpFiles(_Commit(hub, info.id, commit, token, read_timeout).resolve, read_timeout)
 
     return Checkpoint(
@@ -80,6 +88,7 @@ def open_hub(
             retry_policy,
             cooldown,
         ),
+        set_aside=set_aside,
     )
 
 

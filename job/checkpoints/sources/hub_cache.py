@@ -5,10 +5,18 @@ The layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile
-from job.checkpoints.sources.folder import DiskFile, content_id, list_files, local_fetch, os_errors_translated
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.sources.folder import (
+    DiskFile,
+    content_id,
+    list_files,
+    local_fetch,
+    os_errors_translated,
+    stored_files,
+)
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.-]*)", re.ASCII)
@@ -30,7 +38,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
 
     Raises:
         ModelUnavailable: the folder does not exist, or it holds no such revision.
-        CorruptCheckpoint: the snapshot is incomplete.
+        CorruptCheckpoint: a branch's file in the cache holds no commit.
         TransientError: the disk failed.
     """
     found = _parse_path(_absolute(path))
@@ -48,9 +56,8 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
                 f"{root}: found nothing, expected a snapshot; {_download_advice(repo_id, revision or commit)}"
             )
         blobs = (repository / "blobs").resolve()
-        _refuse_dangling_links(root, repo_id, commit)
-        on_disk = list_files(root, [root.resolve(), blobs])
-        files = {name: StoredFile(file.size, _object_id(name, file, blobs)) for name, file in on_disk.items()}
+        on_disk, set_aside = list_files(root, [root.resolve(), blobs])
+        files, unreadable = stored_files(on_disk, partial(_object_id, blobs=blobs))
     return Checkpoint(
         repo_id=repo_id,
         revision=revision,
@@ -59,6 +66,9 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
         local_paths={name: file.path for name, file in on_disk.items()},
+        set_aside={
+            name: f"{reason}; {_download_advice(repo_id, commit)}" for name, reason in (set_aside | unreadable).items()
+        },
     )
 
 
@@ -98,15 +108,6 @@ def _find_commit(repository: Path, repo_id: str, revision: str | None) -> str:
         f"{repository}: found {held}, expected {revision or 'main'}; name one of them after an @, or "
         f"{_download_advice(repo_id, revision)}"
     )
-
-
-def _refuse_dangling_links(root: Path, repo_id: str, commit: str) -> None:
-    missing = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.exists())
-    if missing:
-        raise CorruptCheckpoint(
-            f"{root}: found no blobs of {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}, expected the whole "
-            f"snapshot; {_download_advice(repo_id, commit)}"
-        )
 
 
 def _object_id(name: str, file: DiskFile, blobs: Path) -> str:

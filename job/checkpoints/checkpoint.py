@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint
@@ -14,12 +14,18 @@ CHUNK_NBYTES: Final = 8 << 20
 """A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
 
 
+IdSource = Literal["server", "name", "samples", "bytes", "samples and W", "name and W"]
+"""What a content id follows from: what the server says; the file's name in the Hub's cache; the file's size and samples
+of it; all its bytes. The last two: the same, and all bytes of W."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file of a checkpoint: its size in bytes and an id that changes only when its bytes do."""
 
     size: int
     content_id: str
+    id_from: IdSource = field(default="server", compare=False)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ContentIdentity:
-    """What identifies W before its bytes are read: its file, its byte range in the file, and how to read the range."""
+    """What identifies W before it is measured: its file, its byte range in the file, and how to read the range. If W is
+    on this machine, its own bytes."""
 
     content_id: str
     """An id of the file that changes only if the file's bytes change."""
@@ -25,14 +26,21 @@ class ContentIdentity:
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
+    w_sha256: str | None = None
+    """The sha-256 of W's bytes; None if it is not known yet."""
 
     def matches(self, manifest: Manifest) -> bool:
         """Whether a manifest describes the same W."""
         tensor = manifest["tensor"]
-        return all(
-            tensor.get(field) == (list(value) if isinstance(value, tuple) else value)
-            for field, value in vars(self).items()
-        )
+        if (tensor["dtype"], tensor["shape"]) != (self.dtype, list(self.shape)):
+            return False
+        if self.w_sha256:
+            return manifest["w_sha256"] == self.w_sha256
+        if manifest.get("source", "").startswith("/") and "content_id_from" not in tensor:
+            return False  # an earlier version took the id from a name in the Hub's cache, and did not check it
+        strides = list(self.strides) if self.strides else None
+        range_and_strides = (tensor["content_id"], tensor["begin"], tensor["end"], tensor.get("strides"))
+        return range_and_strides == (self.content_id, self.begin, self.end, strides)
 
 
 def survey_folder(repo_id: str, commit: str, requested_tensor: str | None) -> str:

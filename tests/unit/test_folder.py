@@ -65,8 +65,9 @@ def test_an_unchanged_folder_keeps_its_commit_wherever_it_lies(folder: Path, tmp
     assert int(commit, 16) >= 0
     assert open_folder(folder).commit == commit
     moved = tmp_path / "elsewhere" / folder.name
-    shutil.copytree(folder, moved)  # keeps modification times
-    assert open_folder(moved).commit == commit
+    shutil.copytree(folder, moved, copy_function=shutil.copyfile)  # does not keep modification times
+    touch(folder)
+    assert open_folder(moved).commit == open_folder(folder).commit == commit
 
 
 def rename(folder: Path) -> None:
@@ -93,7 +94,14 @@ def change_header(folder: Path) -> None:
     os.utime(path, ns=(modified, modified))
 
 
-@pytest.mark.parametrize("change", [rename, lengthen, touch, change_header])
+def change_a_byte(folder: Path) -> None:
+    path = folder / "sub" / "notes.txt"
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(b"Notes")
+    os.utime(path, ns=(modified, modified))
+
+
+@pytest.mark.parametrize("change", [rename, lengthen, change_header, change_a_byte])
 def test_a_changed_folder_gets_another_commit(folder: Path, change: Callable[[Path], object]) -> None:
     before = open_folder(folder)
     change(folder)
@@ -102,10 +110,30 @@ def test_a_changed_folder_gets_another_commit(folder: Path, change: Callable[[Pa
 
 def test_a_change_of_one_file_leaves_the_content_ids_of_the_others(folder: Path) -> None:
     before = open_folder(folder).files
-    touch(folder)
+    change_header(folder)
     after = open_folder(folder).files
     assert after["config.json"] == before["config.json"]
     assert after["model.safetensors"] != before["model.safetensors"]
+
+
+LARGE = 20_000_000
+
+
+@pytest.mark.parametrize("position", [0, 999_999, LARGE - 1_000_000, LARGE - 1, LARGE // 2])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.gguf"])
+def test_a_large_file_of_one_size_and_time_is_known_by_its_ends_and_samples(
+    folder: Path, name: str, position: int
+) -> None:
+    path = folder / name
+    path.write_bytes(bytes(LARGE))
+    os.utime(path, (1, 1))
+    before = open_folder(folder)
+    with path.open("r+b") as file:
+        file.seek(position)
+        file.write(b"x" * 2_000_000)
+        file.truncate(LARGE)
+    os.utime(path, (1, 1))
+    assert open_folder(folder).files[name] != before.files[name]
 
 
 @pytest.mark.parametrize("prefix", [b"", b"\0" * 3, b"\xff" * 8, (10**18).to_bytes(8, "little")])
@@ -142,6 +170,11 @@ def add_name_that_is_not_utf8(folder: Path) -> str:
 def add_unreadable_folder(folder: Path) -> str:
     (folder / "lost+found").mkdir(mode=0)
     return "lost+found"
+
+
+def add_unreadable_file(folder: Path) -> str:
+    (folder / "key.pem").touch(mode=0)
+    return "key.pem"
 
 
 def add_dangling_link(folder: Path) -> str:
@@ -187,6 +220,7 @@ def somebody() -> Iterator[None]:
         (add_backslash, "holds a backslash"),
         (add_name_that_is_not_utf8, "is not UTF-8"),
         (add_unreadable_folder, "permission denied"),
+        (add_unreadable_file, "permission denied"),
         (add_dangling_link, "a link to .*gone: no such file"),
         (add_loop, "a link to .*: too many levels"),
         (add_link_to_a_folder, "a link to a folder"),

@@ -16,9 +16,6 @@ from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
 
-_MAX_HEADER = 100_000_000
-"""Bytes. The safetensors library refuses longer headers."""
-
 _ERRORS_OF_ONE_ENTRY = (
     errno.EACCES,
     errno.EPERM,
@@ -31,7 +28,9 @@ _ERRORS_OF_ONE_ENTRY = (
 
 _LEADS_OUT = "a link that leads out of the checkpoint"
 
-_SAMPLES = 8
+_READ_WHOLE_NBYTES = 8 << 20
+_ENDS_NBYTES = 1 << 20
+_SAMPLES = 16
 _SAMPLE_NBYTES = 1 << 16
 
 
@@ -45,7 +44,7 @@ class DiskFile:
 
 
 def open_folder(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, pinned by its files' names, sizes, modification times and safetensors headers.
+    """The checkpoint in a folder, pinned by its files' names, sizes and bytes, of large files by samples.
 
     Hidden files and folders (``.git``, ``.cache``) are not part of it.
 
@@ -61,7 +60,7 @@ def open_folder(path: Path) -> Checkpoint:
                 f"{root}: found {found}, expected a folder with config.json and weights; check the reference"
             )
         on_disk, set_aside = list_files(root, [root.resolve()])
-        files, unreadable = stored_files(on_disk, content_id)
+        files, unreadable = stored_files(on_disk, stored_file)
     return Checkpoint(
         repo_id=f"local/{_folder_name(root)}",
         revision=None,
@@ -134,13 +133,13 @@ def list_files(root: Path, allowed: Sequence[Path]) -> tuple[dict[str, DiskFile]
 
 
 def stored_files(
-    on_disk: Mapping[str, DiskFile], identify: Callable[[str, DiskFile], str]
+    on_disk: Mapping[str, DiskFile], identify: Callable[[str, DiskFile], StoredFile]
 ) -> tuple[dict[str, StoredFile], dict[str, str]]:
-    """The files with their content ids, by ``identify``, and those that may not be read, each with the reason."""
+    """The files with their ids, by ``identify``, and those that may not be read, each with the reason."""
     files, set_aside = {}, {}
     for name, file in on_disk.items():
         try:
-            files[name] = StoredFile(file.size, identify(name, file))
+            files[name] = identify(name, file)
         except OSError as error:
             set_aside[name] = _reason_of(error)
     return files, set_aside
@@ -198,20 +197,22 @@ def _reason_of(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def content_id(name: str, file: DiskFile) -> str:
-    """An id that changes when the file was written to, as far as this shows without reading the whole file."""
-    identity = hashlib.sha256(f"{name}\0{file.size}\0{file.modified_ns}\0".encode("utf-8", "surrogateescape"))
-    if name.endswith(".safetensors"):
-        with file.path.open("rb") as stream:
-            prefix = stream.read(8)
-            identity.update(prefix)
-            length = int.from_bytes(prefix, "little")
-            identity.update(stream.read(min(length, _MAX_HEADER)))
-            # Reproducible builds give every file the same modification time.
-            for begin in range(0, file.size, max(1, file.size // _SAMPLES)):
-                stream.seek(begin)
-                identity.update(stream.read(_SAMPLE_NBYTES))
-    return identity.hexdigest()
+def stored_file(_name: str, file: DiskFile) -> StoredFile:
+    """A file with an id that follows from its bytes: of a small file from all, of a large one from samples.
+
+    The samples hold the headers of all formats: of safetensors and GGUF at the beginning, of zip files at the end.
+    """
+    if file.size <= _READ_WHOLE_NBYTES:
+        ranges = [(0, file.size)]
+    else:
+        step = (file.size - _ENDS_NBYTES) // _SAMPLES
+        middle = [(begin, _SAMPLE_NBYTES) for begin in range(step, step * _SAMPLES, step)]
+        ranges = [(0, _ENDS_NBYTES), *middle, (file.size - _ENDS_NBYTES, _ENDS_NBYTES)]
+    identity = hashlib.sha256(f"{file.size}\0".encode())
+    with file.path.open("rb", buffering=0) as stream:
+        for begin, nbytes in ranges:
+            identity.update(os.pread(stream.fileno(), nbytes, begin))
+    return StoredFile(file.size, identity.hexdigest(), "bytes" if len(ranges) == 1 else "samples")
 
 
 def _read_range(file: DiskFile, begin: int, end: int) -> bytes:

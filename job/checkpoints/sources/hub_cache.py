@@ -8,13 +8,13 @@ import re
 from functools import partial
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.sources.folder import (
     DiskFile,
-    content_id,
     list_files,
     local_fetch,
     os_errors_translated,
+    stored_file,
     stored_files,
 )
 from job.errors import CorruptCheckpoint, ModelUnavailable
@@ -57,7 +57,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
             )
         blobs = (repository / "blobs").resolve()
         on_disk, set_aside = list_files(root, [root.resolve(), blobs])
-        files, unreadable = stored_files(on_disk, partial(_object_id, blobs=blobs))
+        files, unreadable = stored_files(on_disk, partial(_blob, blobs=blobs))
     return Checkpoint(
         repo_id=repo_id,
         revision=revision,
@@ -110,10 +110,13 @@ def _find_commit(repository: Path, repo_id: str, revision: str | None) -> str:
     )
 
 
-def _object_id(name: str, file: DiskFile, blobs: Path) -> str:
-    """The blob's name. If the cache was made without links, it holds copies, whose names say nothing of their ids."""
+def _blob(name: str, file: DiskFile, blobs: Path) -> StoredFile:
+    """A file with its blob's name as its id. If the cache was made without links, it holds copies, whose names say
+    nothing of their ids."""
     target = Path(os.path.realpath(file.path))
-    return target.name if target.parent == blobs and _OBJECT_ID.fullmatch(target.name) else content_id(name, file)
+    if target.parent == blobs and _OBJECT_ID.fullmatch(target.name):
+        return StoredFile(file.size, target.name, "name")
+    return stored_file(name, file)
 
 
 def _download_advice(repo_id: str, revision: str | None) -> str:

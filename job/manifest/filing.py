@@ -89,8 +89,10 @@ def find_published(
     folder = survey_folder(repo_id, commit, requested_tensor)
     this_survey = manifests.get(manifest_key(folder))
     if this_survey and not identity.matches(this_survey):
-        # An earlier version chose another tensor. Its artifacts stay: manifests of other commits may point at them.
-        folder = survey_folder(repo_id, commit, tensor)
+        # An earlier version chose another tensor, or read a damaged copy. Its artifacts stay: manifests of other commits
+        # may point at them.
+        earlier, folder = folder, survey_folder(repo_id, commit, tensor)
+        logger.warning("%s: a survey of another W; it stays, and this one is filed in %s", store.url(earlier), folder)
         this_survey = manifests.get(manifest_key(folder))
     same_w = (manifest for manifest in manifests.values() if identity.matches(manifest))
     subfolder = folder.removeprefix(f"{repo_id}/{commit}")

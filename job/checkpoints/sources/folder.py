@@ -68,7 +68,7 @@ def open_folder(path: Path) -> Checkpoint:
         source=str(root),
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
-        local_paths={name: file.path for name, file in on_disk.items()},
+        local_paths={name: on_disk[name].path for name in files},
         set_aside=set_aside | unreadable,
     )
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile
+from job.checkpoints.identity import SHA256, has_id
 from job.checkpoints.sources.folder import (
     DiskFile,
     list_files,
@@ -23,6 +24,10 @@ _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A blob's name: the git id of a small file, the sha-256 of a large one. The Hub lists the same ids."""
+
+
+_SMALL_NBYTES = 32 << 20
+"""Tokenizers are smaller; to hash as many bytes takes 20 ms."""
 
 
 def is_in_hub_cache(path: Path) -> bool:
@@ -57,7 +62,14 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
             )
         blobs = (repository / "blobs").resolve()
         on_disk, set_aside = list_files(root, [root.resolve(), blobs])
-        files, unreadable = stored_files(on_disk, partial(_blob, blobs=blobs))
+        blobs_on_disk, unreadable = stored_files(on_disk, partial(_blob, blobs=blobs))
+    read = local_fetch(blobs_on_disk, on_disk, str(root))
+    damaged = {
+        name: "its content does not have the sha-256 that is its name in the cache"
+        for name, stored in blobs_on_disk.items()
+        if _is_small_claim(stored) and not has_id(partial(read, name), stored)
+    }
+    files = {name: stored for name, stored in blobs_on_disk.items() if name not in damaged}
     return Checkpoint(
         repo_id=repo_id,
         revision=revision,
@@ -65,9 +77,10 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         source=str(root),
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
-        local_paths={name: file.path for name, file in on_disk.items()},
+        local_paths={name: on_disk[name].path for name in files},
         set_aside={
-            name: f"{reason}; {_download_advice(repo_id, commit)}" for name, reason in (set_aside | unreadable).items()
+            name: f"{reason}; {_download_advice(repo_id, commit)}"
+            for name, reason in (set_aside | unreadable | damaged).items()
         },
     )
 
@@ -117,6 +130,11 @@ def _blob(name: str, file: DiskFile, blobs: Path) -> StoredFile:
     if target.parent == blobs and _OBJECT_ID.fullmatch(target.name):
         return StoredFile(file.size, target.name, "name")
     return stored_file(name, file)
+
+
+def _is_small_claim(stored: StoredFile) -> bool:
+    """Whether a blob's name is a sha-256, and the blob so small that it is checked at once, whether needed or not."""
+    return stored.id_from == "name" and stored.size <= _SMALL_NBYTES and bool(SHA256.fullmatch(stored.content_id))
 
 
 def _download_advice(repo_id: str, revision: str | None) -> str:

@@ -58,7 +58,9 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
     requested_tensor, tensor = ref.tensor, unembedding.name
     if ref.file is not None:
         requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
-    published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, requested_tensor, tensor)
+    published = find_published(
+        store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor
+    )
     to_publish = tensors.difference(published.same_w["artifacts"] if published.same_w else ())
     return Located(checkpoint, unembedding, published, to_publish, pinned_w.w_sha256, bytes_fetched)
 

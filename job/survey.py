@@ -16,6 +16,7 @@ from job.manifest.build import artifact_entry, build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import publish_manifest, repair_latest
 from job.manifest.schema import ResultsOfW, results_of_w
+from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
 from job.monitor.progress import ProgressReporter
@@ -41,6 +42,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     """
     store, access = store_and_access(settings)
     store.check()
+    warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
             settings.run,

@@ -79,26 +79,39 @@ class Published:
 
 
 def find_published(
-    store: Store, repo_id: str, commit: str, identity: ContentIdentity, requested_tensor: str | None, tensor: str
+    store: Store,
+    repo_id: str,
+    commit: str,
+    source: str,
+    identity: ContentIdentity,
+    requested_tensor: str | None,
+    tensor: str,
 ) -> Published:
     """The published surveys of a model, as far as they concern a survey of ``tensor``.
 
-    ``requested_tensor``: the tensor that the list names, if it names one; ``tensor`` is what it stands for.
+    ``source``: where the checkpoint is read from. Checkpoints that are not on the Hub may share a name; what is new is
+    told by comparison with those of the same place alone. ``requested_tensor``: the tensor that the list names, if it
+    names one; ``tensor`` is what it stands for.
     """
     manifests = published_manifests(store, repo_id)
     folder = survey_folder(repo_id, commit, requested_tensor)
     this_survey = manifests.get(manifest_key(folder))
     if this_survey and not identity.matches(this_survey):
-        # An earlier version chose another tensor, or read a damaged copy. Its artifacts stay: manifests of other commits
-        # may point at them.
+        # An earlier version chose another tensor, or read a damaged copy. Its artifacts stay: manifests of other
+        # commits may point at them.
         earlier, folder = folder, survey_folder(repo_id, commit, tensor)
         logger.warning("%s: a survey of another W; it stays, and this one is filed in %s", store.url(earlier), folder)
         this_survey = manifests.get(manifest_key(folder))
     same_w = (manifest for manifest in manifests.values() if identity.matches(manifest))
     subfolder = folder.removeprefix(f"{repo_id}/{commit}")
+    comparable = {
+        key: manifest
+        for key, manifest in manifests.items()
+        if not repo_id.startswith("local/") or manifest.get("source", source) == source
+    }
     of_other_commits = [
         manifest
-        for key, manifest in manifests.items()
+        for key, manifest in comparable.items()
         if manifest["commit"] != commit and key == manifest_key(f"{repo_id}/{manifest['commit']}{subfolder}")
     ]
     return Published(
@@ -106,7 +119,7 @@ def find_published(
         this_survey,
         same_w=this_survey or next(same_w, None),
         previous_survey=max(of_other_commits, key=lambda manifest: manifest["published_at"], default=None),
-        new_item=None if this_survey else _new_item(manifests.values(), commit),
+        new_item=None if this_survey else _new_item(comparable.values(), commit),
     )
 
 

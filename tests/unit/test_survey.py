@@ -372,3 +372,43 @@ def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_f
     assert torch.equal(load_file(output / manifest["artifacts"]["W"]["key"])["W"], w)
     assert manifest["tensor"]["tie"] == "untied"
     assert "differ" in manifest["tensor"]["tie_evidence"]
+
+
+def test_folders_of_one_name_are_two_models(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4], [5, 6]])):
+        manifest = survey(write_checkpoint(tmp_path / parent / "final", planted(40, 8, groups)), output)
+        assert manifest["previous"] is None
+        printed = capsys.readouterr().out
+        assert "New: 1 model" in printed
+        assert "Black holes changed" not in printed
+    write_checkpoint(tmp_path / "a" / "final", planted(40, 8, [[1, 2], [7, 8]]))
+    again = survey(tmp_path / "a" / "final", output)
+    assert again["previous"]["black_holes"] == 1
+    assert "joined 7, 8" in capsys.readouterr().out
+
+
+def test_a_tensor_of_the_same_name_at_another_place_is_a_new_model(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4], [5, 6]])):
+        folder = write_checkpoint(tmp_path / parent / "final", planted(40, 8, groups))
+        (tmp_path / f"{parent}.yaml").write_text(f"- model: {folder}\n  tensor: lm_head.weight\n")
+        assert main(["--models-file", str(tmp_path / f"{parent}.yaml"), "--output", str(output)]) == 0
+        assert "New: 1 model" in capsys.readouterr().out
+
+
+def test_a_named_checkpoint_is_filed_under_its_name(
+    tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = []
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4]])):
+        lines.append(f"- model: {write_checkpoint(tmp_path / parent / 'final', planted(40, 8, groups))}\n")
+    (tmp_path / "list.yaml").write_text("".join(lines))
+    arguments = ["--models-file", str(tmp_path / "list.yaml"), "--output", str(output)]
+    assert main(arguments) == main(["plan", *arguments]) == 0
+    assert caplog.text.count("local/final: found 2 checkpoints") == 2
+    (tmp_path / "list.yaml").write_text(lines[0] + lines[1] + "  name: run-b\n")
+    caplog.clear()
+    assert main(arguments) == 0
+    assert "found 2 checkpoints" not in caplog.text
+    assert json.loads((output / "local/run-b/latest.json").read_text())["model"] == "local/run-b"

@@ -169,8 +169,9 @@ def measure_or_reuse(
     results = measure(
         location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
     )
-    if local_file:
-        # Fetching a byte checks that the file is still the one that was pinned.
+    if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
+        # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the
+        # last range. The Hub's files never change.
         checkpoint.fetch(location.file, location.begin, location.begin + 1)
     statistics = results["statistics"]
     counts = (statistics["black_holes"], statistics["black_hole_tokens"], location.shape[0])

@@ -1,16 +1,20 @@
 """Checkpoints on a plain web server: what is found without a listing, what pins it, and what is refused."""
 
 import json
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from entrypoint import main
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.http import NAMES, open_http
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from job.tokens import tokenizer
+from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 CONTENT = bytes(range(256)) * 1_000
@@ -103,6 +107,47 @@ def test_redirects_are_followed_and_an_expired_address_is_asked_for_again(hub: L
     hub.expire_signatures()
     assert checkpoint.fetch("model.safetensors", 50, 500) == CONTENT[50:500]
     assert checkpoint.read("config.json", 10) == b"{}"
+
+
+@pytest.mark.parametrize("status", [302, 403, 404, 410])
+@pytest.mark.parametrize("etag", [{}, {"ETag": ""}], ids=["etag", "date"])
+def test_an_address_that_is_asked_for_again_must_lead_to_the_same_content(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint], status: int, etag: dict[str, str]
+) -> None:
+    """A mirror that is synchronised moves the old file away before the new one is there."""
+    path = folder / "model.safetensors"
+
+    def replace() -> None:
+        path.write_bytes(CONTENT[::-1])
+        os.utime(path, (1, 1))
+
+    no_etag = Fault("/mirror/*", host="hub", headers=etag, times=None)
+    hub.faults = [no_etag]
+    checkpoint = open_it()
+    checkpoint.fetch("model.safetensors", 0, 1000)
+    hub.faults = [Fault("*", host="hub", method="GET", status=status, meanwhile=replace), no_etag]
+    with pytest.raises(CorruptCheckpoint, match="changed while it was read"):
+        checkpoint.fetch("model.safetensors", 1000, 2000)
+
+
+def test_a_file_that_was_replaced_when_its_last_bytes_had_come_is_not_surveyed(
+    hub: LoopbackHub, folder: Path, tmp_path: Path
+) -> None:
+    """It may have been replaced while they came."""
+    write_checkpoint(folder, planted(40, 8, [[1, 2]]))
+
+    class Replace(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "W 100 %" in record.getMessage():
+                write_checkpoint(folder, planted(40, 8, [[3, 4]]))
+
+    handler = Replace()
+    logging.getLogger("job").addHandler(handler)
+    try:
+        assert main([f"{hub.endpoint}/mirror/some-model", "--output", str(tmp_path / "surveys")]) == 65
+    finally:
+        logging.getLogger("job").removeHandler(handler)
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_no_token_and_nothing_of_the_hub_is_asked_or_sent(

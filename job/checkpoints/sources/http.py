@@ -163,4 +163,4 @@ def _find_file(source: str, name: str, timeout: float) -> tuple[StoredFile, Addr
             f"{where}: found neither ETag nor Last-Modified, expected one to tell whether the file changed; use "
             "another server, or a copy in a local folder"
         )
-    return StoredFile(size, identity), Address(answer.url, content_id=identity)
+    return StoredFile(size, identity), Address(answer.url, content_id=identity, stated_id=identity)

@@ -412,3 +412,32 @@ def test_a_named_checkpoint_is_filed_under_its_name(
     assert main(arguments) == 0
     assert "found 2 checkpoints" not in caplog.text
     assert json.loads((output / "local/run-b/latest.json").read_text())["model"] == "local/run-b"
+
+
+ALIKE = {
+    "zeros": (torch.zeros(40, 8), "all 40 rows are zeros: "),
+    "zeros of both signs": (torch.zeros(40, 8) * planted(40, 8, []).float(), "all 40 rows are zeros: "),
+    "ones": (torch.ones(40, 8), "all 40 rows are bit-for-bit the same: "),
+    "NaNs": (torch.full((40, 8), math.nan), "all 40 rows are bit-for-bit the same: "),
+    "zeros at the end": (
+        planted(40, 8, [list(range(19, 40))]),
+        "21 of 40 rows, more than half, are bit-for-bit the same",
+    ),
+}
+
+
+@pytest.mark.parametrize(("w", "warning"), ALIKE.values(), ids=ALIKE)
+def test_rows_that_are_all_alike_are_warned_of_first(
+    tmp_path: Path, output: Path, w: torch.Tensor, warning: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "alike", w)
+    (tmp_path / "list.yaml").write_text(f"- model: {checkpoint}\n  note: mine\n")
+    assert main(["--models-file", str(tmp_path / "list.yaml"), "--output", str(output)]) == 0
+    warnings = json.loads((output / "local/alike/latest.json").read_text())["warnings"]
+    assert warnings[0].startswith(warning)
+    assert "unfinished download" in warnings[0]
+
+
+def test_half_of_the_rows_alike_is_not_warned_of(tmp_path: Path, output: Path) -> None:
+    manifest = survey(write_checkpoint(tmp_path / "half", planted(40, 8, [list(range(20))])), output)
+    assert not any("unfinished" in warning for warning in manifest["warnings"])

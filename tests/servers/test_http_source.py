@@ -58,6 +58,32 @@ def test_every_file_of_a_tokenizer_is_asked_for() -> None:
     assert set(tokenizer.TOKENIZER_FILES) <= set(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("generation_config.json", Fault("*/generation_config.json", host="hub", status=405, times=None)),
+        ("vocab.txt", Fault("*/vocab.txt", host="hub", status=400, times=None)),
+        ("config.json", Fault("*/config.json", host="hub", headers={"ETag": "", "Last-Modified": ""}, times=None)),
+    ],
+)
+def test_a_file_that_cannot_be_read_exactly_is_set_aside(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint], name: str, fault: Fault
+) -> None:
+    hub.faults = [Fault(**vars(fault))]
+    checkpoint = open_it()
+    assert "model.safetensors" in checkpoint.files
+    assert list(checkpoint.set_aside) == [name]
+    assert "use another server" in checkpoint.set_aside[name]
+
+
+def test_a_shard_that_cannot_be_read_exactly_is_set_aside(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint]
+) -> None:
+    index(folder, "a.safetensors")
+    hub.faults = [Fault("*/a.safetensors", host="hub", status=405, times=None)]
+    assert list(open_it().set_aside) == ["a.safetensors"]
+
+
 def test_shards_are_those_that_the_index_names(folder: Path, open_it: Callable[[], Checkpoint]) -> None:
     index(folder, "a.safetensors", "part/b.safetensors", "lost.safetensors")
     (folder / "part").mkdir()

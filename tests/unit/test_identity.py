@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,6 +15,8 @@ from job.checkpoints.identity import PinnedW, pin_w
 from job.checkpoints.sources import hub_cache
 from job.checkpoints.sources.hub_cache import open_hub_cache
 from job.errors import CorruptCheckpoint
+from job.manifest.filing import ContentIdentity
+from job.manifest.schema import Manifest
 from tests.checkpoints import planted, write_checkpoint
 
 COMMIT = "a" * 40
@@ -155,3 +157,31 @@ def test_what_was_published_of_a_damaged_blob_does_not_hide_the_right_w(tmp_path
     mended = published(repository, tmp_path)
     assert mended["w_sha256"] == sha256(W.view(torch.uint8).numpy().tobytes()) != damaged["w_sha256"]
     assert mended["previous"] is None
+
+
+def manifest_of(source: str, **tensor: object) -> Manifest:
+    """As much of a manifest as tells which W it describes."""
+    entry = {"dtype": "BF16", "shape": [4, 2], "begin": 8, "end": 24, "content_id": "c" * 64, **tensor}
+    return cast("Manifest", {"source": source, "w_sha256": "d" * 64, "tensor": entry})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "matches"),
+    [
+        (manifest_of("https://hub/org/name"), True),
+        (manifest_of("https://hub/org/name", end=26), False),
+        (manifest_of("/cache/models--org--name", content_id_from="bytes"), True),
+        (manifest_of("/cache/models--org--name"), False),
+    ],
+    ids=["the Hub", "another range", "a checked blob", "an earlier version's blob"],
+)
+def test_what_the_hub_states_is_not_compared_with_a_name_that_was_not_checked(
+    manifest: Manifest, *, matches: bool
+) -> None:
+    assert ContentIdentity("c" * 64, 8, 24, "BF16", (4, 2), None).matches(manifest) == matches
+
+
+@pytest.mark.parametrize(("w_sha256", "matches"), [("d" * 64, True), ("e" * 64, False)])
+def test_the_bytes_of_a_local_w_decide(w_sha256: str, *, matches: bool) -> None:
+    identity = ContentIdentity("other", 0, 16, "BF16", (4, 2), None, w_sha256)
+    assert identity.matches(manifest_of("/cache/models--org--name")) == matches

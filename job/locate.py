@@ -1,6 +1,6 @@
 """The first step of a survey, and the only one of a plan: pin the model, find W, and see what is published already.
 
-Reads only headers, and writes nothing.
+Reads only headers, and the W of a checkpoint on this machine, and writes nothing.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from threading import Lock
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
+from job.checkpoints.identity import pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
 from job.manifest.filing import ContentIdentity, Published, find_published
 from job.models.references import ModelRef
@@ -26,6 +27,8 @@ class Located:
     published: Published
     tensors_to_publish: frozenset[str]
     """The requested tensors that are not published for this W yet."""
+    w_sha256: str | None
+    """The sha-256 of W's bytes, if it is known before W is measured."""
     bytes_fetched: Callable[[], int]
     """The number of bytes fetched from the checkpoint so far."""
 
@@ -48,20 +51,27 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
         pinned = follow_base(pinned, lambda base: open_checkpoint(base, access))
     checkpoint, bytes_fetched = _count_fetched(pinned)
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
-    identity = content_identity(checkpoint, unembedding)
+    pinned_w = pin_w(pinned, unembedding.location)
+    checkpoint = replace(pinned_w.checkpoint, fetch=checkpoint.fetch)
+    unembedding = replace(unembedding, warnings=(*unembedding.warnings, *pinned_w.warnings))
+    identity = content_identity(checkpoint, unembedding, pinned_w.w_sha256)
     requested_tensor, tensor = ref.tensor, unembedding.name
     if ref.file is not None:
         requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
-    published = find_published(store, checkpoint.repo_id, checkpoint.commit, identity, requested_tensor, tensor)
+    published = find_published(
+        store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor
+    )
     to_publish = tensors.difference(published.same_w["artifacts"] if published.same_w else ())
-    return Located(checkpoint, unembedding, published, to_publish, bytes_fetched)
+    return Located(checkpoint, unembedding, published, to_publish, pinned_w.w_sha256, bytes_fetched)
 
 
-def content_identity(checkpoint: Checkpoint, unembedding: Unembedding) -> ContentIdentity:
-    """What identifies W before its bytes are read."""
+def content_identity(checkpoint: Checkpoint, unembedding: Unembedding, w_sha256: str | None) -> ContentIdentity:
+    """What identifies W before it is measured."""
     location = unembedding.location
     content_id = checkpoint.files[location.file].content_id
-    return ContentIdentity(content_id, location.begin, location.end, location.dtype, location.shape, location.strides)
+    return ContentIdentity(
+        content_id, location.begin, location.end, location.dtype, location.shape, location.strides, w_sha256
+    )
 
 
 def _count_fetched(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int]]:

@@ -3,6 +3,7 @@
 Knows the store and the geometry, but not models, settings, consoles or metrics.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.gguf_rows import dequantised
+from job.errors import CorruptCheckpoint, SurveyError, TransientError
 from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import find_black_holes
+from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
@@ -53,6 +56,51 @@ class RowLayout:
         return self.row_nbytes * max(1, NUMBERS_PER_BLOCK // self.hidden_size)
 
 
+@dataclass(frozen=True)
+class MeasuredRows:
+    """W's rows on disk, which are read again. Each must still be the row that was measured."""
+
+    file: RowFile
+    measurement: Measurement
+    is_copy: bool
+    """Whether the file is a copy of W in the scratch folder, and not the checkpoint's own."""
+
+    def read(self, ids: NDArray[np.int64]) -> Block:
+        """The rows with these ids: (n,) int64 → (n, row_nbytes) uint8.
+
+        Raises:
+            TransientError, CorruptCheckpoint: a row is not the one that was measured.
+        """
+        block = self.file.read(ids)
+        differ = (row_digests(block, self.measurement.digest) != self.measurement.digests[ids]).any(axis=1)
+        if differ.any():
+            raise self._changed(f"row {int(ids[differ.argmax()]):,}")
+        return block
+
+    def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator[Block]:
+        """The rows with these ids, about ``block_nbytes`` at a time. Raises what ``read`` raises."""
+        rows_per_block = max(1, block_nbytes // self.file.row_nbytes)
+        for first in range(0, len(ids), rows_per_block):
+            yield self.read(ids[first : first + rows_per_block])
+
+    def blocks(self, block_nbytes: int) -> Iterator[Block]:
+        """All rows in order, about ``block_nbytes`` at a time. Raises what ``read`` raises, before the last block."""
+        # Over all rows, one SHA-256 takes half as long as a digest of each.
+        sha256, n_read = hashlib.sha256(), 0
+        for block in self.file.blocks(block_nbytes):
+            sha256.update(block.reshape(-1).data)
+            n_read += len(block)
+            if n_read == self.file.n_rows and sha256.digest() != self.measurement.sha256.digest():
+                raise self._changed("W")
+            yield block
+
+    def _changed(self, what: str) -> SurveyError:
+        found = f"{self.file.path}: found other bytes of {what} than in the first reading, expected the same"
+        if self.is_copy:
+            return TransientError(f"{found}; the copy of W on disk changed: run again, and check the disk and memory")
+        return CorruptCheckpoint(f"{found}; the file changed while it was read: run again when nothing writes to it")
+
+
 def row_layout(location: TensorLocation) -> RowLayout:
     """The layout of a tensor's rows, in row order."""
     n_rows, hidden_size = location.shape
@@ -87,6 +135,7 @@ def measure(
 
     Raises:
         TransientError, ConfigError: the store or the disk fails.
+        CorruptCheckpoint: the local file changed between the passes.
         SurveyError: ``chunks`` raised it.
     """
     # Blocks are small, so several threads would be slower than one (benchmarks/speed.py). The other cores serve the
@@ -96,17 +145,18 @@ def measure(
     if layout.encoding.name not in FLOATS:
         output = output.with_metadata(encoding=layout.encoding.name)
     row_file = local_file if location.strides is None else None
-    rows = RowFile(row_file or workspace / "W", location.begin if row_file else 0, layout.n_rows, layout.row_nbytes)
+    stored = RowFile(row_file or workspace / "W", location.begin if row_file else 0, layout.n_rows, layout.row_nbytes)
     with stage("stream W"):
         if location.strides is not None:
             item_nbytes = layout.row_nbytes // layout.hidden_size
             chunks = to_row_major(chunks, workspace, location.shape, location.strides, item_nbytes)
         measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding)
         blocks = row_blocks(chunks, layout.row_nbytes, layout.block_nbytes)
-        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if row_file else rows.path)})
+        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if row_file else stored.path)})
+    rows = MeasuredRows(stored, measurement, is_copy=row_file is None)
     output = output.with_metadata(w_sha256=measurement.sha256.hexdigest())
     with stage("find black holes"):
-        holes, by_value = find_black_holes(measurement, rows.read, rows.row_nbytes, dedup)
+        holes, by_value = find_black_holes(measurement, rows.read, layout.row_nbytes, dedup)
     with stage("publish small tensors"):
         for name, tensors in small_tensors(measurement, holes, rows, layout).items():
             artifacts |= output.publish(name, tensors)
@@ -136,7 +186,7 @@ def first_pass(blocks: Iterable[Block], measurement: Measurement, copy: Path | N
 
 
 def small_tensors(
-    measurement: Measurement, holes: BlackHoles, rows: RowFile, layout: RowLayout
+    measurement: Measurement, holes: BlackHoles, rows: MeasuredRows, layout: RowLayout
 ) -> dict[str, dict[StoredTensor, Iterable[bytes]]]:
     """mu and the black-hole tensors, by artifact."""
     encoding, n_rows = layout.encoding, layout.n_rows
@@ -157,7 +207,7 @@ def small_tensors(
 
 
 def second_pass(
-    rows: RowFile, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
+    rows: MeasuredRows, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
 ) -> Iterator[bytes]:
     """The bytes of γ′, computed from W's rows on disk. Writes the norms of its rows to ``norms``, (n_rows,) float64."""
     first = 0

@@ -18,6 +18,7 @@ from job.checkpoints.transport.retries import Cooldowns
 from job.errors import SurveyError
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
+from job.models.lists import warn_of_shared_names
 from job.models.queries import Entry
 from job.models.references import ModelRef
 from job.models.resolve import resolve
@@ -57,6 +58,7 @@ def plan_models(settings: Settings) -> Iterator[tuple[int, PlannedModel]]:
     store, access = store_and_access(settings)
     # A store that refuses one model refuses all. No model is filed under plan/, so this listing is short.
     store.sizes("plan/")
+    warn_of_shared_names(settings.models)
     yield from plan_list(settings, store, access)
 
 

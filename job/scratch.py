@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -53,12 +54,6 @@ class RowFile:
                 self._read_into(file, row, int(row_id))
         return rows
 
-    def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator["Block"]:
-        """The rows with these ids, about ``block_nbytes`` at a time."""
-        rows_per_block = max(1, block_nbytes // self.row_nbytes)
-        for first in range(0, len(ids), rows_per_block):
-            yield self.read(ids[first : first + rows_per_block])
-
     def blocks(self, block_nbytes: int) -> Iterator["Block"]:
         """All rows in order, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)
@@ -79,12 +74,16 @@ def to_row_major(
 
     ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column. Rows or columns are
     read one by one: whichever have their items closer together.
+
+    Raises:
+        TransientError: the disk fails, or the copy changed before all rows were read.
     """
     (n_rows, hidden_size), (row_stride, column_stride) = shape, strides
-    stored_copy = scratch / "stored"
+    stored_copy, written = scratch / "stored", hashlib.sha256()
     with scratch_copy(stored_copy) as append:
         for chunk in chunks:
             append(chunk)
+            written.update(chunk)
     rows_per_stripe = max(1, _STRIPE_NBYTES // (hidden_size * item_nbytes))
     with _open(stored_copy) as file:
         for first in range(0, n_rows, rows_per_stripe):
@@ -97,7 +96,21 @@ def to_row_major(
                 for index in range(hidden_size):
                     _read_line(file, stripe[:, index], begin + index * column_stride * item_nbytes, row_stride)
             yield stripe.tobytes()
+        _check_copy(file, written.digest())
     stored_copy.unlink()
+
+
+def _check_copy(file: FileIO, sha256: bytes) -> None:
+    """Check that a copy still holds the bytes that were written to it. Rows are made from parts of many columns, so
+    they have no digest of their own to compare with."""
+    with _errors_translated(str(file.name)):
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").digest()
+    if found != sha256:
+        raise TransientError(
+            f"{file.name}: found other bytes than were written, expected the same; the copy of W on disk changed: run "
+            "again, and check the disk and memory"
+        )
 
 
 def _read_line(file: FileIO, line: NDArray[np.uint8], offset: int, stride: int) -> None:

@@ -16,6 +16,7 @@ from job.manifest.build import artifact_entry, build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import publish_manifest, repair_latest
 from job.manifest.schema import ResultsOfW, results_of_w
+from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
 from job.monitor.progress import ProgressReporter
@@ -41,6 +42,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     """
     store, access = store_and_access(settings)
     store.check()
+    warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
             settings.run,
@@ -156,6 +158,8 @@ def measure_or_reuse(
     """
     checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
     if same_w and not located.tensors_to_publish:
+        if same_w is not located.published.this_survey:
+            monitor.log("find", "this W is published as %s: its tensors are not stored again", same_w["commit"])
         return results_of_w(same_w)
     from job.passes import measure  # imports torch, which is not needed if everything is published
 
@@ -172,26 +176,29 @@ def measure_or_reuse(
     results = measure(
         location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
     )
-    if local_file:
-        # Fetching a byte checks that the file is still the one that was pinned.
+    if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
+        # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the
+        # last range. The Hub's files never change.
         checkpoint.fetch(location.file, location.begin, location.begin + 1)
     statistics = results["statistics"]
     counts = (statistics["black_holes"], statistics["black_hole_tokens"], location.shape[0])
     monitor.log("find black holes", "black holes: %d, with %d of %d rows", *counts)
+    expected = located.w_sha256 or (same_w or results)["w_sha256"]
+    if results["w_sha256"] != expected:
+        raise CorruptCheckpoint(
+            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {expected}, as "
+            f"{'it was read before' if located.w_sha256 else 'it was published for the same file'}; the file changed: "
+            "run again when nothing writes to it"
+        )
     if same_w is None:
         return results
-    if results["w_sha256"] != same_w["w_sha256"]:
-        raise CorruptCheckpoint(
-            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {same_w['w_sha256']}, "
-            "which was published for the same unchanged file; if the file did change, give it a new modification time"
-        )
     return {**results, "artifacts": {**same_w["artifacts"], **results["artifacts"]}}
 
 
 def compare_embedding(located: Located, w_sha256: str, monitor: ModelMonitor, connections: int) -> Unembedding:
     """W with its final tie to the embedding. If only some rows were compared so far, compares all bytes.
 
-    Reads the whole embedding once, unless a published survey compared the same W with the same embedding.
+    Reads the whole embedding once, unless it is on a server, and a published survey compared the same W with it.
     """
     checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
     if w.copy is None:
@@ -202,7 +209,10 @@ def compare_embedding(located: Located, w_sha256: str, monitor: ModelMonitor, co
         return monitor.track(chunks, tensor.location.nbytes, tensor.name)
 
     with monitor.stage("compare embedding"):
-        if same_w and same_w["tensor"].get("embedding") == embedding_entry(checkpoint, w.copy.embedding):
+        embedding = w.copy.embedding
+        # The id of a local file may follow from samples alone, and to read it again costs little.
+        is_local = embedding.location.file in checkpoint.local_paths
+        if same_w and not is_local and same_w["tensor"].get("embedding") == embedding_entry(checkpoint, embedding):
             return replace(w, tie=same_w["tensor"]["tie"], tie_evidence=same_w["tensor"]["tie_evidence"])
         state = settle(w.copy, NamedTensor(w.name, w.location), w_sha256, read)
         monitor.log("compare embedding", "%s: %s", state.tie, state.evidence)

@@ -18,6 +18,11 @@ Digest = Literal["git", "sha256"]
 """How a file's content is digested: as git names a blob, or by SHA-256."""
 
 
+IdSource = Literal["server", "name", "samples", "bytes", "samples and W", "name and W"]
+"""What a content id follows from: what the server says; the file's name in the Hub's cache; the file's size and samples
+of it; all its bytes. The last two: the same, and all bytes of W."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file of a checkpoint: its size in bytes and an id that changes only when its bytes do."""
@@ -26,6 +31,7 @@ class StoredFile:
     content_id: str
     digest: Digest | None = None
     """What ``content_id`` is of the file's content; None if it is no digest of it, or may not be one."""
+    id_from: IdSource = field(default="server", compare=False)
 
     def matches(self, content: bytes) -> bool:
         """Whether this is the content, as far as the content id tells."""
@@ -134,10 +140,23 @@ def check_name(name: str, source: str) -> None:
     Raises:
         CorruptCheckpoint: it is not.
     """
-    if set(name.split("/")) & {"", ".", ".."} or "\\" in name:
+    if unusable_name(name):
         raise CorruptCheckpoint(
             f"{source}: found a file named {name!r}, expected a path inside the checkpoint; do not use this checkpoint"
         )
+
+
+def unusable_name(name: str) -> str | None:
+    """Why a name is not a path inside the checkpoint; None if it is."""
+    if set(name.split("/")) & {"", ".", ".."}:
+        return "its name is not a path inside the checkpoint"
+    if "\\" in name:
+        return "its name holds a backslash"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return None
 
 
 def derived_commit(files: Mapping[str, StoredFile]) -> str:

@@ -25,3 +25,6 @@ TOKENIZER_FILES: Final = (
     "special_tokens_map.json",
 )
 """The files that a tokenizer of the transformers library may be made of; it reads ``CONFIG``, too."""
+
+HUB_DOWNLOADS: Final = ".cache/huggingface/download/"
+"""Where ``hf download --local-dir`` keeps what is not finished."""

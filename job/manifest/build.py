@@ -177,6 +177,7 @@ def build_manifest(
             "begin": location.begin,
             "end": location.end,
             "content_id": checkpoint.files[location.file].content_id,
+            "content_id_from": checkpoint.files[location.file].id_from,
         },
         "w_sha256": results["w_sha256"],
         "statistics": results["statistics"],

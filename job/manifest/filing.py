@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ContentIdentity:
-    """What identifies W before its bytes are read: its file, its byte range in the file, and how to read the range."""
+    """What identifies W before it is measured: its file, its byte range in the file, and how to read the range. If W is
+    on this machine, its own bytes."""
 
     content_id: str
     """An id of the file that changes only if the file's bytes change."""
@@ -25,14 +26,21 @@ class ContentIdentity:
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
+    w_sha256: str | None = None
+    """The sha-256 of W's bytes; None if it is not known yet."""
 
     def matches(self, manifest: Manifest) -> bool:
         """Whether a manifest describes the same W."""
         tensor = manifest["tensor"]
-        return all(
-            tensor.get(field) == (list(value) if isinstance(value, tuple) else value)
-            for field, value in vars(self).items()
-        )
+        if (tensor["dtype"], tensor["shape"]) != (self.dtype, list(self.shape)):
+            return False
+        if self.w_sha256:
+            return manifest["w_sha256"] == self.w_sha256
+        if manifest.get("source", "").startswith("/") and "content_id_from" not in tensor:
+            return False  # an earlier version took the id from a name in the Hub's cache, and did not check it
+        strides = list(self.strides) if self.strides else None
+        range_and_strides = (tensor["content_id"], tensor["begin"], tensor["end"], tensor.get("strides"))
+        return range_and_strides == (self.content_id, self.begin, self.end, strides)
 
 
 def survey_folder(repo_id: str, commit: str, requested_tensor: str | None) -> str:
@@ -71,24 +79,39 @@ class Published:
 
 
 def find_published(
-    store: Store, repo_id: str, commit: str, identity: ContentIdentity, requested_tensor: str | None, tensor: str
+    store: Store,
+    repo_id: str,
+    commit: str,
+    source: str,
+    identity: ContentIdentity,
+    requested_tensor: str | None,
+    tensor: str,
 ) -> Published:
     """The published surveys of a model, as far as they concern a survey of ``tensor``.
 
-    ``requested_tensor``: the tensor that the list names, if it names one; ``tensor`` is what it stands for.
+    ``source``: where the checkpoint is read from. Checkpoints that are not on the Hub may share a name; what is new is
+    told by comparison with those of the same place alone. ``requested_tensor``: the tensor that the list names, if it
+    names one; ``tensor`` is what it stands for.
     """
     manifests = published_manifests(store, repo_id)
     folder = survey_folder(repo_id, commit, requested_tensor)
     this_survey = manifests.get(manifest_key(folder))
     if this_survey and not identity.matches(this_survey):
-        # An earlier version chose another tensor. Its artifacts stay: manifests of other commits may point at them.
-        folder = survey_folder(repo_id, commit, tensor)
+        # An earlier version chose another tensor, or read a damaged copy. Its artifacts stay: manifests of other
+        # commits may point at them.
+        earlier, folder = folder, survey_folder(repo_id, commit, tensor)
+        logger.warning("%s: a survey of another W; it stays, and this one is filed in %s", store.url(earlier), folder)
         this_survey = manifests.get(manifest_key(folder))
     same_w = (manifest for manifest in manifests.values() if identity.matches(manifest))
     subfolder = folder.removeprefix(f"{repo_id}/{commit}")
+    comparable = {
+        key: manifest
+        for key, manifest in manifests.items()
+        if not repo_id.startswith("local/") or manifest.get("source", source) == source
+    }
     of_other_commits = [
         manifest
-        for key, manifest in manifests.items()
+        for key, manifest in comparable.items()
         if manifest["commit"] != commit and key == manifest_key(f"{repo_id}/{manifest['commit']}{subfolder}")
     ]
     return Published(
@@ -96,7 +119,7 @@ def find_published(
         this_survey,
         same_w=this_survey or next(same_w, None),
         previous_survey=max(of_other_commits, key=lambda manifest: manifest["published_at"], default=None),
-        new_item=None if this_survey else _new_item(manifests.values(), commit),
+        new_item=None if this_survey else _new_item(comparable.values(), commit),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NotRequired, cast
 
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
+from job.checkpoints.checkpoint import IdSource
 from job.checkpoints.head.tie import Tie
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ class TensorEntry(TypedDict):
     """W is stored in the file's bytes from ``begin`` to ``end``, without ``end`` itself."""
     content_id: str
     """An id of the file that changes only if the file's bytes change."""
+    content_id_from: NotRequired[IdSource]
+    """What ``content_id`` follows from: what the server says; all bytes of the file; samples of it, and all of W; or
+    its name in the Hub's cache, and all of W."""
 
 
 class TokenizerEntry(TypedDict):

@@ -19,9 +19,10 @@ def collect_warnings(
     statistics: Statistics,
     tokenizer: TokenizerEntry,
 ) -> list[str]:
-    """All warnings: about the model, then W, then the numbers, then the tokens. ``note``: the list's note on the
-    model."""
+    """All warnings: first that W can hardly be right, then about the model, W, the numbers, the tokens. ``note``: the
+    list's note on the model."""
     return [
+        *_alike_warnings(statistics, unembedding.location.shape[0]),
         *filter(None, [note]),
         *_adapter_warnings(checkpoint),
         *unembedding.warnings,
@@ -34,6 +35,18 @@ def _adapter_warnings(checkpoint: Checkpoint) -> Iterator[str]:
     if checkpoint.followed_from:
         adapter = checkpoint.followed_from[0]
         yield f"this is the base model of the adapter {adapter}; the adapter's own changes are not surveyed"
+
+
+def _alike_warnings(statistics: Statistics, n_rows: int) -> Iterator[str]:
+    """Warn if most rows are the same, as where a file was given its size but not its content."""
+    norms, largest = statistics["row_norm"], statistics["largest"]
+    cause = "the checkpoint may be an unfinished download, or its weights were never loaded"
+    if norms and norms["max"] == 0:
+        yield f"all {n_rows:,} rows are zeros: {cause}"
+    elif largest == n_rows:
+        yield f"all {n_rows:,} rows are bit-for-bit the same: {cause}"
+    elif largest > n_rows / 2:
+        yield f"{largest:,} of {n_rows:,} rows, more than half, are bit-for-bit the same: {cause}"
 
 
 def _number_warnings(statistics: Statistics, *, is_quantised: bool) -> Iterator[str]:

@@ -1,15 +1,19 @@
 """Reads lists of models from a line of text, a text file or a YAML file. An error names the bad entry and its line."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import yaml
 
-from job.errors import ConfigError, without_credentials
+from job.errors import ConfigError, join_limited, without_credentials
 from job.models.queries import KEYS, Entry, ModelQuery, build_query, is_query, parse_query
 from job.models.references import ModelRef, parse_reference, with_options
 
-_OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base")
+logger = logging.getLogger(__name__)
+
+_OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base", "name")
 """The keys that an entry of a YAML list may have besides ``model``."""
 
 _YAML_NULL: Final = "tag:yaml.org,2002:null"
@@ -52,6 +56,23 @@ def read_list(path: Path) -> list[Entry]:
 def unique(entries: list[Entry]) -> list[Entry]:
     """The entries without repetitions, each at its first place."""
     return list(dict.fromkeys(entries))
+
+
+def warn_of_shared_names(entries: Iterable[Entry]) -> None:
+    """Warn of checkpoints from several places that are filed under one name: only an id tells them apart."""
+    places: dict[str, list[str]] = {}
+    for ref in (entry for entry in entries if isinstance(entry, ModelRef)):
+        if (name := ref.local_name) and ref.location not in places.setdefault(name, []):
+            places[name].append(ref.location)
+    for name, locations in places.items():
+        if len(locations) > 1:
+            logger.warning(
+                "local/%s: found %d checkpoints for this name (%s), expected one; give each a name of its own in a "
+                "YAML list, by `name: …` beside `model`",
+                name,
+                len(locations),
+                join_limited(locations),
+            )
 
 
 def _parse_yaml(text: str, where: str) -> list[Entry]:

@@ -1,5 +1,6 @@
 """The reference to a model: parsed from a text and printed back to the same text. Does not look the model up."""
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class ModelRef:
     """The commit that the revision was pinned to when the list was resolved; None before that."""
     found_by: str | None = None
     """The text of the query that found this model; None if a list names it."""
+    name: str | None = None
+    """The name under ``local/`` to file the survey under; None for the last part of the location."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -54,6 +57,20 @@ class ModelRef:
     def path(self) -> Path:
         """The folder of a local checkpoint."""
         return Path(self.location).expanduser()
+
+    @property
+    def is_in_hub_cache(self) -> bool:
+        """Whether the folder's name is that of a model in the Hub's cache, or of a snapshot of one."""
+        names = (self.path.name, self.path.parent.parent.name if self.path.parent.name == "snapshots" else "")
+        return self.source == "folder" and any(name.startswith("models--") for name in names)
+
+    @property
+    def local_name(self) -> str | None:
+        """The name under ``local/`` that the survey is filed under; None if it is filed as on the Hub."""
+        if self.source == "hub" or self.is_in_hub_cache:
+            return None
+        location = os.path.abspath(self.path) if self.source == "folder" else self.location  # noqa: PTH100 - keeps links
+        return self.name or location.rstrip("/").rpartition("/")[2]
 
 
 def parse_reference(text: str) -> ModelRef:
@@ -86,12 +103,24 @@ def with_options(
     note: str | None = None,
     follow_base: str = "false",
     file: str | None = None,
+    name: str | None = None,
 ) -> ModelRef:
     """The reference with its options from a list.
 
     Raises:
-        ValueError: the checkpoint cannot have a revision, two revisions differ, or follow_base is not true or false.
+        ValueError: the checkpoint cannot have a revision or a name, two revisions differ, the name has other
+            characters than names on the Hub, or follow_base is not true or false.
     """
+    if name is not None:
+        if ref.local_name is None:
+            raise ValueError(
+                f"found the name {name!r}, expected none, because a model of the Hub is filed under its own; remove it"
+            )
+        if not re.fullmatch(HUB_PART, name):
+            raise ValueError(
+                f"found the name {name!r}, expected up to 96 letters, digits, '-', '_' and '.', with a letter, digit "
+                "or '_' at both ends; correct it"
+            )
     if revision is not None:
         if ref.source != "hub" and not (ref.source == "folder" and ref.path.name.startswith("models--")):
             raise ValueError(
@@ -107,6 +136,7 @@ def with_options(
         note=note,
         follow_base=parse_follow_base(follow_base),
         file=file,
+        name=name,
     )
 
 

@@ -58,12 +58,16 @@ def name_tokens(
     """
     rows = list(rows)
     files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
-    if vocabulary and "tokenizer.json" not in files:
+    from_gguf = vocabulary is not None and "tokenizer.json" not in {*files, *checkpoint.set_aside}
+    unreadable = next((name for name in TOKENIZER_FILES if name in checkpoint.set_aside), None)
+    if vocabulary and from_gguf:
         files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
     foreign: ModelError | None = None
     try:
         if rows_are_not_tokens:
             raise TokenizerUnusable(rows_are_not_tokens)
+        if unreadable and not from_gguf:
+            raise TokenizerUnusable(f"{unreadable} cannot be read: {checkpoint.set_aside[unreadable]}")
         if vocabulary and vocabulary.file in files:
             gguf = from_vocabulary(vocabulary.model, vocabulary.tokens)
             tokenizer, tokens = gguf.info, gguf.tokens(rows)

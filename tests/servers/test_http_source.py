@@ -1,16 +1,20 @@
 """Checkpoints on a plain web server: what is found without a listing, what pins it, and what is refused."""
 
 import json
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from entrypoint import main
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.http import NAMES, open_http
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from job.tokens import tokenizer
+from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 CONTENT = bytes(range(256)) * 1_000
@@ -52,6 +56,32 @@ def test_what_lies_under_a_known_name_is_found_and_filed_under_the_last_part_of_
 
 def test_every_file_of_a_tokenizer_is_asked_for() -> None:
     assert set(tokenizer.TOKENIZER_FILES) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("generation_config.json", Fault("*/generation_config.json", host="hub", status=405, times=None)),
+        ("vocab.txt", Fault("*/vocab.txt", host="hub", status=400, times=None)),
+        ("config.json", Fault("*/config.json", host="hub", headers={"ETag": "", "Last-Modified": ""}, times=None)),
+    ],
+)
+def test_a_file_that_cannot_be_read_exactly_is_set_aside(
+    hub: LoopbackHub, open_it: Callable[[], Checkpoint], name: str, fault: Fault
+) -> None:
+    hub.faults = [Fault(**vars(fault))]
+    checkpoint = open_it()
+    assert "model.safetensors" in checkpoint.files
+    assert list(checkpoint.set_aside) == [name]
+    assert "use another server" in checkpoint.set_aside[name]
+
+
+def test_a_shard_that_cannot_be_read_exactly_is_set_aside(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint]
+) -> None:
+    index(folder, "a.safetensors")
+    hub.faults = [Fault("*/a.safetensors", host="hub", status=405, times=None)]
+    assert list(open_it().set_aside) == ["a.safetensors"]
 
 
 def test_shards_are_those_that_the_index_names(folder: Path, open_it: Callable[[], Checkpoint]) -> None:
@@ -103,6 +133,47 @@ def test_redirects_are_followed_and_an_expired_address_is_asked_for_again(hub: L
     hub.expire_signatures()
     assert checkpoint.fetch("model.safetensors", 50, 500) == CONTENT[50:500]
     assert checkpoint.read("config.json", 10) == b"{}"
+
+
+@pytest.mark.parametrize("status", [302, 403, 404, 410])
+@pytest.mark.parametrize("etag", [{}, {"ETag": ""}], ids=["etag", "date"])
+def test_an_address_that_is_asked_for_again_must_lead_to_the_same_content(
+    hub: LoopbackHub, folder: Path, open_it: Callable[[], Checkpoint], status: int, etag: dict[str, str]
+) -> None:
+    """A mirror that is synchronised moves the old file away before the new one is there."""
+    path = folder / "model.safetensors"
+
+    def replace() -> None:
+        path.write_bytes(CONTENT[::-1])
+        os.utime(path, (1, 1))
+
+    no_etag = Fault("/mirror/*", host="hub", headers=etag, times=None)
+    hub.faults = [no_etag]
+    checkpoint = open_it()
+    checkpoint.fetch("model.safetensors", 0, 1000)
+    hub.faults = [Fault("*", host="hub", method="GET", status=status, meanwhile=replace), no_etag]
+    with pytest.raises(CorruptCheckpoint, match="changed while it was read"):
+        checkpoint.fetch("model.safetensors", 1000, 2000)
+
+
+def test_a_file_that_was_replaced_when_its_last_bytes_had_come_is_not_surveyed(
+    hub: LoopbackHub, folder: Path, tmp_path: Path
+) -> None:
+    """It may have been replaced while they came."""
+    write_checkpoint(folder, planted(40, 8, [[1, 2]]))
+
+    class Replace(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "W 100 %" in record.getMessage():
+                write_checkpoint(folder, planted(40, 8, [[3, 4]]))
+
+    handler = Replace()
+    logging.getLogger("job").addHandler(handler)
+    try:
+        assert main([f"{hub.endpoint}/mirror/some-model", "--output", str(tmp_path / "surveys")]) == 65
+    finally:
+        logging.getLogger("job").removeHandler(handler)
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_no_token_and_nothing_of_the_hub_is_asked_or_sent(

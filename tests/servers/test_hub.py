@@ -209,6 +209,25 @@ def test_an_expired_address_is_resolved_again_once_for_all_connections(hub: Loop
     assert len([request for request in hub.log if request.method == "HEAD"]) == 2
 
 
+OTHER_IDS = {"other": f'"{"f" * 64}"', "weak": f'W/"{"f" * 64}"', "of another form": '"1-2"', "none": ""}
+
+
+@pytest.mark.parametrize("etag", OTHER_IDS.values(), ids=OTHER_IDS)
+def test_a_renewed_address_of_another_content_is_refused(hub: LoopbackHub, open_model: Open, etag: str) -> None:
+    checkpoint = open_model()
+    checkpoint.fetch("model.safetensors", 0, 10)
+    hub.expire_signatures()
+    hub.faults = [Fault(WEIGHTS, host="hub", headers={"X-Linked-ETag": etag}, times=None)]
+    with pytest.raises(CorruptCheckpoint, match=r"changed while it was read: found .*, expected '[0-9a-f]{64}"):
+        checkpoint.fetch("model.safetensors", 10, 20)
+
+
+def test_a_first_address_of_another_content_than_listed_is_refused(hub: LoopbackHub, open_model: Open) -> None:
+    hub.faults = [Fault(WEIGHTS, host="hub", headers={"X-Linked-ETag": f'"{"f" * 64}"'}, times=None)]
+    with pytest.raises(CorruptCheckpoint, match="changed while it was read"):
+        open_model().fetch("model.safetensors", 0, 10)
+
+
 def test_connections_that_wait_for_one_address_share_its_failure(hub: LoopbackHub, open_model: Open) -> None:
     """Else each would wait for the silent Hub after the other."""
     hub.faults = [Fault(WEIGHTS, host="hub", ending="silent", times=None)]
@@ -378,6 +397,14 @@ def test_a_page_of_a_proxy_instead_of_the_api_is_refused(hub: LoopbackHub, open_
     hub.faults = [Fault("/api/*", host="hub", status=200, times=None)]
     with pytest.raises(UnsupportedCheckpoint, match=r"not a Hub's .*check HF_ENDPOINT"):
         open_model()
+
+
+def test_a_listed_name_with_a_backslash_is_set_aside(folder: Path, hub: LoopbackHub, open_model: Open) -> None:
+    (folder / "onnx\\model.onnx").write_bytes(b"x")
+    hub.add("org/model", folder)
+    checkpoint = open_model()
+    assert set(checkpoint.files) == {"config.json", "model.safetensors"}
+    assert checkpoint.set_aside == {"onnx\\model.onnx": "its name holds a backslash"}
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\\..\\b", "a//b"])

@@ -14,6 +14,7 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
+from tests.servers.answering import server_that_lists
 from tests.servers.seaweed import Identity, SeaweedServer
 
 CONTENT = shake_256(b"weights").digest(2_000_000)
@@ -70,6 +71,16 @@ class Forwarder:
         while left and (piece := server.recv(min(left, 1 << 16))):
             connection.sendall(piece)
             left -= len(piece)
+
+
+@pytest.mark.parametrize("name", ["onnx\\model.onnx", "a//b", "a/../b"])
+def test_a_key_that_is_no_path_is_set_aside(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with server_that_lists("team/model/config.json", f"team/model/{name}") as endpoint:
+        for name_of, value in (("ENDPOINT_URL", endpoint), ("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "secret")):
+            monkeypatch.setenv(f"AWS_{name_of}", value)
+        checkpoint = open_impatient("s3://bucket/team/model")
+    assert list(checkpoint.files) == ["config.json"]
+    assert list(checkpoint.set_aside) == [name]
 
 
 def test_reading_resumes_at_the_exact_byte_after_the_body_breaks(

@@ -13,7 +13,7 @@ FLOORS = (
     ("job.s3_client",),
     ("job.checkpoints.transport", "job.checkpoints.file_names"),
     ("job.checkpoints.checkpoint",),
-    ("job.checkpoints.formats",),
+    ("job.checkpoints.formats", "job.checkpoints.identity"),
     ("job.checkpoints.sources", "job.checkpoints.head"),
     ("job.geometry",),
     ("job.scratch", "job.store"),

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -62,8 +65,9 @@ def test_an_unchanged_folder_keeps_its_commit_wherever_it_lies(folder: Path, tmp
     assert int(commit, 16) >= 0
     assert open_folder(folder).commit == commit
     moved = tmp_path / "elsewhere" / folder.name
-    shutil.copytree(folder, moved)  # keeps modification times
-    assert open_folder(moved).commit == commit
+    shutil.copytree(folder, moved, copy_function=shutil.copyfile)  # does not keep modification times
+    touch(folder)
+    assert open_folder(moved).commit == open_folder(folder).commit == commit
 
 
 def rename(folder: Path) -> None:
@@ -90,7 +94,14 @@ def change_header(folder: Path) -> None:
     os.utime(path, ns=(modified, modified))
 
 
-@pytest.mark.parametrize("change", [rename, lengthen, touch, change_header])
+def change_a_byte(folder: Path) -> None:
+    path = folder / "sub" / "notes.txt"
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(b"Notes")
+    os.utime(path, ns=(modified, modified))
+
+
+@pytest.mark.parametrize("change", [rename, lengthen, change_header, change_a_byte])
 def test_a_changed_folder_gets_another_commit(folder: Path, change: Callable[[Path], object]) -> None:
     before = open_folder(folder)
     change(folder)
@@ -99,10 +110,30 @@ def test_a_changed_folder_gets_another_commit(folder: Path, change: Callable[[Pa
 
 def test_a_change_of_one_file_leaves_the_content_ids_of_the_others(folder: Path) -> None:
     before = open_folder(folder).files
-    touch(folder)
+    change_header(folder)
     after = open_folder(folder).files
     assert after["config.json"] == before["config.json"]
     assert after["model.safetensors"] != before["model.safetensors"]
+
+
+LARGE = 20_000_000
+
+
+@pytest.mark.parametrize("position", [0, 999_999, LARGE - 1_000_000, LARGE - 1, LARGE // 2])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.gguf"])
+def test_a_large_file_of_one_size_and_time_is_known_by_its_ends_and_samples(
+    folder: Path, name: str, position: int
+) -> None:
+    path = folder / name
+    path.write_bytes(bytes(LARGE))
+    os.utime(path, (1, 1))
+    before = open_folder(folder)
+    with path.open("r+b") as file:
+        file.seek(position)
+        file.write(b"x" * 2_000_000)
+        file.truncate(LARGE)
+    os.utime(path, (1, 1))
+    assert open_folder(folder).files[name] != before.files[name]
 
 
 @pytest.mark.parametrize("prefix", [b"", b"\0" * 3, b"\xff" * 8, (10**18).to_bytes(8, "little")])
@@ -121,7 +152,101 @@ def test_a_link_that_leaves_the_checkpoint_is_left_out_with_a_warning(
     checkpoint = open_folder(folder)
     assert "inside.txt" in checkpoint.files
     assert not any("escape" in name for name in checkpoint.files)
+    assert set(checkpoint.set_aside) == {"escape", "escape.txt"}
     assert "escape.txt: found a link that leads out of the checkpoint" in caplog.text
+
+
+def add_backslash(folder: Path) -> str:
+    (folder / "onnx\\model.onnx").write_bytes(b"x")
+    return "onnx\\model.onnx"
+
+
+def add_name_that_is_not_utf8(folder: Path) -> str:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (folder / name).write_bytes(b"x")
+    return name
+
+
+def add_unreadable_folder(folder: Path) -> str:
+    (folder / "lost+found").mkdir(mode=0)
+    return "lost+found"
+
+
+def add_unreadable_file(folder: Path) -> str:
+    (folder / "key.pem").touch(mode=0)
+    return "key.pem"
+
+
+def add_dangling_link(folder: Path) -> str:
+    (folder / "README.md").symlink_to("../gone")
+    return "README.md"
+
+
+def add_loop(folder: Path) -> str:
+    (folder / "loop").symlink_to("loop")
+    return "loop"
+
+
+def add_link_to_a_folder(folder: Path) -> str:
+    (folder / "linked").symlink_to("sub")
+    return "linked"
+
+
+def add_link_to_a_name_that_is_too_long(folder: Path) -> str:
+    (folder / "long").symlink_to("x" * 300)
+    return "long"
+
+
+def add_pipe(folder: Path) -> str:
+    os.mkfifo(folder / "pipe.json")
+    return "pipe.json"
+
+
+@contextmanager
+def somebody() -> Iterator[None]:
+    """Permissions hold for this process, even if root runs it."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("add", "reason"),
+    [
+        (add_backslash, "holds a backslash"),
+        (add_name_that_is_not_utf8, "is not UTF-8"),
+        (add_unreadable_folder, "permission denied"),
+        (add_unreadable_file, "permission denied"),
+        (add_dangling_link, "a link to .*gone: no such file"),
+        (add_loop, "a link to .*: too many levels"),
+        (add_link_to_a_folder, "a link to a folder"),
+        (add_link_to_a_name_that_is_too_long, "a link to .*: file name too long"),
+        (add_pipe, "a pipe"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_set_aside_with_the_reason(add: Callable[[Path], str], reason: str) -> None:
+    with TemporaryDirectory() as parent:  # pytest's folders are closed to other users
+        Path(parent).chmod(0o755)
+        folder = Path(parent) / "model"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "config.json").write_bytes(b"{}")
+        name = add(folder)
+        with somebody():
+            checkpoint = open_folder(folder)
+    assert set(checkpoint.files) == {"config.json"}
+    assert set(checkpoint.set_aside) == {name}
+    assert re.search(reason, checkpoint.set_aside[name])
+
+
+def test_an_unfinished_download_of_the_hubs_client_is_remembered(folder: Path) -> None:
+    download = folder / ".cache/huggingface/download/model.safetensors.0f.incomplete"
+    download.parent.mkdir(parents=True)
+    download.touch()
+    assert list(open_folder(folder).set_aside) == [download.relative_to(folder).as_posix()]
 
 
 def test_what_is_not_a_regular_file_is_left_out(folder: Path) -> None:

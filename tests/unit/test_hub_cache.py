@@ -1,6 +1,7 @@
 """Checkpoints in the Hub's cache: which revision, under which name and ids, and what an incomplete one says."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -111,12 +112,12 @@ def test_a_ref_that_holds_no_commit_is_corrupt(cached: Path) -> None:
         open_hub_cache(cached, None)
 
 
-def test_a_snapshot_whose_blobs_are_gone_is_corrupt_and_says_how_to_get_them(cached: Path) -> None:
+def test_a_file_whose_blob_is_gone_is_set_aside_and_says_how_to_get_it(cached: Path) -> None:
     (cached / "blobs" / SHA256).unlink()
-    with pytest.raises(
-        CorruptCheckpoint, match=rf"found no blobs of sub/model.safetensors.* hf download .* --revision {NEW}"
-    ):
-        open_hub_cache(cached, None)
+    checkpoint = open_hub_cache(cached, None)
+    assert set(checkpoint.files) == {"config.json"}
+    reason = checkpoint.set_aside["sub/model.safetensors"]
+    assert re.search(rf"{SHA256}: no such file .*download it again: hf download .* --revision {NEW}", reason)
 
 
 def test_a_copy_in_place_of_a_link_is_identified_as_in_a_folder(cached: Path) -> None:

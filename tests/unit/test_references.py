@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.errors import ConfigError
-from job.models.lists import parse_line, read_list, unique
+from job.models.lists import parse_line, read_list, unique, warn_of_shared_names
 from job.models.references import ModelRef, parse_reference
 
 REFERENCES = {
@@ -102,6 +102,24 @@ def test_a_yaml_file_gives_options_for_each_model(tmp_path: Path, header: str) -
     ]
 
 
+@pytest.mark.parametrize("location", ["./final", "s3://bucket/final", "https://host/final"])
+def test_a_local_checkpoint_may_be_given_a_name(tmp_path: Path, location: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"- {location}\n- model: {location}\n  name: run-b\n")
+    assert [ref.local_name for ref in read_list(tmp_path / "a.yaml") if isinstance(ref, ModelRef)] == ["final", "run-b"]
+
+
+def test_checkpoints_of_one_name_from_several_places_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    places = ["/a/final", "/b/final/", "https://host/final"]
+    warn_of_shared_names(
+        [*map(parse_reference, places), ModelRef("folder", "/c/final", name="c"), ModelRef("hub", "x/final")]
+    )
+    (message,) = caplog.messages
+    assert message.startswith(f"local/final: found 3 checkpoints for this name ({', '.join(places)}), expected one")
+    caplog.clear()
+    warn_of_shared_names(map(parse_reference, ["/a/final", "/a/final", "/b/other", "/x/models--a--b/snapshots/final"]))
+    assert not caplog.messages
+
+
 def test_null_is_as_if_it_were_not_there_and_a_byte_order_mark_too(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("models:\n- model: a/b\n  tensor: ~\n  revision: null\n")
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfa/b\n")
@@ -130,6 +148,10 @@ BAD_FILES = {
     "revision-of-a-folder": ("models:\n- model: ./x\n  revision: v1\n", "only models on the Hub have revisions"),
     "key-is-a-list": ("? [a]\n: b\n", "expected only 'models'"),
     "entry-key-is-a-list": ("models:\n- {? [a] : b}\n", "line 2: found an entry"),
+    "name-of-a-hub-model": ("models:\n- model: a/b\n  name: c\n", "found the name 'c', expected none"),
+    "name-in-the-cache": ("models:\n- model: /x/models--a--b\n  name: c\n", "found the name 'c', expected none"),
+    "name-with-a-slash": ("models:\n- model: ./x\n  name: a/b\n", "found the name 'a/b', expected up to 96 letters"),
+    "name-that-leads-up": ("models:\n- model: ./x\n  name: ..\n", "found the name '..', expected up to 96 letters"),
     "two-revisions": ("models:\n- model: a/b@v1\n  revision: v2\n", "two revisions"),
 }
 

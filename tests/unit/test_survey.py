@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from entrypoint import main
+from job.checkpoints.sources.folder import open_folder
 from tests.checkpoints import planted, write_checkpoint
 from tests.surveys import survey
 
@@ -234,18 +235,81 @@ def test_folders_of_one_name_and_one_time_are_told_apart_by_their_numbers(tmp_pa
     assert len(commits) == 2
 
 
-def test_a_w_that_changed_under_an_unchanged_identity_is_not_joined_to_what_is_published(
-    tmp_path: Path, output: Path
-) -> None:
-    checkpoint = write_checkpoint(tmp_path / "large", planted(40_000, 64, []))
-    survey(checkpoint, output, "--tensors", "W")
-    path = checkpoint / "model.safetensors"
+def unsampled_change(path: Path) -> None:
+    """Change two bytes of W where the identity of the file takes no sample, and keep the modification time."""
     status = path.stat()
-    with path.open("r+b") as file:  # where no sample of the identity is taken
-        file.seek(status.st_size // 8 + 100_000)
+    with path.open("r+b") as file:
+        file.seek(1_300_000)
         file.write(b"\x01\x02")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert main([str(checkpoint), "--output", str(output), "--tensors", "W,mu"]) == 65
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "bin by columns"])
+def test_a_w_that_changed_where_nothing_else_shows_it_is_surveyed_anew(tmp_path: Path, output: Path, form: str) -> None:
+    w = planted(40_000, 128, [])
+    checkpoint = write_checkpoint(tmp_path / "large", w)
+    path = checkpoint / "model.safetensors"
+    if form != "safetensors":
+        path.unlink()
+        path = checkpoint / "pytorch_model.bin"
+        torch.save({"lm_head.weight": w.T.contiguous().T if form == "bin by columns" else w}, path)
+    first = survey(checkpoint, output, "--tensors", "W,mu")
+    before = open_folder(checkpoint)
+    unsampled_change(path)
+    assert open_folder(checkpoint).files == before.files
+    second = survey(checkpoint, output, "--tensors", "W,mu")
+    assert (first["commit"], first["w_sha256"]) != (second["commit"], second["w_sha256"])
+    tensors = load_file(path)["lm_head.weight"] if form == "safetensors" else torch.load(path)["lm_head.weight"]
+    assert torch.equal(load_file(output / second["artifacts"]["W"]["key"])["W"], tensors)
+    assert first["tensor"]["content_id_from"] == "samples and W"
+
+
+def test_other_weights_of_one_size_and_time_are_surveyed(tmp_path: Path, output: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS))
+    (checkpoint / "model.safetensors").unlink()
+    path = checkpoint / "pytorch_model.bin"
+    for groups in (GROUPS, [[1, 2]]):
+        torch.save({"lm_head.weight": planted(40, 8, groups)}, path)
+        os.utime(path, (1, 1))
+        assert survey(checkpoint, output)["statistics"]["black_holes"] == len(groups)
+
+
+def test_a_folder_that_was_touched_or_copied_is_already_published(
+    checkpoint: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = survey(checkpoint, output)
+    for file in checkpoint.iterdir():
+        os.utime(file)
+    assert survey(checkpoint, output) == first
+    shutil.copytree(checkpoint, tmp_path / "elsewhere" / "model", copy_function=shutil.copyfile)
+    assert survey(tmp_path / "elsewhere" / "model", output) == first
+    assert capsys.readouterr().out.count("1 already published") == 2
+
+
+@pytest.mark.parametrize("change", ["config", "file name", "an earlier version's ids"])
+def test_the_same_w_is_published_by_reference(
+    checkpoint: Path, output: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    first = survey(checkpoint, output)
+    if change == "config":
+        (checkpoint / "README.md").write_text("new")
+    elif change == "file name":
+        (checkpoint / "model.safetensors").rename(checkpoint / "model-00001-of-00001.safetensors")
+    else:
+        old = output / "local" / "model" / ("0" * 40)
+        (output / "local" / "model" / first["commit"]).rename(old)
+        text = (old / "manifest.json").read_text().replace(first["commit"], old.name)
+        earlier = json.loads(text)
+        earlier["tensor"]["content_id"] = "1" * 64
+        del earlier["tensor"]["content_id_from"]
+        (old / "manifest.json").write_text(json.dumps(earlier))
+        first = earlier
+    with caplog.at_level(logging.INFO):
+        second = survey(checkpoint, output)
+    assert second["commit"] != first["commit"]
+    assert second["artifacts"]["W"] == first["artifacts"]["W"]
+    assert f"this W is published as {first['commit']}" in caplog.text
+    assert len(list(output.rglob("W.safetensors"))) == 1
 
 
 @pytest.mark.parametrize("dedup", ["byte-hash", "torch-unique"])
@@ -308,3 +372,72 @@ def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_f
     assert torch.equal(load_file(output / manifest["artifacts"]["W"]["key"])["W"], w)
     assert manifest["tensor"]["tie"] == "untied"
     assert "differ" in manifest["tensor"]["tie_evidence"]
+
+
+def test_folders_of_one_name_are_two_models(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4], [5, 6]])):
+        manifest = survey(write_checkpoint(tmp_path / parent / "final", planted(40, 8, groups)), output)
+        assert manifest["previous"] is None
+        printed = capsys.readouterr().out
+        assert "New: 1 model" in printed
+        assert "Black holes changed" not in printed
+    write_checkpoint(tmp_path / "a" / "final", planted(40, 8, [[1, 2], [7, 8]]))
+    again = survey(tmp_path / "a" / "final", output)
+    assert again["previous"]["black_holes"] == 1
+    assert "joined 7, 8" in capsys.readouterr().out
+
+
+def test_a_tensor_of_the_same_name_at_another_place_is_a_new_model(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4], [5, 6]])):
+        folder = write_checkpoint(tmp_path / parent / "final", planted(40, 8, groups))
+        (tmp_path / f"{parent}.yaml").write_text(f"- model: {folder}\n  tensor: lm_head.weight\n")
+        assert main(["--models-file", str(tmp_path / f"{parent}.yaml"), "--output", str(output)]) == 0
+        assert "New: 1 model" in capsys.readouterr().out
+
+
+def test_a_named_checkpoint_is_filed_under_its_name(
+    tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = []
+    for parent, groups in (("a", [[1, 2]]), ("b", [[3, 4]])):
+        lines.append(f"- model: {write_checkpoint(tmp_path / parent / 'final', planted(40, 8, groups))}\n")
+    (tmp_path / "list.yaml").write_text("".join(lines))
+    arguments = ["--models-file", str(tmp_path / "list.yaml"), "--output", str(output)]
+    assert main(arguments) == main(["plan", *arguments]) == 0
+    assert caplog.text.count("local/final: found 2 checkpoints") == 2
+    (tmp_path / "list.yaml").write_text(lines[0] + lines[1] + "  name: run-b\n")
+    caplog.clear()
+    assert main(arguments) == 0
+    assert "found 2 checkpoints" not in caplog.text
+    assert json.loads((output / "local/run-b/latest.json").read_text())["model"] == "local/run-b"
+
+
+ALIKE = {
+    "zeros": (torch.zeros(40, 8), "all 40 rows are zeros: "),
+    "zeros of both signs": (torch.zeros(40, 8) * planted(40, 8, []).float(), "all 40 rows are zeros: "),
+    "ones": (torch.ones(40, 8), "all 40 rows are bit-for-bit the same: "),
+    "NaNs": (torch.full((40, 8), math.nan), "all 40 rows are bit-for-bit the same: "),
+    "zeros at the end": (
+        planted(40, 8, [list(range(19, 40))]),
+        "21 of 40 rows, more than half, are bit-for-bit the same",
+    ),
+}
+
+
+@pytest.mark.parametrize(("w", "warning"), ALIKE.values(), ids=ALIKE)
+def test_rows_that_are_all_alike_are_warned_of_first(
+    tmp_path: Path, output: Path, w: torch.Tensor, warning: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "alike", w)
+    (tmp_path / "list.yaml").write_text(f"- model: {checkpoint}\n  note: mine\n")
+    assert main(["--models-file", str(tmp_path / "list.yaml"), "--output", str(output)]) == 0
+    warnings = json.loads((output / "local/alike/latest.json").read_text())["warnings"]
+    assert warnings[0].startswith(warning)
+    assert "unfinished download" in warnings[0]
+
+
+def test_half_of_the_rows_alike_is_not_warned_of(tmp_path: Path, output: Path) -> None:
+    manifest = survey(write_checkpoint(tmp_path / "half", planted(40, 8, [list(range(20))])), output)
+    assert not any("unfinished" in warning for warning in manifest["warnings"])

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.file_names import HUB_DOWNLOADS
 from job.errors import CorruptCheckpoint
 
 MARKER: Final = re.compile(
@@ -14,9 +15,6 @@ MARKER: Final = re.compile(
 )
 """What downloaders add to a file's name while they write it: aria2, huggingface_hub, rclone (with a hash), browsers,
 FTP and torrent clients."""
-
-HUB_DOWNLOADS: Final = ".cache/huggingface/download/"
-"""Where ``hf download --local-dir`` keeps what is not finished."""
 
 MISSING_ADVICE: Final = (
     "check that the upload is complete; of a local copy, download the missing files, for instance with `hf download`"

@@ -10,15 +10,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit, unusable_name
+from job.checkpoints.file_names import HUB_DOWNLOADS
 from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
 
-_MAX_HEADER = 100_000_000
-"""Bytes. The safetensors library refuses longer headers."""
+_ERRORS_OF_ONE_ENTRY = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What the operating system says of a file that is not there or may not be read, and not of its disk."""
 
-_SAMPLES = 8
+_LEADS_OUT = "a link that leads out of the checkpoint"
+
+_READ_WHOLE_NBYTES = 8 << 20
+_ENDS_NBYTES = 1 << 20
+_SAMPLES = 16
 _SAMPLE_NBYTES = 1 << 16
 
 
@@ -32,7 +44,7 @@ class DiskFile:
 
 
 def open_folder(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, pinned by its files' names, sizes, modification times and safetensors headers.
+    """The checkpoint in a folder, pinned by its files' names, sizes and bytes, of large files by samples.
 
     Hidden files and folders (``.git``, ``.cache``) are not part of it.
 
@@ -47,8 +59,8 @@ def open_folder(path: Path) -> Checkpoint:
             raise ModelUnavailable(
                 f"{root}: found {found}, expected a folder with config.json and weights; check the reference"
             )
-        on_disk = list_files(root, [root.resolve()])
-        files = {name: StoredFile(file.size, content_id(name, file)) for name, file in on_disk.items()}
+        on_disk, set_aside = list_files(root, [root.resolve()])
+        files, unreadable = stored_files(on_disk, stored_file)
     return Checkpoint(
         repo_id=f"local/{_folder_name(root)}",
         revision=None,
@@ -56,7 +68,8 @@ def open_folder(path: Path) -> Checkpoint:
         source=str(root),
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
-        local_paths={name: file.path for name, file in on_disk.items()},
+        local_paths={name: on_disk[name].path for name in files},
+        set_aside=set_aside | unreadable,
     )
 
 
@@ -92,52 +105,114 @@ def local_fetch(
     return fetch
 
 
-def list_files(root: Path, allowed: Sequence[Path]) -> dict[str, DiskFile]:
-    """The files below ``root``, by their names relative to it.
+def list_files(root: Path, allowed: Sequence[Path]) -> tuple[dict[str, DiskFile], dict[str, str]]:
+    """The files below ``root``, by their names relative to it, and the names that are set aside, each with the reason.
 
-    Hidden files, devices, pipes and links that lead out of the ``allowed`` folders are left out.
+    Set aside are devices, pipes, what may not be read, links that lead nowhere or out of the ``allowed`` folders, and
+    names that are no paths inside a checkpoint. Hidden files are left out, except the Hub client's unfinished
+    downloads: these are set aside.
 
     Raises:
-        ModelUnavailable: there are no files.
+        ModelUnavailable: there is nothing.
     """
-    files = {}
-    for path in sorted(_visible_files(root)):
-        target = Path(os.path.realpath(path))  # resolve() raises on a link that leads to itself
-        if not any(target.is_relative_to(place) for place in allowed):
-            logger.warning("%s: found a link that leads out of the checkpoint, ignored; copy the file instead", path)
-        elif target.is_file():
+    files, set_aside = {}, dict.fromkeys(_unfinished_downloads(root), "its download was not finished")
+    for path, name, reason in _visible_entries(root):
+        found = reason or _reason_to_set_aside(path, name, allowed)
+        if not found:
             status = path.stat()
-            files[path.relative_to(root).as_posix()] = DiskFile(path, status.st_size, status.st_mtime_ns)
-    if not files:
+            files[name] = DiskFile(path, status.st_size, status.st_mtime_ns)
+            continue
+        set_aside[name] = found
+        if found.startswith(_LEADS_OUT):
+            logger.warning("%s: found %s, ignored; copy the file instead", path, found)
+    if not files and not set_aside:
         raise ModelUnavailable(
             f"{root}: found an empty folder, expected config.json and weights; check that the download finished"
         )
-    return files
+    return files, set_aside
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
+def stored_files(
+    on_disk: Mapping[str, DiskFile], identify: Callable[[str, DiskFile], StoredFile]
+) -> tuple[dict[str, StoredFile], dict[str, str]]:
+    """The files with their ids, by ``identify``, and those that may not be read, each with the reason."""
+    files, set_aside = {}, {}
+    for name, file in on_disk.items():
+        try:
+            files[name] = identify(name, file)
+        except OSError as error:
+            set_aside[name] = _reason_of(error)
+    return files, set_aside
+
+
+def _visible_entries(root: Path) -> Iterator[tuple[Path, str, str | None]]:
+    """Each entry below a folder: its path, its name relative to it, and why it cannot be read, if that is known."""
+    unreadable = []
+
+    def note(error: OSError) -> None:
+        path = Path(os.fsdecode(error.filename))
+        if path == root:
+            raise error
+        unreadable.append((path, _reason_of(error)))
+
+    for folder, subfolders, names in os.walk(root, onerror=note):
+        subfolders[:] = [name for name in sorted(subfolders) if not name.startswith(".")]
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(folder) / name
+                yield path, path.relative_to(root).as_posix(), None
+        for path in (Path(folder) / name for name in subfolders):
+            if path.is_symlink():
+                yield path, path.relative_to(root).as_posix(), "a link to a folder, which is not followed"
+    for path, reason in unreadable:
+        yield path, path.relative_to(root).as_posix(), reason
+
+
+def _unfinished_downloads(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root / HUB_DOWNLOADS):
+        for name in names:
+            if name.endswith(".incomplete"):
+                yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _reason_to_set_aside(path: Path, name: str, allowed: Sequence[Path]) -> str | None:
+    """Why a name below a folder cannot be read as a file of the checkpoint; None if it can."""
+    if reason := unusable_name(name):
+        return reason
+    target = Path(os.path.realpath(path))  # resolve() raises on a link that leads to itself
+    try:
+        status = path.stat()
+    except OSError as error:
+        reason = _reason_of(error)
+        return f"a link to {target}: {reason}" if path.is_symlink() else reason
+    if not any(target.is_relative_to(place) for place in allowed):
+        return f"{_LEADS_OUT}, to {target}"
+    return None if stat.S_ISREG(status.st_mode) else "not a file with content, but a device or a pipe"
+
+
+def _reason_of(error: OSError) -> str:
+    """Why one entry of a folder cannot be read. An error of the whole disk is raised again."""
+    if error.errno not in _ERRORS_OF_ONE_ENTRY:
         raise error
-
-    for folder, subfolders, names in os.walk(root, onerror=fail):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield from (Path(folder) / name for name in names if not name.startswith("."))
+    return (error.strerror or str(error)).lower()
 
 
-def content_id(name: str, file: DiskFile) -> str:
-    """An id that changes when the file was written to, as far as this shows without reading the whole file."""
-    identity = hashlib.sha256(f"{name}\0{file.size}\0{file.modified_ns}\0".encode("utf-8", "surrogateescape"))
-    if name.endswith(".safetensors"):
-        with file.path.open("rb") as stream:
-            prefix = stream.read(8)
-            identity.update(prefix)
-            length = int.from_bytes(prefix, "little")
-            identity.update(stream.read(min(length, _MAX_HEADER)))
-            # Reproducible builds give every file the same modification time.
-            for begin in range(0, file.size, max(1, file.size // _SAMPLES)):
-                stream.seek(begin)
-                identity.update(stream.read(_SAMPLE_NBYTES))
-    return identity.hexdigest()
+def stored_file(_name: str, file: DiskFile) -> StoredFile:
+    """A file with an id that follows from its bytes: of a small file from all, of a large one from samples.
+
+    The samples hold the headers of all formats: of safetensors and GGUF at the beginning, of zip files at the end.
+    """
+    if file.size <= _READ_WHOLE_NBYTES:
+        ranges = [(0, file.size)]
+    else:
+        step = (file.size - _ENDS_NBYTES) // _SAMPLES
+        middle = [(begin, _SAMPLE_NBYTES) for begin in range(step, step * _SAMPLES, step)]
+        ranges = [(0, _ENDS_NBYTES), *middle, (file.size - _ENDS_NBYTES, _ENDS_NBYTES)]
+    identity = hashlib.sha256(f"{file.size}\0".encode())
+    with file.path.open("rb", buffering=0) as stream:
+        for begin, nbytes in ranges:
+            identity.update(os.pread(stream.fileno(), nbytes, begin))
+    return StoredFile(file.size, identity.hexdigest(), "bytes" if len(ranges) == 1 else "samples")
 
 
 def _read_range(file: DiskFile, begin: int, end: int) -> bytes:

@@ -52,23 +52,27 @@ def open_http(
 
     Raises:
         ModelUnavailable: the server has neither a config nor weights there.
-        UnsupportedCheckpoint: the server does not tell a file's size, or whether a file changed.
+        UnsupportedCheckpoint: the server does not tell any file's size, or whether a file changed.
         CorruptCheckpoint: an index is not valid.
         ConfigError: the HTTP client is set to work offline.
         TransientError: the server cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
     """
     folder = _WebFolder(url.rstrip("/"), read_timeout, retry_policy, cooldown)
-    found = folder.find([*NAMES, *extra_names])
+    found, set_aside = folder.find([*NAMES, *extra_names])
+    if set_aside and not found:
+        raise next(iter(set_aside.values()))
     if not found.keys() & {CONFIG, *WEIGHTS, *extra_names}:
         raise ModelUnavailable(
             f"{folder.url}: found none of {', '.join((CONFIG, *WEIGHTS, *extra_names))} that may be read, "
             "expected one or more; check the address, or name another weight file, such as a GGUF file, as `file`"
         )
-    without_shards = folder.checkpoint(found)
+    without_shards = folder.checkpoint(found, set_aside)
     for index in found.keys() & set(INDEX_FILES):
         shards = _shards(without_shards.read(index, MAX_INDEX), f"{folder.url}/{index}", folder.url)
-        found |= folder.find(sorted(shards - found.keys()))
-    return folder.checkpoint(found)
+        found_shards, unusable_shards = folder.find(sorted(shards - found.keys() - set_aside.keys()))
+        found |= found_shards
+        set_aside |= unusable_shards
+    return folder.checkpoint(found, set_aside)
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,28 @@ class _WebFolder:
     retry_policy: RetryPolicy
     cooldown: Cooldown | None
 
-    def find(self, names: Iterable[str]) -> dict[str, tuple[StoredFile, Address]]:
-        """The size, identity and address of each file that exists."""
+    def find(
+        self, names: Iterable[str]
+    ) -> tuple[dict[str, tuple[StoredFile, Address]], dict[str, UnsupportedCheckpoint]]:
+        """The size, identity and address of each file that exists, and those that are set aside, each with why."""
 
-        def find_one(name: str) -> tuple[StoredFile, Address] | None:
-            return retry(lambda: _find_file(self.url, name, self.read_timeout), self.retry_policy, self.cooldown)
+        def find_one(name: str) -> tuple[StoredFile, Address] | UnsupportedCheckpoint | None:
+            try:
+                return retry(lambda: _find_file(self.url, name, self.read_timeout), self.retry_policy, self.cooldown)
+            except UnsupportedCheckpoint as error:
+                return error
 
-        return {name: found for name, found in map_as_completed(find_one, names, REQUESTS_AT_ONCE) if found is not None}
+        found, set_aside = {}, {}
+        for name, answer in map_as_completed(find_one, names, REQUESTS_AT_ONCE):
+            if isinstance(answer, UnsupportedCheckpoint):
+                set_aside[name] = answer
+            elif answer is not None:
+                found[name] = answer
+        return found, set_aside
 
-    def checkpoint(self, found: Mapping[str, tuple[StoredFile, Address]]) -> Checkpoint:
+    def checkpoint(
+        self, found: Mapping[str, tuple[StoredFile, Address]], set_aside: Mapping[str, UnsupportedCheckpoint]
+    ) -> Checkpoint:
         """The checkpoint with these files."""
         files = {name: stored for name, (stored, _) in found.items()}
         remote = HttpFiles(self._resolve, self.read_timeout, {name: address for name, (_, address) in found.items()})
@@ -105,6 +122,7 @@ class _WebFolder:
                 self.retry_policy,
                 self.cooldown,
             ),
+            set_aside={name: str(error) for name, error in set_aside.items()},
         )
 
     def _resolve(self, file: str, _size: int) -> Address:
@@ -163,4 +181,4 @@ def _find_file(source: str, name: str, timeout: float) -> tuple[StoredFile, Addr
             f"{where}: found neither ETag nor Last-Modified, expected one to tell whether the file changed; use "
             "another server, or a copy in a local folder"
         )
-    return StoredFile(size, identity), Address(answer.url, content_id=identity)
+    return StoredFile(size, identity), Address(answer.url, content_id=identity, stated_id=identity)

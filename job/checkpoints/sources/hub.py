@@ -1,6 +1,7 @@
 """A checkpoint on the Hugging Face Hub, or on another server with the same protocol. It knows the Hub's client."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -14,12 +15,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
     validate_repo_id,
 )
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, hub_file
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, hub_file
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
     Address,
     HttpFiles,
+    changed,
     network_failure,
     origin,
     public_url,
@@ -32,6 +34,7 @@ PUBLIC_HUB = "https://huggingface.co"
 
 _COMMIT_HEADER = "X-Repo-Commit"
 _MAX_REDIRECTS = 5
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def open_hub(
@@ -64,8 +67,16 @@ def open_hub(
         raise UnsupportedCheckpoint(
             f"{source}: found commit {commit!r:.80}, expected 40 hexadecimal digits; check HF_ENDPOINT"
         )
-    files = {sibling.rfilename: _stored_file(source, sibling) for sibling in info.siblings or []}
-    remote = HttpFiles(_Commit(hub, info.id, commit, token, read_timeout).resolve, read_timeout)
+    siblings, set_aside = info.siblings or [], {}
+    for sibling in siblings:
+        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
+        if (name := sibling.rfilename) != name.replace("\\", ""):
+            check_name(name.replace("\\", "/"), source)
+            set_aside[name] = "its name holds a backslash"
+    files = {
+        sibling.rfilename: _stored_file(source, sibling) for sibling in siblings if sibling.rfilename not in set_aside
+    }
+    remote = HttpFiles(_Commit(hub, info.id, commit, files, token, read_timeout).resolve, read_timeout)
 
     return Checkpoint(
         repo_id=info.id,
@@ -80,6 +91,7 @@ def open_hub(
             retry_policy,
             cooldown,
         ),
+        set_aside=set_aside,
     )
 
 
@@ -124,11 +136,12 @@ class _Commit:
     hub: str
     repo_id: str
     sha: str
+    files: Mapping[str, StoredFile]
     token: str | None
     timeout: float
 
     def resolve(self, file: str, size: int) -> Address:
-        """The address of a file's bytes, once the Hub has confirmed its size and commit."""
+        """The address of a file's bytes, once the Hub has confirmed its size, commit and object id."""
         url = httpx2.URL(hf_hub_url(self.repo_id, file, revision=self.sha, endpoint=self.hub))
         where = public_url(url)
         try:
@@ -149,7 +162,11 @@ class _Commit:
                 f"{where}: found {found_size} bytes of commit {commit}, expected {size} bytes of {self.sha} as listed; "
                 "the server mixes versions: run again, or use another server"
             )
-        return Address(location, self._token_for(location))
+        stated_id, listed_id = _stated_id(answer), self.files[file].content_id
+        # Only sha-256 is compared with the list: a mirror may name small files by another hash than git's.
+        if stated_id and _SHA256.fullmatch(stated_id) and _SHA256.fullmatch(listed_id) and stated_id != listed_id:
+            raise changed(where, stated_id, listed_id)
+        return Address(location, self._token_for(location), stated_id=stated_id)
 
     def _head(self, url: httpx2.URL) -> httpx2.Response:
         """The Hub's answer to a HEAD request for a file.
@@ -177,6 +194,13 @@ class _Commit:
         """The token, for the Hub's own hosts only."""
         own = origin(url) in (origin(httpx2.URL(self.hub)), origin(httpx2.URL(PUBLIC_HUB)))
         return self.token if own else None
+
+
+def _stated_id(answer: httpx2.Response) -> str | None:
+    """The object id of a file that the Hub states; None if it states none. A redirect's own ETag is not the file's."""
+    own_etag = None if answer.has_redirect_location else answer.headers.get("ETag")
+    etag = answer.headers.get("X-Linked-ETag", own_etag)
+    return etag.removeprefix("W/").strip('"') if etag else None
 
 
 def _redirect_target(answer: httpx2.Response) -> httpx2.URL:

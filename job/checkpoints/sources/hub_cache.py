@@ -5,10 +5,19 @@ The layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
 import os
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, hub_file
-from job.checkpoints.sources.folder import DiskFile, content_id, list_files, local_fetch, os_errors_translated
+from job.checkpoints.sources.folder import (
+    DiskFile,
+    list_files,
+    local_fetch,
+    os_errors_translated,
+    stored_file,
+    stored_files,
+)
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.-]*)", re.ASCII)
@@ -30,7 +39,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
 
     Raises:
         ModelUnavailable: the folder does not exist, or it holds no such revision.
-        CorruptCheckpoint: the snapshot is incomplete.
+        CorruptCheckpoint: a branch's file in the cache holds no commit.
         TransientError: the disk failed.
     """
     found = _parse_path(_absolute(path))
@@ -48,9 +57,8 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
                 f"{root}: found nothing, expected a snapshot; {_download_advice(repo_id, revision or commit)}"
             )
         blobs = (repository / "blobs").resolve()
-        _refuse_dangling_links(root, repo_id, commit)
-        on_disk = list_files(root, [root.resolve(), blobs])
-        files = {name: _stored_file(name, file, blobs) for name, file in on_disk.items()}
+        on_disk, set_aside = list_files(root, [root.resolve(), blobs])
+        files, unreadable = stored_files(on_disk, partial(_blob, blobs=blobs))
     return Checkpoint(
         repo_id=repo_id,
         revision=revision,
@@ -58,7 +66,10 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         source=str(root),
         files=files,
         fetch=local_fetch(files, on_disk, str(root)),
-        local_paths={name: file.path for name, file in on_disk.items()},
+        local_paths={name: on_disk[name].path for name in files},
+        set_aside={
+            name: f"{reason}; {_download_advice(repo_id, commit)}" for name, reason in (set_aside | unreadable).items()
+        },
     )
 
 
@@ -100,22 +111,13 @@ def _find_commit(repository: Path, repo_id: str, revision: str | None) -> str:
     )
 
 
-def _refuse_dangling_links(root: Path, repo_id: str, commit: str) -> None:
-    missing = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.exists())
-    if missing:
-        raise CorruptCheckpoint(
-            f"{root}: found no blobs of {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}, expected the whole "
-            f"snapshot; {_download_advice(repo_id, commit)}"
-        )
-
-
-def _stored_file(name: str, file: DiskFile, blobs: Path) -> StoredFile:
-    """The file by its blob's name. If the cache was made without links, it holds copies, whose names say nothing of
-    their ids."""
+def _blob(name: str, file: DiskFile, blobs: Path) -> StoredFile:
+    """A file with its blob's name as its id. If the cache was made without links, it holds copies, whose names say
+    nothing of their ids."""
     target = Path(os.path.realpath(file.path))
     if target.parent == blobs and _OBJECT_ID.fullmatch(target.name):
-        return hub_file(file.size, target.name)
-    return StoredFile(file.size, content_id(name, file))
+        return replace(hub_file(file.size, target.name), id_from="name")
+    return stored_file(name, file)
 
 
 def _download_advice(repo_id: str, revision: str | None) -> str:

@@ -39,6 +39,11 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
     Raises:
         SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
     """
+    checkpoint = _open(ref, access)
+    return replace(checkpoint, repo_id=f"local/{ref.name}") if ref.name and ref.local_name else checkpoint
+
+
+def _open(ref: ModelRef, access: Access) -> Checkpoint:
     match ref.source:
         case "folder":
             if ref.revision or is_in_hub_cache(ref.path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
@@ -42,11 +42,13 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
     )
     client = create_client(config, url)
     below = f"{prefix}/" if prefix else ""
-    files = retry(lambda: _list(client, bucket, below, source), retry_policy)
-    if not files:
+    listed = retry(lambda: _list(client, bucket, below, source), retry_policy)
+    if not listed:
         raise ModelUnavailable(
             f"{source}: found no object below it, expected config.json and weights; check the address"
         )
+    reasons = {name: unusable_name(name) for name in listed}
+    files = {name: stored for name, stored in listed.items() if not reasons[name]}
 
     return Checkpoint(
         repo_id=f"local/{source.rpartition('/')[2]}",
@@ -60,6 +62,7 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
             source,
             retry_policy,
         ),
+        set_aside={name: reason for name, reason in reasons.items() if reason},
     )
 
 

@@ -28,6 +28,8 @@ class Address:
     """Sent with every request to this address."""
     content_id: str | None = None
     """What ``content_id_from_headers`` must give for every answer; None if the bytes at the address cannot change."""
+    stated_id: str | None = None
+    """What the server stated of the file's content when the address was asked for. It must state the same again."""
 
 
 class HttpFiles:
@@ -43,6 +45,7 @@ class HttpFiles:
         self._timeout = timeout
         self._lock = Lock()
         self._addresses: dict[str, Future[Address]] = {}
+        self._stated_ids = {file: address.stated_id for file, address in (known or {}).items()}
         for file, address in (known or {}).items():
             self._addresses[file] = Future()
             self._addresses[file].set_result(address)
@@ -71,10 +74,7 @@ class HttpFiles:
                 check_answer(response, where, begin, end, size)
                 found_id = content_id_from_headers(response.headers, size)
                 if address.content_id not in (None, found_id):
-                    raise CorruptCheckpoint(
-                        f"{where}: the file changed while it was read: found {found_id!r}, expected "
-                        f"{address.content_id!r}; run again when nothing writes to it"
-                    )
+                    raise changed(where, found_id, address.content_id)
                 yield from response.iter_raw()
         except httpx2.RequestError as error:
             raise network_failure(error, where) from error
@@ -87,7 +87,11 @@ class HttpFiles:
             self._addresses[file] = located
         if known is None:
             try:
-                located.set_result(self._resolve(file, size))
+                address = self._resolve(file, size)
+                pinned_id = self._stated_ids.setdefault(file, address.stated_id)
+                if address.stated_id != pinned_id:
+                    raise changed(public_url(address.url), address.stated_id, pinned_id)
+                located.set_result(address)
             except BaseException as error:
                 self._forget(file, located)
                 located.set_exception(error)
@@ -98,6 +102,14 @@ class HttpFiles:
         with self._lock:
             if self._addresses.get(file) is located:
                 del self._addresses[file]
+
+
+def changed(where: str, found_id: str | None, expected_id: str | None) -> CorruptCheckpoint:
+    """The error for a file that has another id than the one that was pinned."""
+    return CorruptCheckpoint(
+        f"{where}: the file changed while it was read: found {found_id!r}, expected {expected_id!r}; run again when "
+        "nothing writes to it"
+    )
 
 
 def check_answer(response: httpx2.Response, where: str, begin: int, end: int, size: int) -> None:

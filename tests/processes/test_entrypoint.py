@@ -78,3 +78,11 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> 
     done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert "\x1b" not in done.stderr + done.stdout
     assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())
+
+
+def test_a_link_that_leads_to_itself_fails_alone(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    arguments = [sys.executable, "entrypoint.py", str(tmp_path / "loop"), str(checkpoint), "--output", str(output)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (65, False), done.stderr
+    assert "1 failed, 1 surveyed" in done.stdout

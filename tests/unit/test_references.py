@@ -1,11 +1,14 @@
 """References and lists of models: what parses prints back, what does not is named with its line."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.command_line.values import parse_output
 from job.errors import ConfigError
 from job.models.lists import parse_line, read_list, unique
 from job.models.references import ModelRef, parse_reference
@@ -60,6 +63,57 @@ NO_MIRRORS = {
 def test_an_address_that_cannot_be_trusted_or_filed_is_no_reference(text: str) -> None:
     with pytest.raises(ValueError, match=r"https://host/path"):
         parse_reference(text)
+
+
+NAMES_NO_KEY_OR_HOST = {
+    "s3-dot": "s3://bucket/dir/.",
+    "s3-dots": "s3://bucket/..",
+    "s3-dots-inside": "s3://bucket/a/../b",
+    "http-dots": "https://host/..",
+    "http-quoted-dots": "https://host/%2e%2E",
+    "http-quoted-slash": "https://host/a%2f..",
+    "hub-dots": "org/..",
+    "hub-dotted-owner": "../..@main/..\0",
+    "bucket-alone-with-dot": "s3://bucket/.",
+    "nul-in-a-folder": "/data/a\0b",
+    "nul-in-a-prefix": "s3://bucket/a\0b",
+    "control-character": "https://host/a\x01b",
+    "not-utf8-on-s3": "s3://bucket/a\udcff",
+    "not-utf8-revision": "org/name@a\udcff",
+    "surrogate-in-a-folder": "./a\ud800",
+    "half-an-ipv6": "https://[::1/x",
+    "port-in-letters": "https://host:abc/x",
+    "port-too-large": "https://host:99999/x",
+    "label-too-long": f"https://{'a' * 300}/x",
+}
+
+
+@pytest.mark.parametrize("text", NAMES_NO_KEY_OR_HOST.values(), ids=NAMES_NO_KEY_OR_HOST)
+def test_a_text_that_makes_no_key_and_no_address_is_refused_where_it_is_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected org/name.*https://host/path"):
+        parse_reference(text)
+    path = tmp_path / "models.yaml"
+    path.write_text(f"- a/b\n- {json.dumps(text)}\n")
+    with pytest.raises(ConfigError, match="line 2: "):
+        read_list(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s3://bucket/a//b", "s3://bucket/.../x..y", "./bytes-\udcff", "/a\\b", "s3://b-1/模型　一", "https://[::1]/x"],
+)
+def test_an_odd_name_that_can_be_read_and_filed_is_a_reference(text: str) -> None:
+    assert str(parse_reference(text)) == text
+
+
+@pytest.mark.parametrize("text", ["~/model", "~/hub/models--org--name@main"])
+def test_a_home_folder_that_nobody_knows_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # a container's user without an entry in passwd
+    with pytest.raises(ValueError, match="found '~' for a user without a home folder, expected a path"):
+        parse_reference(text)
+    with pytest.raises(ConfigError, match="OUTPUT: found '~/surveys' for a user without a home folder"):
+        parse_output("OUTPUT", "~/surveys")
 
 
 def test_a_page_of_the_hub_is_refused_with_the_name_to_use() -> None:

@@ -169,7 +169,51 @@ def test_a_yaml_entry_says_whether_an_adapter_is_followed_to_its_base(tmp_path: 
     assert read_list(path) == [ModelRef("hub", "a/b", follow_base=follows)]
 
 
+def test_a_hash_inside_of_a_name_is_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "models.txt"
+    path.write_bytes(b"\xef\xbb\xbf#first\r\n/x/run#3\r\n\t./a#b c\t# one\r\n  # two\r\n./c #\n/x/d\xc2\x85e\n")
+    assert [str(entry) for entry in read_list(path)] == ["/x/run#3", "./a#b c", "./c", "/x/d\x85e"]
+    (tmp_path / "models.yaml").write_text("models:\n- /x/run#3\n- ./c # one\n")
+    assert [str(entry) for entry in read_list(tmp_path / "models.yaml")] == ["/x/run#3", "./c"]
+
+
+@pytest.mark.parametrize("content", ["", "\n \t\r\n", "# all of it\n", "\ufeff"])
+def test_a_text_file_without_an_entry_is_a_config_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "models.txt"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"models.txt: found no entry, expected one or more"):
+        read_list(path)
+
+
+@pytest.mark.parametrize("content", [b"a/b\0\n", "a/b\n".encode("utf-16-le"), "a/b\n".encode("utf-16"), b"./a\0\n"])
+def test_a_text_file_of_another_encoding_is_a_config_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "models.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"models.txt"):
+        read_list(path)
+
+
 BAD_FILES = {
+    "two-lists": ("models:\n- a/b\nmodels:\n- c/d\n", "'models' in line 1 and again in line 3, expected it once"),
+    "two-lists-one-quoted": ("models: [a/b]\n'models': [c/d]\n", "'models' in line 1 and again in line 2"),
+    "two-models-in-an-entry": ("- model: a/b\n  model: c/d\n", "'model' in line 1 and again in line 2"),
+    "two-notes": ("- model: a/b\n  note: x\n  tensor: y\n  note: z\n", "'note' in line 2 and again in line 4"),
+    "two-nulls-of-a-key": ("- {model: a/b, file: ~, file: x}\n", "'file' in line 1 and again in line 1"),
+    "two-queries": ("- query: {author: a}\n  query: {author: b}\n", "'query' in line 1 and again in line 2"),
+    "null-and-author": ("- query:\n    author: ~\n    author: b\n", "'author' in line 2 and again in line 3"),
+    "two-excludes": ("- query: {author: a, exclude: x, exclude: y}\n", "'exclude' in line 1 and again"),
+    "merge-key": ("- &one {model: a/b, note: x}\n- <<: *one\n  model: c/d\n", "line 2: found an entry with"),
+    "merge-key-in-a-query": ("- query: &one {author: a}\n- query: {<<: *one, name: x}\n", "not a text"),
+    "two-documents": ("models: [a/b]\n---\nmodels: [c/d]\n", "not YAML"),
+    "list-within-itself": ("models: &all [a/b, *all]\n", "found an entry"),
+    "empty-list": ("models: []\n", "found no entry, expected one or more models"),
+    "null-list": ("models:\n", "found no list"),
+    "empty-file": ("# models:\n# - a/b\n", "found no list"),
+    "number": ("- a/b\n- 7\n", "line 2: '7' is not a model reference"),
+    "null-entry": ("- a/b\n-\n", "line 2: '' is not a model reference"),
+    "nul": ('- "a/b\\0"\n', "line 1: .* is not a model reference"),
+    "raw-nul": ("- a/b\0\n", "not YAML"),
+    "tab": ("models:\n\t- a/b\n", "not YAML"),
     "no-truth": ("models:\n- model: a/b\n  follow_base: yes please\n", "follow_base is 'yes please', expected true"),
     "not-yaml": ("models: [a/b", "not YAML"),
     "no-list": ("models: 3", "found no list"),

@@ -12,7 +12,7 @@ from job.checkpoints.formats.gguf_header import Vocabulary
 from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
-from job.tokens.tokenizer import TOKENIZER_FILES, Token, Tokenizer, TokenizerUnusable, load_tokenizer
+from job.tokens.tokenizer import Token, Tokenizer, TokenizerUnusable, files_to_read, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,14 @@ def name_tokens(checkpoint: Checkpoint, vocabulary: Vocabulary | None, rows: Ite
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
     rows = list(rows)
-    files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
+    to_read = files_to_read(checkpoint.files, has_vocabulary=vocabulary is not None)
+    files = {name: checkpoint.files[name].content_id for name in to_read}
     foreign: ModelError | None = None
     try:
-        if vocabulary and "tokenizer.json" not in files:
+        if vocabulary and not files:
             files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
             tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
-        elif files.keys() - {"config.json"}:
+        elif files:
             for name in files:
                 content = checkpoint.read(name, MAX_TOKENIZER_FILE)
                 foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)

@@ -1,6 +1,6 @@
 """Loads a checkpoint's tokenizer from its files. Does not execute any code of the checkpoint."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,15 @@ TOKENIZER_FILES: Final = (
     "config.json",
 )
 """The files from which the transformers library may load a tokenizer."""
+
+
+def files_to_read(names: Collection[str], *, has_vocabulary: bool) -> list[str]:
+    """The tokenizer's files among a checkpoint's: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
+
+    ``has_vocabulary``: whether the weight file holds a list of tokens.
+    """
+    files = [name for name in TOKENIZER_FILES if name in names]
+    return [] if (has_vocabulary and "tokenizer.json" not in files) or files == ["config.json"] else files
 
 
 class TokenizerUnusable(Exception):

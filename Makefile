@@ -5,7 +5,33 @@ PY := .venv/bin/python
 # torch took 3.6 s without and 1.7 s with it.
 export PYTHONDONTWRITEBYTECODE :=
 # What to survey was said neither on the command line nor in the environment: the examples, which need no network.
-EMBEDDED := $(if $(MODELS)$(MODELS_FILE)$(ARGS),,yes)
+EMBEDDED := $(if $(strip $(MODELS)$(MODELS_FILE)$(ARGS)),,yes)
+
+# A misspelt variable would be ignored, and the examples surveyed in place of the models that it names.
+SETTINGS := MODELS MODELS_FILE OUTPUT TENSORS DEDUP SHOW_TOKENS PLAN_CONCURRENCY FORMAT LOG_FORMAT SCRATCH CONNECTIONS \
+	READ_TIMEOUT HF_ENDPOINT HF_TOKEN RUN TERMINATION_MESSAGE METRICS_FILE PUSHGATEWAY JOB_COMPLETION_INDEX JOB_COMPLETIONS
+HEEDED := $(SETTINGS) ARGS PYTHON IMAGE BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL UPGRADE
+OF_LIBRARIES := AWS_% HF_HOME HF_HUB_% PIP_% UV_% DOCKER_% SSL_CERT_% REQUESTS_CA_BUNDLE HTTP_PROXY HTTPS_PROXY ALL_PROXY \
+	NO_PROXY http_proxy https_proxy all_proxy no_proxy HOME PATH TMPDIR COLUMNS NO_COLOR PYTEST_ADDOPTS SHELL MAKEFLAGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out -%- $(HEEDED) $(OF_LIBRARIES),$(GIVEN))
+NEAREST = $(shell $(or $(PYTHON),python3) -c 'import difflib, sys; \
+	print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0))' '$(1)' $(HEEDED))
+ifneq ($(UNKNOWN),)
+$(error $(foreach name,$(UNKNOWN),$(name): found a variable that nothing heeds, expected $(call NEAREST,$(name)) or another \
+	of `make help`; correct it))
+endif
+IS_SET = $(if $(filter undefined,$(origin $(1))),,$(1))
+ifneq ($(and $(filter run,$(MAKECMDGOALS)),$(EMBEDDED)),)
+EMPTY := $(strip $(foreach name,MODELS MODELS_FILE,$(call IS_SET,$(name))))
+MISSPELT := $(strip $(foreach name,MODEL MODEL_FILE MODELFILE MODELSFILE,$(call IS_SET,$(name))))
+ifneq ($(EMPTY),)
+$(error $(EMPTY): found no model in it, expected one or more; name some, or unset it to survey the examples)
+endif
+ifneq ($(MISSPELT),)
+$(error $(MISSPELT): found it in the environment, expected MODELS or MODELS_FILE; name the models there, or unset it)
+endif
+endif
 # The libraries' own progress bars and advice would tear the one line it prints for each model.
 PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 

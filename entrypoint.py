@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -83,7 +84,8 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
     gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     outcomes: list[Outcome] = []
-    status, ended_by = 1, None  # a bug's, until the run has come to another end
+    ended_by: Exception | None = None
+    status = 1  # a bug's, until the run has come to another end
     try:
         metrics.check()
 
@@ -100,16 +102,31 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", receiv
     except KeyboardInterrupt:
         logger.error("stopped after %d of %d models; what is finished stays", len(outcomes), metrics.models)
         raise
+    except Exception as bug:
+        if not received:
+            ended_by = bug
+            extra = {"model": now.model} if now.model else {}
+            message = "%s: a bug of this program (%s) after %d of %d models; what is finished stays"
+            logger.error(
+                message, now.model or "no model", type(bug).__name__, len(outcomes), metrics.models, extra=extra
+            )
+        raise
     finally:
-        status = 128 + received[0] if received else status
-        # In this order, because a gateway that does not answer takes some of the seconds that a signal leaves.
-        tell(settings, outcomes)
-        if not received:  # what the run ended with is said from here on, and has to be what the process ends with
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-        leave_message(settings, outcomes, metrics.models, status, ended_by)
-        metrics.end(status)
+        status, model = 128 + received[0] if received else status, now.model
+        # In this order, because a gateway that does not answer takes some of the seconds that a signal leaves. Each is
+        # tried whatever becomes of those before it.
+        with ExitStack() as last:
+            last.callback(metrics.end, status)
+            last.callback(leave_message, settings, outcomes, metrics.models, status, ended_by, model)
+            if not received:  # what the run ended with is said from here on, and has to be what the process ends with
+                last.callback(_ignore_signals)
+            tell(settings, outcomes)
     return status
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def plan(settings: "Settings") -> int:
@@ -162,9 +179,17 @@ def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
 
 
 def leave_message(
-    settings: "Settings", outcomes: "Sequence[Outcome]", n_models: int, status: int, error: SurveyError | None
+    settings: "Settings",
+    outcomes: "Sequence[Outcome]",
+    n_models: int,
+    status: int,
+    error: Exception | None,
+    model: str | None,
 ) -> None:
-    """Write the summary in short where Kubernetes looks for it; the run's result counts, whether or not that works."""
+    """Write the summary in short where Kubernetes looks for it; the run's result counts, whether or not that works.
+
+    ``error``: what ended the run early, if anything did, and ``model`` the model that it was at.
+    """
     import logging
 
     from job.report.termination import termination_message
@@ -173,7 +198,7 @@ def leave_message(
         worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
         try:
             # In place: it is a file that is mounted alone, so nothing can be moved there.
-            path.write_text(termination_message(outcomes, n_models, status, error, worker), "utf-8")
+            path.write_text(termination_message(outcomes, n_models, status, error, worker, model), "utf-8")
         except OSError as failure:
             logging.getLogger("job").warning("TERMINATION_MESSAGE: %s: %s; it is not written", path, failure.strerror)
 

@@ -56,9 +56,12 @@ class PlannedSurvey:
     w_nbytes: int
     checkpoint_nbytes: int
     read_nbytes: int
-    """How much of W the survey reads; 0 if W is already published."""
+    """How much of the checkpoint the survey reads: W, an embedding to compare with it, and the tokenizer's files; 0 if
+    the survey is already published."""
     scratch_nbytes: int
     """Disk space that the survey needs."""
+    output_nbytes: int
+    """Room that the tensors to publish take in OUTPUT, without the centroids of black holes."""
     memory_nbytes: int
     """Memory that the survey's process needs."""
 

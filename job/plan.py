@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
@@ -18,6 +19,7 @@ from job.checkpoints.transport.retries import Cooldowns
 from job.errors import SurveyError
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
+from job.manifest.build import embedding_entry
 from job.models.lists import warn_of_shared_names
 from job.models.queries import Entry
 from job.models.references import ModelRef
@@ -27,7 +29,7 @@ from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_pass
 from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
-from job.tokens.tokenizer import TOKENIZER_FILES
+from job.tokens.tokenizer import files_to_read
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,11 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int) -> Planned
         copy_nbytes = 0 if is_local else location.nbytes
     else:  # the stored bytes, and the rows that are made from them
         copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
-    tokenizer_nbytes = sum(checkpoint.files[name].size for name in TOKENIZER_FILES if name in checkpoint.files)
+    vocabulary = unembedding.vocabulary is not None
+    tokenizer = (
+        files_to_read(checkpoint.files, has_vocabulary=vocabulary) if located.status != "already published" else ()
+    )
+    tokenizer_nbytes = sum(checkpoint.files[name].size for name in tokenizer)
     return PlannedSurvey(
         repo_id=checkpoint.repo_id,
         commit=checkpoint.commit,
@@ -140,10 +146,36 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int) -> Planned
         file=location.file,
         w_nbytes=location.nbytes,
         checkpoint_nbytes=checkpoint.nbytes,
-        read_nbytes=location.nbytes if reads_w else 0,
-        scratch_nbytes=copy_nbytes + tokenizer_nbytes if reads_w else 0,
+        read_nbytes=(location.nbytes if reads_w else 0) + _compared_nbytes(located) + tokenizer_nbytes,
+        scratch_nbytes=(copy_nbytes if reads_w else 0) + tokenizer_nbytes,
+        output_nbytes=sum(_tensor_nbytes(location)[name] for name in located.tensors_to_publish),
         memory_nbytes=memory_needed(location.shape[0], location.nbytes, dedup, connections) if reads_w else BASE_NBYTES,
     )
+
+
+def _compared_nbytes(located: Located) -> int:
+    """How much a survey reads to compare W with the input embedding, besides W itself."""
+    copy, same_w = located.unembedding.copy, located.published.same_w
+    if copy is None or located.status == "already published":
+        return 0
+    if same_w and same_w["tensor"].get("embedding") == embedding_entry(located.checkpoint, copy.embedding):
+        return 0
+    w = located.unembedding.location
+    # By columns, W's stored bytes are read once more, because W's own digest is of its rows.
+    return copy.embedding.location.nbytes + (0 if w.strides is None else w.nbytes)
+
+
+def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
+    """The size of each tensor that is published of a W, as far as headers tell: the number of black holes, each with a
+    centroid, is not known before W is read."""
+    n_rows, hidden_size = location.shape
+    w_nbytes = location.nbytes if location.strides is None else math.prod(location.shape) * BITS[location.dtype] // 8
+    return {
+        "W": w_nbytes,
+        "mu": 4 * hidden_size,
+        "gamma_centered": 4 * n_rows * hidden_size,
+        "black_holes": 5 * n_rows,  # a mask, and ids of at most four bytes
+    }
 
 
 def memory_needed(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:

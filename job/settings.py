@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 import click
+from click.core import ParameterSource
 
 from job.command_line.options import VerbCommand, VerbGroup, heeds, option, variable, variables_of
 from job.command_line.values import finite, parse_endpoint, parse_names, parse_output, parse_run, parse_token
@@ -192,7 +193,7 @@ def _settings(verb: Verb, context: click.Context) -> Settings:
     worker, workers = _share(options["run"])
     return Settings(
         verb=verb,
-        models=_models(typed, options["models_file"]),
+        models=_models(typed, options["models_file"], context),
         hf_token=parse_token("HF_TOKEN", os.environ.get("HF_TOKEN", "").strip()),
         worker=worker,
         workers=workers,
@@ -200,8 +201,13 @@ def _settings(verb: Verb, context: click.Context) -> Settings:
     )
 
 
-def _models(typed: tuple[str, ...], models_file: Path | None) -> tuple[Entry, ...]:
+def _models(typed: tuple[str, ...], models_file: Path | None, context: click.Context) -> tuple[Entry, ...]:
     """The models typed, or else those of MODELS and MODELS_FILE together."""
+    if typed and context.get_parameter_source("models_file") is ParameterSource.COMMANDLINE:
+        raise ConfigError(
+            f"settings: found models and --models-file {models_file} on the command line, expected either; remove one, "
+            "or add the models to the file"
+        )
     if typed:
         models = [parse_entry(argument, f"argument {number}") for number, argument in enumerate(typed, 1)]
     else:

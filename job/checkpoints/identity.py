@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, IdSource, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -66,7 +66,9 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
             )
     if stored.id_from != "bytes":
         content_id = hashlib.sha256(f"{stored.content_id}\0{digest.hexdigest()}".encode()).hexdigest()
-        stored = StoredFile(stored.size, content_id, "samples and W" if stored.id_from == "samples" else "name and W")
+        stored = StoredFile(
+            stored.size, content_id, id_from="samples and W" if stored.id_from == "samples" else "name and W"
+        )
     files = {**checkpoint.files, name: stored}
     is_derived = checkpoint.commit == derived_commit(checkpoint.files)
     return PinnedW(

@@ -32,7 +32,16 @@ def parse_output(variable: str, text: str) -> str:
     if is_address and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", text):
         found = without_credentials(text)
         raise ConfigError(f"{variable}: {found!r} was found, a folder or s3://bucket/prefix was expected; correct it")
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    if is_address and {".", ".."} & set(text.split("/")):
+        raise ConfigError(
+            f"{variable}: {text!r} has '.' or '..' between slashes, expected a prefix without; correct it"
+        )
+    try:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{variable}: found {text!r} for a user without a home folder, expected a path; write it whole, or set HOME"
+        ) from error
 
 
 def parse_names(allowed: Sequence[str], variable: str, text: str) -> frozenset[str]:

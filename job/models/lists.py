@@ -1,6 +1,7 @@
 """Reads lists of models from a line of text, a text file or a YAML file. An error names the bad entry and its line."""
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 _OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base", "name")
 """The keys that an entry of a YAML list may have besides ``model``."""
+
+_COMMENT: Final = re.compile(r"(^|\s)#.*")
+"""A comment in a text file. A # inside of a name is part of it, as in YAML."""
 
 _YAML_NULL: Final = "tag:yaml.org,2002:null"
 
@@ -36,7 +40,7 @@ def read_list(path: Path) -> list[Entry]:
     """The entries of a file. A .yaml or .yml file holds YAML; any other holds one entry per line, and # comments.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is neither a reference nor a query.
+        ConfigError: the file cannot be read, has no entry, or an entry is neither a reference nor a query.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -45,12 +49,16 @@ def read_list(path: Path) -> list[Entry]:
             f"MODELS_FILE: {path} cannot be read ({error}), expected a text or YAML file; correct the path or the file"
         ) from error
     if path.suffix in (".yaml", ".yml"):
-        return _parse_yaml(text, str(path))
-    return [
-        parse_entry(entry, f"{path}, line {number}")
-        for number, line in enumerate(text.splitlines(), 1)
-        if (entry := line.partition("#")[0].strip())
-    ]
+        entries = _parse_yaml(text, str(path))
+    else:
+        entries = [
+            parse_entry(entry, f"{path}, line {number}")
+            for number, line in enumerate(text.split("\n"), 1)
+            if (entry := _COMMENT.sub("", line).strip())
+        ]
+    if not entries:
+        raise ConfigError(f"{path}: found no entry, expected one or more models; add them, or do not give the file")
+    return entries
 
 
 def unique(entries: list[Entry]) -> list[Entry]:
@@ -85,6 +93,7 @@ def _parse_yaml(text: str, where: str) -> list[Entry]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())}); correct the file") from error
     if isinstance(root, yaml.MappingNode):
+        _check_keys(root, where)
         values = {str(key.value): value for key, value in root.value}
         if set(values) != {"models"}:
             raise ConfigError(f"{where}: found the keys {sorted(values)}, expected only 'models'; correct the file")
@@ -94,11 +103,29 @@ def _parse_yaml(text: str, where: str) -> list[Entry]:
     return [_yaml_entry(node, f"{where}, line {node.start_mark.line + 1}") for node in root.value]
 
 
+def _check_keys(mapping: yaml.MappingNode, where: str) -> None:
+    """Check that a mapping has each of its keys once, because all but one value would be lost.
+
+    Raises:
+        ConfigError: a key is repeated.
+    """
+    lines: dict[str, int] = {}
+    for key, _ in mapping.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            raise ConfigError(
+                f"{where}: found the key {name!r:.80} in line {lines[name]} and again in line {line}, expected it "
+                "once; join what they say, or remove one"
+            )
+        lines[name] = line
+
+
 def _yaml_entry(node: yaml.Node, where: str) -> Entry:
     if isinstance(node, yaml.ScalarNode):
         return parse_entry(node.value, where)
     fields = {}
     if isinstance(node, yaml.MappingNode):
+        _check_keys(node, where)
         if [key.value for key, _ in node.value] == ["query"]:
             return _yaml_query(node.value[0][1], where)
         fields = {
@@ -130,9 +157,11 @@ def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
             )
         fields += [(key.value, text.value) for text in texts if text.tag != _YAML_NULL]
     try:
-        return build_query(fields)
+        query = build_query(fields)
     except ValueError as error:
         raise ConfigError(f"{where}: not a query: {error}") from error
+    _check_keys(node, where)
+    return query
 
 
 def parse_entry(text: str, where: str) -> Entry:

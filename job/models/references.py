@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
 
 EXPECTED: Final = (
     "expected org/name, org/name@revision, a local folder (/path, ./path, ../path or ~/path), s3://bucket/prefix or "
@@ -23,6 +24,7 @@ _CACHED: Final = re.compile(r"(?P<folder>(?:/|\./|\.\./|~/)(?:.*/)?models--[^/@\
 _HTTP: Final = re.compile(
     r"(?:https://[^\s/@?#]+|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?)(?P<path>(?:/[^\s/?#]+)+)/?"
 )
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HUB_PAGE: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<rest>.*)")
 
 
@@ -79,21 +81,71 @@ def parse_reference(text: str) -> ModelRef:
     Raises:
         ValueError: the text is not a reference; the message says what is expected.
     """
+    _check_characters(text)
     if _S3.fullmatch(text):
+        if {".", ".."} & set(text.split("/")):
+            raise ValueError(f"found '.' or '..' between its slashes, {EXPECTED}; write the prefix without them")
         return ModelRef("s3", text)
     if page := _HUB_PAGE.fullmatch(text):
         raise ValueError(
             f"{EXPECTED}; write a model of the Hub as {'/'.join(page['rest'].split('/')[:2]) or 'org/name'}"
         )
-    if (address := _HTTP.fullmatch(text)) and not {".", ".."} & set(address["path"].split("/")):
+    if (address := _HTTP.fullmatch(text)) and not {".", ".."} & set(unquote(address["path"]).split("/")):
+        _check_host(text)
         return ModelRef("http", text)
     if cached := _CACHED.fullmatch(text):
-        return ModelRef("folder", cached["folder"], cached["revision"])
+        return _with_home(ModelRef("folder", cached["folder"], cached["revision"]))
     if _FOLDER.fullmatch(text):
-        return ModelRef("folder", text)
+        return _with_home(ModelRef("folder", text))
     if hub := _HUB.fullmatch(text):
         return ModelRef("hub", hub["repo_id"], hub["revision"])
     raise ValueError(EXPECTED)
+
+
+def _check_characters(text: str) -> None:
+    """Check that files and addresses can have the text in their names.
+
+    Raises:
+        ValueError: they cannot. A folder's name may have any bytes but NUL, an address no control characters.
+    """
+    is_folder = text.startswith(("/", "./", "../", "~/"))
+    try:
+        content = os.fsencode(text) if is_folder else text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"found {text[error.start]!r}, {EXPECTED}, as UTF-8; correct it") from error
+    if b"\0" in content or (not is_folder and _CONTROL.search(text)):
+        raise ValueError(f"found a control character, {EXPECTED}; remove it")
+
+
+def _check_host(address: str) -> None:
+    """Check that an address names a host and a port that can be asked.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        parts = urlsplit(address)
+        (parts.hostname or "").encode("idna")
+        is_sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # also what encoding raises
+        is_sound = False
+    if not is_sound:
+        raise ValueError(f"found no host and port that can be asked, {EXPECTED}; correct the address")
+
+
+def _with_home(ref: ModelRef) -> ModelRef:
+    """The same reference to a folder, whose path is known.
+
+    Raises:
+        ValueError: it begins with ``~``, and this user has no home folder.
+    """
+    try:
+        ref.path  # noqa: B018 - whether it can be told
+    except RuntimeError as error:
+        raise ValueError(
+            "found '~' for a user without a home folder, expected a path; write it whole, or set HOME"
+        ) from error
+    return ref
 
 
 def with_options(

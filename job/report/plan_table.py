@@ -50,7 +50,7 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
     statuses = count_statuses(model.status for model in plan) or "no models"
     console.print(
         f"{statuses}; to read {decimal(totals['read_nbytes'])}, scratch {decimal(totals['scratch_nbytes'])}, "
-        f"memory {decimal(totals['memory_nbytes'])}",
+        f"memory {decimal(totals['memory_nbytes'])}; OUTPUT grows by {decimal(totals['output_nbytes'])}",
         highlight=False,
         soft_wrap=True,
     )
@@ -79,11 +79,12 @@ def plan_as_json(plan: Sequence[PlannedModel]) -> str:
 
 
 def plan_totals(plan: Sequence[PlannedModel]) -> dict[str, int]:
-    """The bytes that one worker needs for all models. It surveys one model at a time, so it reads the sum of all, but
-    needs scratch and memory only for the largest."""
+    """The bytes that one worker needs for all models. It surveys one model at a time, so it reads and publishes the sum
+    of all, but needs scratch and memory only for the largest."""
     surveys = [model.survey for model in plan if model.survey]
     return {
         "read_nbytes": sum(survey.read_nbytes for survey in surveys),
+        "output_nbytes": sum(survey.output_nbytes for survey in surveys),
         "scratch_nbytes": max((survey.scratch_nbytes for survey in surveys), default=0),
         "memory_nbytes": max((survey.memory_nbytes for survey in surveys), default=0),
     }

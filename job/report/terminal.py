@@ -16,7 +16,7 @@ from job.report.messages import print_failures, print_warning, status_text
 from job.report.text import count_statuses, escape
 
 _WIDE_TERMINAL: Final = 110
-_WIDE_ONLY_COLUMNS: Final = ("dtype", "unique", "read / checkpoint", "seconds")
+_WIDE_ONLY_COLUMNS: Final = ("dtype", "unique", "fetched / checkpoint", "seconds")
 """A narrower terminal has no room for these columns; the manifests have their values."""
 _TEXT_COLUMNS: Final = ("dtype", "largest", "status")
 _MAX_HOLES: Final = 50
@@ -68,7 +68,7 @@ def _table(outcomes: Sequence[Outcome], width: int) -> Table:
 def _cells(outcome: Outcome) -> dict[str, str | Text]:
     """The cells of a model's row by column title."""
     cells: dict[str, str | Text] = dict.fromkeys(
-        ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "read / checkpoint"), "–"
+        ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "fetched / checkpoint"), "–"
     )
     if manifest := outcome.manifest:
         tensor, statistics = manifest["tensor"], manifest["statistics"]
@@ -80,17 +80,18 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
             "holes": f"{statistics['black_holes']:,}",
             "in holes": f"{statistics['black_hole_tokens']:,}",
             "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
-            "read / checkpoint": f"{decimal(outcome.bytes_fetched)} / {decimal(manifest['checkpoint']['nbytes'])}",
+            "fetched / checkpoint": f"{decimal(outcome.bytes_fetched)} / {decimal(manifest['checkpoint']['nbytes'])}",
         }
     return cells | {"seconds": f"{outcome.seconds:.1f}", "status": status_text(outcome)}
 
 
 def print_output_location(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
-    """Print where the surveys are, and the page of one model. If there is a new survey, it is the page of a new one."""
+    """Print where the surveys are, if there are any, and the page of one model: of a new survey, if there is one."""
     new_first = sorted(outcomes, key=lambda outcome: outcome.changes is None)
     pages = [outcome.manifest["artifacts"]["report"]["key"] for outcome in new_first if outcome.manifest]
-    first_page = f"; begin with {output.rstrip('/')}/{pages[0]}" if pages else ""
-    console.print(escape(f"surveys are in {output}{first_page}"), markup=False, highlight=False, soft_wrap=True)
+    if pages:
+        text = escape(f"surveys are in {output}; begin with {output.rstrip('/')}/{pages[0]}")
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tokens(console: Console, model: str, manifest: SummaryFields, max_tokens: int) -> None:

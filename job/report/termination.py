@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from job.errors import EXIT_STATUS_ORDER, SurveyError
+from job.errors import EXIT_STATUS_ORDER, SurveyError, without_credentials
 from job.outcome import Outcome
 from job.report.changes import list_changes
 from job.report.messages import message_with_model
@@ -18,12 +18,17 @@ _MAX_CHANGED_MODELS: Final = 3
 
 
 def termination_message(
-    outcomes: Sequence[Outcome], n_models: int, exit_status: int, error: SurveyError | None, worker: str | None
+    outcomes: Sequence[Outcome],
+    n_models: int,
+    exit_status: int,
+    error: Exception | None,
+    worker: str | None,
+    model: str | None = None,
 ) -> str:
     """The exit status and the counts, then what is new, then as many failures as fit, the most important first.
 
-    ``n_models``: the number of models to survey. ``error``: the error that ended the run early, if any. ``worker``:
-    this worker of a distributed run.
+    ``n_models``: the number of models to survey. ``error``: the error that ended the run early, if any; a bug, if it is
+    no SurveyError. ``worker``: this worker of a distributed run. ``model``: the model that the run ended at.
     """
     not_reached = n_models - len(outcomes)
     counts = [
@@ -32,14 +37,19 @@ def termination_message(
     ]
     no_counts = "no model was reached" if exit_status else "no models"
     first_line = f"exit status {exit_status}: {', '.join(filter(None, counts)) or no_counts}"
-    failures = [] if error is None else [(error.exit_status, f"{type(error).__name__}  {error}")]
-    failures += [
+    failures = [
         (outcome.error.exit_status, f"{type(outcome.error).__name__}  {message_with_model(outcome.ref, outcome.error)}")
         for outcome in outcomes
         if outcome.error and outcome.status == "failed"
     ]
+    if isinstance(error, SurveyError):
+        failures.insert(0, (error.exit_status, f"{type(error).__name__}  {error}"))
     failures.sort(key=lambda failure: EXIT_STATUS_ORDER.index(failure[0]))
     lines = [f"{first_line} ({worker})" if worker else first_line]
+    if error is not None and not isinstance(error, SurveyError):
+        at = f" at {model}" if model else ""
+        bug = f"{type(error).__name__}: {without_credentials(str(error))}"
+        lines.append(f"ended by a bug of this program{at}: {bug}; report it with the log")
     if outcomes:
         lines += list_changes(outcomes, _MAX_CHANGED_MODELS)
     return _fit([_shorten(line) for line in lines], [_shorten(text) for _, text in failures])

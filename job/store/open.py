@@ -1,5 +1,6 @@
 """Opens the store that OUTPUT names: a folder or an S3 bucket."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
         return open_s3_store(output)
     store = FolderStore(Path(output))
     for folder in checkpoint_folders:
-        if store.root.resolve().is_relative_to(folder.resolve()):
+        # Path.resolve() raises on a link that leads to itself.
+        if Path(os.path.realpath(store.root)).is_relative_to(os.path.realpath(folder)):
             raise ConfigError(
                 f"OUTPUT: {output} lies in the checkpoint {folder}, expected a folder outside of it; choose another"
             )

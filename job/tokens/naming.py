@@ -15,7 +15,7 @@ from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.process import decode_tokens
-from job.tokens.tokenizer import TOKENIZER_FILES, Token, TokenizerInfo, TokenizerUnusable
+from job.tokens.tokenizer import TOKENIZER_FILES, Token, TokenizerInfo, TokenizerUnusable, files_to_read
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,9 @@ def name_tokens(
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
     rows = list(rows)
-    files = {name: checkpoint.files[name].content_id for name in TOKENIZER_FILES if name in checkpoint.files}
-    from_gguf = vocabulary is not None and "tokenizer.json" not in {*files, *checkpoint.set_aside}
+    from_gguf = vocabulary is not None and "tokenizer.json" not in {*checkpoint.files, *checkpoint.set_aside}
+    to_read = files_to_read(checkpoint.files, has_vocabulary=from_gguf)
+    files = {name: checkpoint.files[name].content_id for name in to_read}
     unreadable = next((name for name in TOKENIZER_FILES if name in checkpoint.set_aside), None)
     if vocabulary and from_gguf:
         files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
@@ -68,10 +69,10 @@ def name_tokens(
             raise TokenizerUnusable(rows_are_not_tokens)
         if unreadable and not from_gguf:
             raise TokenizerUnusable(f"{unreadable} cannot be read: {checkpoint.set_aside[unreadable]}")
-        if vocabulary and vocabulary.file in files:
+        if vocabulary and from_gguf:
             gguf = from_vocabulary(vocabulary.model, vocabulary.tokens)
             tokenizer, tokens = gguf.info, gguf.tokens(rows)
-        elif files.keys() - {CONFIG}:
+        elif files:
             for name in files:
                 content = checkpoint.read(name, MAX_TOKENIZER_FILE)
                 foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)

@@ -1,7 +1,7 @@
 """Loads a checkpoint's tokenizer from its files. Does not execute any code of the checkpoint."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,15 @@ VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
     "special_tokens_map.json",
 }
 """The files that may hold a vocabulary. Without one, the transformers library makes a tokenizer up."""
+
+
+def files_to_read(names: Collection[str], *, has_vocabulary: bool) -> list[str]:
+    """The tokenizer's files among a checkpoint's: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
+
+    ``has_vocabulary``: whether the weight file holds a list of tokens.
+    """
+    files = [name for name in TOKENIZER_FILES if name in names]
+    return [] if (has_vocabulary and "tokenizer.json" not in files) or files == ["config.json"] else files
 
 
 class TokenizerUnusable(Exception):

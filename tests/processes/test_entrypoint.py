@@ -78,3 +78,55 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_tensor_name(tmp_path: Path) -> 
     done = subprocess.run(arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert "\x1b" not in done.stderr + done.stdout
     assert not any(line.startswith("2026 INFO forged") for line in done.stderr.splitlines())
+
+
+def test_a_link_that_leads_to_itself_fails_alone(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    arguments = [sys.executable, "entrypoint.py", str(tmp_path / "loop"), str(checkpoint), "--output", str(output)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (65, False), done.stderr
+    assert "1 failed, 1 surveyed" in done.stdout
+
+
+WITH_A_BUG = """
+import sys
+import entrypoint
+import job.survey
+
+surveyed = job.survey.survey_model
+
+def with_a_bug(ref, *arguments, **options):
+    if ref.location == {model!r}:
+        raise {error}
+    return surveyed(ref, *arguments, **options)
+
+job.survey.survey_model = with_a_bug
+sys.exit(entrypoint.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["KeyError('x')", "MemoryError", "RecursionError('deep')", "UnicodeError('https://me:pw@h')"]
+)
+def test_a_bug_at_one_model_is_told_with_what_came_before_it(tmp_path: Path, output: Path, error: str) -> None:
+    models = [str(write_checkpoint(tmp_path / name, planted(40, 8, GROUPS))) for name in ("one", "two", "three")]
+    message, metrics = tmp_path / "message", tmp_path / "metrics"
+    files = ["--output", str(output), "--termination-message", str(message), "--metrics-file", str(metrics)]
+    script = WITH_A_BUG.format(model=models[1], error=error)
+    arguments = [sys.executable, "-c", script, *models, *files]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    name = error.partition("(")[0]
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert f"{models[1]}: a bug of this program ({name}) after 1 of 3 models" in done.stderr
+    assert "1 surveyed" in done.stdout
+    assert f"surveys are in {output}" in done.stdout
+    first, bug, *news = message.read_text().splitlines()
+    assert first == "exit status 1: 1 surveyed, 2 not reached"
+    assert bug.startswith(f"ended by a bug of this program at {models[1]}: {name}: ")
+    assert "pw" not in bug
+    assert news == [f"New: 1 model ({models[0]})"]
+    values = metrics.read_text()
+    assert "black_hole_survey_exit_status 1.0" in values
+    assert 'black_hole_survey_models_done_total{status="surveyed"} 1.0' in values
+    assert "black_hole_survey_running 0.0" in values

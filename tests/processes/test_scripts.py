@@ -1,8 +1,14 @@
 """The scripts that install packages and build the image, as far as they need no network."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
+
+from job.command_line.options import environment_of
+from job.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
@@ -54,6 +60,55 @@ def test_a_set_that_is_installed_is_not_installed_again_until_its_lock_file_chan
     (tmp_path / ".installed-dev").write_text("of another lock file")
     assert install(python, tmp_path, "run", "dev").returncode == 0
     assert calls.read_text().removeprefix(asked).count("dev.txt") == 1
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What make would do; it does nothing."""
+    command = ["make", "-n", *arguments]
+    environment |= {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+UNHEEDED = {
+    "MODEL=x": "MODEL: found a variable that nothing heeds, expected MODELS or",
+    "models=a/b": "models: .* expected MODELS or",
+    "MODELFILE=list.txt": "MODELFILE: .* expected MODELS_FILE or",
+    "OUT=s3://bucket/x": "OUT: .* expected OUTPUT or",
+    "TENSOR=W": "TENSOR: .* expected TENSORS or",
+    "MODELS=": "MODELS: found no model in it, expected one or more",
+    "MODELS= ": "MODELS: found no model in it",
+    "MODELS_FILE=": "MODELS_FILE: found no model in it",
+}
+
+
+@pytest.mark.parametrize(("argument", "message"), UNHEEDED.items(), ids=UNHEEDED)
+def test_make_does_not_survey_the_examples_for_a_variable_that_is_misspelt_or_empty(
+    argument: str, message: str
+) -> None:
+    result = make("run", argument)
+    assert result.returncode == 2
+    assert re.search(message, result.stderr)
+    assert "install.sh" not in result.stdout
+
+
+@pytest.mark.parametrize("name", ["MODELS", "MODELS_FILE", "MODEL", "MODELFILE"])
+def test_make_heeds_an_empty_or_misspelt_list_of_the_environment_too(name: str) -> None:
+    result = make("run", **{name: "" if name.startswith("MODELS") else "a/b"})
+    assert (result.returncode, name in result.stderr, result.stdout) == (2, True, "")
+    assert make("unit", **{name: ""}).returncode == 0
+
+
+def test_make_takes_every_setting() -> None:
+    assert make("run", *(f"{name}=1" for name in sorted(environment_of(Settings)))).returncode == 0
+    for arguments in (
+        ["MODELS=/x/run#3"],
+        ["ARGS=plan a/b"],
+        ["AWS_ENDPOINT_URL=http://x"],
+        ["MODELS_FILE=x", "MODELS="],
+    ):
+        result = make("run", *arguments)
+        assert (result.returncode, "entrypoint.py" in result.stdout) == (0, True), result.stderr
+    assert "examples/models.yaml" in make("run").stdout
 
 
 def build_image(folder: Path, engine: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
                 upstream.putheader(name, value)
         upstream.endheaders(body)
         answer = upstream.getresponse()
-        content = answer.read()
+        content = self.server.rewrites(answer.read())
         upstream.close()
         if meddling == "lost":
             self.close_connection = True
@@ -83,10 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, upstream: str, meddles: Meddling) -> None:
+    def __init__(self, upstream: str, meddles: Meddling, rewrites: Callable[[bytes], bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
         self.meddles = meddles
+        self.rewrites = rewrites
         self.meddled: list[str] = []
 
 
@@ -100,8 +101,10 @@ class MeddlingStore:
 
 
 @contextmanager
-def meddling_store(upstream: str, meddles: Meddling) -> Iterator[MeddlingStore]:
-    """Before the S3 server at ``upstream``."""
-    server = _Server(upstream, meddles)
+def meddling_store(
+    upstream: str, meddles: Meddling, rewrites: Callable[[bytes], bytes] = bytes
+) -> Iterator[MeddlingStore]:
+    """Before the S3 server at ``upstream``, whose answers it passes on as ``rewrites`` makes them."""
+    server = _Server(upstream, meddles, rewrites)
     with serving(server):
         yield MeddlingStore(f"http://127.0.0.1:{server.server_port}", server.meddled)

@@ -26,6 +26,7 @@ from job.errors import (
     UnsupportedCheckpoint,
 )
 from job.logs import set_levels
+from tests.servers.hub_protocol import Json
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 CONTENT = shake_256(b"weights").digest(1_500_000)
@@ -391,6 +392,42 @@ def test_a_server_that_does_not_describe_models_as_the_hub_does_is_refused(
     hub.repos["org/model"].about.update(answer)
     with pytest.raises((UnsupportedCheckpoint, ModelUnavailable), match="expected"):
         open_model()
+
+
+ODD_ANSWERS: dict[str, dict[str, Json]] = {
+    "null-name": {"siblings": [{"rfilename": None, "size": 1, "blobId": "0" * 40}]},
+    "number-as-commit": {"sha": 7},
+    "null-commit": {"sha": None},
+    "null-files": {"siblings": None},
+    "text-as-files": {"siblings": "none"},
+    "text-as-a-file": {"siblings": ["config.json"]},
+    "text-as-lfs": {"siblings": [{"rfilename": "a", "size": 1, "blobId": "0" * 40, "lfs": "yes"}]},
+    "lfs-without-a-size": {"siblings": [{"rfilename": "a", "size": 1, "blobId": "0" * 40, "lfs": {"sha256": "0"}}]},
+    "text-as-size": {"siblings": [{"rfilename": "a", "size": "1", "blobId": "0" * 40}]},
+    "size-below-0": {"siblings": [{"rfilename": "a", "size": -1, "blobId": "0" * 40}]},
+    "number-as-object-id": {"siblings": [{"rfilename": "a", "size": 1, "blobId": 12}]},
+    "null-id": {"id": None},
+    "number-as-id": {"id": 5},
+}
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_an_odd_value_in_an_answer_fails_its_model_alone(
+    hub: LoopbackHub, folder: Path, open_model: Open, answer: dict[str, Json]
+) -> None:
+    hub.add("org/sound", folder)
+    hub.repos["org/model"].about.update(answer)
+    with pytest.raises(UnsupportedCheckpoint, match=r"expected .*; (check HF_ENDPOINT|use a server)"):
+        open_model()
+    assert open_model("org/sound").read("config.json", 1_000) == CONFIG
+
+
+@pytest.mark.parametrize(
+    "about", [{"tags": None}, {"gated": "auto"}, {"createdAt": 5}, {"lastModified": "x"}, {"config": 1}]
+)
+def test_what_a_survey_does_not_use_may_be_anything(hub: LoopbackHub, open_model: Open, about: dict[str, Json]) -> None:
+    hub.repos["org/model"].about.update(about)
+    assert open_model().read("config.json", 1_000) == CONFIG
 
 
 def test_a_page_of_a_proxy_instead_of_the_api_is_refused(hub: LoopbackHub, open_model: Open) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.filesize import decimal
 from safetensors.torch import save_file
 
 from entrypoint import main
@@ -52,6 +53,12 @@ def models(hub: LoopbackHub, folders: dict[str, Path], monkeypatch: pytest.Monke
     return models
 
 
+def tokenizer_nbytes(folder: Path) -> int:
+    """The size of what names the tokens; 0 without a tokenizer."""
+    files = [folder / "tokenizer.json", folder / "config.json"]
+    return sum(path.stat().st_size for path in files) if files[0].exists() else 0
+
+
 def plan(capsys: pytest.CaptureFixture[str], *arguments: str, status: int) -> dict[str, Any]:
     """The plan as JSON, which must be all that is on standard output."""
     assert main(["plan", *arguments, "--format", "json"]) == status
@@ -78,11 +85,12 @@ def test_a_plan_says_of_each_model_what_its_survey_takes_or_why_it_fails(
         size = sum(path.stat().st_size for path in folders[kind].iterdir())
         assert (need["tensor"], need["dtype"], need["shape"]) == ("lm_head.weight", "BF16", [300, 16])
         assert "lm_head.weight is stored" in need["reason"]
-        assert (need["w_nbytes"], need["read_nbytes"], need["checkpoint_nbytes"]) == (nbytes, nbytes, size)
+        to_read = nbytes + tokenizer_nbytes(folders[kind])
+        assert (need["w_nbytes"], need["read_nbytes"], need["checkpoint_nbytes"]) == (nbytes, to_read, size)
         assert nbytes <= need["scratch_nbytes"] < nbytes + size
         assert need["tie"] == "untied"
-    surveyed = sum(kind in ("whole", "sharded") for kind in models.values())
-    assert planned["totals"]["read_nbytes"] == surveyed * 300 * 16 * 2
+    surveyed = [folders[kind] for kind in models.values() if kind in ("whole", "sharded")]
+    assert planned["totals"]["read_nbytes"] == sum(300 * 16 * 2 + tokenizer_nbytes(folder) for folder in surveyed)
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +124,13 @@ def test_what_is_published_is_not_planned_to_be_read(
     capsys.readouterr()
     planned = plan(capsys, done, touched, fresh, *output, status=0)
     statuses = [(model["status"], model["need"]["read_nbytes"]) for model in planned["models"]]
-    assert statuses == [("already published", 0), ("same content", 0), ("to survey", 300 * 16 * 2)]
+    tokenizer = tokenizer_nbytes(folders["whole"])
+    assert tokenizer > 0
+    assert statuses == [
+        ("already published", 0),
+        ("same content", tokenizer),
+        ("to survey", 300 * 16 * 2 + tokenizer),
+    ]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     more = plan(capsys, done, *output, "--tensors", "mu", status=0)
     assert more["models"][0]["status"] == "already published"
@@ -184,7 +198,7 @@ def test_a_plan_of_what_an_s3_bucket_holds_writes_nothing_there(
 
 
 def test_the_table_names_each_model_its_tensor_and_each_reason_once(
-    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: dict[str, str], folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", *models, "--output", str(tmp_path / "out")]) == 65
     printed = capsys.readouterr().out
@@ -196,7 +210,8 @@ def test_the_table_names_each_model_its_tensor_and_each_reason_once(
     assert why.endswith("and 11 more")
     refused = [line for line in printed.splitlines() if line.startswith("NoUnembedding  ")]
     assert len(refused) == sum(kind == "headless" for kind in models.values())
-    assert "15 to survey, 21 fails; to read 144.0 kB" in printed
+    to_read = sum(9_600 + tokenizer_nbytes(folders[kind]) for kind in models.values() if kind in ("whole", "sharded"))
+    assert f"15 to survey, 21 fails; to read {decimal(to_read)}," in printed
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

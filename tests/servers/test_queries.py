@@ -239,6 +239,13 @@ NOT_A_HUB = {
     "no-json": b"<html>",
     "no-models": b"[1]",
     "no-date": b'[{"id": "a/b"}]',
+    "null-id": b'[{"id": null, "createdAt": "2026-01-01T00:00:00.000Z"}]',
+    "number-as-sha": b'[{"id": "a/b", "sha": 1, "createdAt": "2026-01-01T00:00:00.000Z"}]',
+    "number-as-date": b'[{"id": "a/b", "createdAt": 1}]',
+    "not-a-number": b'[{"id": "a/b", "createdAt": "2026-01-01T00:00:00.000Z", "trendingScore": NaN}]',
+    "list-as-task": b'[{"id": "a/b", "createdAt": "2026-01-01T00:00:00.000Z", "pipeline_tag": []}]',
+    "null-model": b"[null]",
+    "deep": b"[" * 100_000,
     "no-number": b'[{"id": "a/b", "createdAt": "2026-01-01T00:00:00.000Z", "downloads": "many"}]',
 }
 
@@ -298,6 +305,23 @@ def test_the_models_of_a_collection_are_pinned_but_for_those_that_are_gone(stock
     stocked.faults = [Fault("/api/*", host="hub", status=503, times=2)]
     commits = {ref.location: ref.commit for ref in resolved(stocked, "hub?collection=org/mine-1")}
     assert commits == {"odd/model-1": stocked.repos["odd/model-1"].refs["main"], "org/gone": None}
+
+
+@pytest.mark.parametrize("about", [{"sha": 7}, {"createdAt": None}, {"id": None}, {"downloads": "many"}])
+def test_an_odd_answer_about_a_model_of_a_collection_ends_no_query(
+    stocked: LoopbackHub, about: dict[str, Json]
+) -> None:
+    stocked.collections["org/mine-1"] = [("model", "odd/model-3"), ("model", "odd/model-1")]
+    stocked.repos["odd/model-3"].about.update(about)
+    commits = {ref.location: ref.commit for ref in resolved(stocked, "hub?collection=org/mine-1")}
+    assert commits == {"odd/model-1": stocked.repos["odd/model-1"].refs["main"], "odd/model-3": None}
+
+
+@pytest.mark.parametrize("items", [b'[{"type": "model", "id": null}]', b"null", b'[{"id": "a/b"}]', b"[1]"])
+def test_an_odd_collection_is_a_config_error(stocked: LoopbackHub, find: Find, items: bytes) -> None:
+    stocked.faults = [Fault("/api/collections/*", host="hub", status=200, body=b'{"items": ' + items + b"}")]
+    with pytest.raises(ConfigError, match=r"not a Hub's .*HF_ENDPOINT"):
+        find("hub?collection=org/mine-1")
 
 
 def test_a_collection_that_does_not_exist_is_a_config_error(find: Find) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints on a real S3 server: what is refused, what is tried again, and where reading goes on."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import pytest
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
-from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
+from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from tests.servers.answering import server_that_lists
+from tests.servers.meddling_store import meddling_store
 from tests.servers.seaweed import Identity, SeaweedServer
 
 CONTENT = shake_256(b"weights").digest(2_000_000)
@@ -112,6 +114,30 @@ def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(s3_server: Seaweed
     whole = open_impatient(f"s3://{bucket}")
     assert whole.repo_id == f"local/{bucket}"
     assert set(whole.files) == {"team/model-2/other.json", "team/model/model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (rb"<ETag>.*?</ETag>", b""),
+        (rb"<ETag>.*?</ETag>", b"<ETag></ETag>"),
+        (rb"<ETag>.*?</ETag>", b'<ETag>""</ETag>'),
+        (rb"<Size>\d+</Size>", b""),
+        (rb"<Size>\d+</Size>", b"<Size>-5</Size>"),
+        (rb"<Key>.*?</Key>", b""),
+    ],
+    ids=["no-etag", "empty-etag", "quotes-as-etag", "no-size", "size-below-0", "no-key"],
+)
+def test_a_listing_that_does_not_identify_its_objects_fails_the_model(
+    s3_server: SeaweedServer, url: str, monkeypatch: pytest.MonkeyPatch, pattern: bytes, replacement: bytes
+) -> None:
+    def rewrites(content: bytes) -> bytes:
+        return re.sub(pattern, replacement, content)
+
+    with meddling_store(s3_server.environment()["AWS_ENDPOINT_URL"], lambda _: None, rewrites) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
+        with pytest.raises(UnsupportedCheckpoint, match="expected a key, size and ETag for each object"):
+            open_impatient(url)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///model", "https://bucket/model", "bucket/model"])

@@ -1,11 +1,14 @@
 """References and lists of models: what parses prints back, what does not is named with its line."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.command_line.values import parse_output
 from job.errors import ConfigError
 from job.models.lists import parse_line, read_list, unique, warn_of_shared_names
 from job.models.references import ModelRef, parse_reference
@@ -60,6 +63,57 @@ NO_MIRRORS = {
 def test_an_address_that_cannot_be_trusted_or_filed_is_no_reference(text: str) -> None:
     with pytest.raises(ValueError, match=r"https://host/path"):
         parse_reference(text)
+
+
+NAMES_NO_KEY_OR_HOST = {
+    "s3-dot": "s3://bucket/dir/.",
+    "s3-dots": "s3://bucket/..",
+    "s3-dots-inside": "s3://bucket/a/../b",
+    "http-dots": "https://host/..",
+    "http-quoted-dots": "https://host/%2e%2E",
+    "http-quoted-slash": "https://host/a%2f..",
+    "hub-dots": "org/..",
+    "hub-dotted-owner": "../..@main/..\0",
+    "bucket-alone-with-dot": "s3://bucket/.",
+    "nul-in-a-folder": "/data/a\0b",
+    "nul-in-a-prefix": "s3://bucket/a\0b",
+    "control-character": "https://host/a\x01b",
+    "not-utf8-on-s3": "s3://bucket/a\udcff",
+    "not-utf8-revision": "org/name@a\udcff",
+    "surrogate-in-a-folder": "./a\ud800",
+    "half-an-ipv6": "https://[::1/x",
+    "port-in-letters": "https://host:abc/x",
+    "port-too-large": "https://host:99999/x",
+    "label-too-long": f"https://{'a' * 300}/x",
+}
+
+
+@pytest.mark.parametrize("text", NAMES_NO_KEY_OR_HOST.values(), ids=NAMES_NO_KEY_OR_HOST)
+def test_a_text_that_makes_no_key_and_no_address_is_refused_where_it_is_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected org/name.*https://host/path"):
+        parse_reference(text)
+    path = tmp_path / "models.yaml"
+    path.write_text(f"- a/b\n- {json.dumps(text)}\n")
+    with pytest.raises(ConfigError, match="line 2: "):
+        read_list(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s3://bucket/a//b", "s3://bucket/.../x..y", "./bytes-\udcff", "/a\\b", "s3://b-1/模型　一", "https://[::1]/x"],
+)
+def test_an_odd_name_that_can_be_read_and_filed_is_a_reference(text: str) -> None:
+    assert str(parse_reference(text)) == text
+
+
+@pytest.mark.parametrize("text", ["~/model", "~/hub/models--org--name@main"])
+def test_a_home_folder_that_nobody_knows_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # a container's user without an entry in passwd
+    with pytest.raises(ValueError, match="found '~' for a user without a home folder, expected a path"):
+        parse_reference(text)
+    with pytest.raises(ConfigError, match="OUTPUT: found '~/surveys' for a user without a home folder"):
+        parse_output("OUTPUT", "~/surveys")
 
 
 def test_a_page_of_the_hub_is_refused_with_the_name_to_use() -> None:
@@ -133,7 +187,51 @@ def test_a_yaml_entry_says_whether_an_adapter_is_followed_to_its_base(tmp_path: 
     assert read_list(path) == [ModelRef("hub", "a/b", follow_base=follows)]
 
 
+def test_a_hash_inside_of_a_name_is_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "models.txt"
+    path.write_bytes(b"\xef\xbb\xbf#first\r\n/x/run#3\r\n\t./a#b c\t# one\r\n  # two\r\n./c #\n/x/d\xc2\x85e\n")
+    assert [str(entry) for entry in read_list(path)] == ["/x/run#3", "./a#b c", "./c", "/x/d\x85e"]
+    (tmp_path / "models.yaml").write_text("models:\n- /x/run#3\n- ./c # one\n")
+    assert [str(entry) for entry in read_list(tmp_path / "models.yaml")] == ["/x/run#3", "./c"]
+
+
+@pytest.mark.parametrize("content", ["", "\n \t\r\n", "# all of it\n", "\ufeff"])
+def test_a_text_file_without_an_entry_is_a_config_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "models.txt"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"models.txt: found no entry, expected one or more"):
+        read_list(path)
+
+
+@pytest.mark.parametrize("content", [b"a/b\0\n", "a/b\n".encode("utf-16-le"), "a/b\n".encode("utf-16"), b"./a\0\n"])
+def test_a_text_file_of_another_encoding_is_a_config_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "models.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"models.txt"):
+        read_list(path)
+
+
 BAD_FILES = {
+    "two-lists": ("models:\n- a/b\nmodels:\n- c/d\n", "'models' in line 1 and again in line 3, expected it once"),
+    "two-lists-one-quoted": ("models: [a/b]\n'models': [c/d]\n", "'models' in line 1 and again in line 2"),
+    "two-models-in-an-entry": ("- model: a/b\n  model: c/d\n", "'model' in line 1 and again in line 2"),
+    "two-notes": ("- model: a/b\n  note: x\n  tensor: y\n  note: z\n", "'note' in line 2 and again in line 4"),
+    "two-nulls-of-a-key": ("- {model: a/b, file: ~, file: x}\n", "'file' in line 1 and again in line 1"),
+    "two-queries": ("- query: {author: a}\n  query: {author: b}\n", "'query' in line 1 and again in line 2"),
+    "null-and-author": ("- query:\n    author: ~\n    author: b\n", "'author' in line 2 and again in line 3"),
+    "two-excludes": ("- query: {author: a, exclude: x, exclude: y}\n", "'exclude' in line 1 and again"),
+    "merge-key": ("- &one {model: a/b, note: x}\n- <<: *one\n  model: c/d\n", "line 2: found an entry with"),
+    "merge-key-in-a-query": ("- query: &one {author: a}\n- query: {<<: *one, name: x}\n", "not a text"),
+    "two-documents": ("models: [a/b]\n---\nmodels: [c/d]\n", "not YAML"),
+    "list-within-itself": ("models: &all [a/b, *all]\n", "found an entry"),
+    "empty-list": ("models: []\n", "found no entry, expected one or more models"),
+    "null-list": ("models:\n", "found no list"),
+    "empty-file": ("# models:\n# - a/b\n", "found no list"),
+    "number": ("- a/b\n- 7\n", "line 2: '7' is not a model reference"),
+    "null-entry": ("- a/b\n-\n", "line 2: '' is not a model reference"),
+    "nul": ('- "a/b\\0"\n', "line 1: .* is not a model reference"),
+    "raw-nul": ("- a/b\0\n", "not YAML"),
+    "tab": ("models:\n\t- a/b\n", "not YAML"),
     "no-truth": ("models:\n- model: a/b\n  follow_base: yes please\n", "follow_base is 'yes please', expected true"),
     "not-yaml": ("models: [a/b", "not YAML"),
     "no-list": ("models: 3", "found no list"),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from tokenizers.models import WordLevel
 
 from entrypoint import main
@@ -144,3 +146,72 @@ def test_a_plan_without_a_model_that_can_be_surveyed_states_none(
 ) -> None:
     assert main(["plan", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]) == 65
     assert "Kubernetes" not in capsys.readouterr().out
+
+
+def test_a_run_without_a_survey_names_no_place_for_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, output = write_checkpoint(tmp_path / "one", planted(50, 8, [[1, 2]])), ["--output", str(tmp_path / "out")]
+    assert main([str(tmp_path / "none"), str(tmp_path / "nor-this"), *output]) == 65
+    assert "surveys are in" not in capsys.readouterr().out
+    for _ in range(2):  # surveyed, then already published
+        assert main([str(tmp_path / "none"), str(one), *output]) == 65
+        assert f"surveys are in {tmp_path / 'out'}; begin with" in capsys.readouterr().out
+
+
+def test_what_was_fetched_is_not_called_a_part_of_a_smaller_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_checkpoint(tmp_path / "one", planted(50, 8, [[1, 2]]), n_tokens=50)
+    assert main([str(one), "--output", str(tmp_path / "out")]) == 0
+    assert "fetched / checkpoint" in capsys.readouterr().out
+    (page,), (path,) = (tmp_path / "out").rglob("report.md"), (tmp_path / "out").rglob("manifest.json")
+    counts = json.loads(path.read_text())["checkpoint"]
+    assert counts["bytes_fetched"] > counts["nbytes"], "the headers are read twice"
+    fetched, whole = (f"{counts[name]:,}" for name in ("bytes_fetched", "nbytes"))
+    assert f"{fetched}, with what was read again; the checkpoint has {whole} |" in page.read_text()
+    assert f"{fetched} of " not in page.read_text()
+
+
+NAMES = ("read_nbytes", "output_nbytes")
+
+
+@pytest.mark.parametrize("kind", ["untied", "copy", "by-columns", "no-tokenizer"])
+def test_a_plan_states_what_the_survey_reads_and_publishes(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = planted(4000, 16, [[1, 2]])
+    model = write_checkpoint(tmp_path / "one", w, n_tokens=None if kind == "no-tokenizer" else 4000)
+    copies = {"copy": 1, "by-columns": 2}.get(kind, 0)
+    if kind == "copy":
+        save_file({"lm_head.weight": w, "model.embed_tokens.weight": w.clone()}, model / "model.safetensors")
+    if kind == "by-columns":
+        (model / "model.safetensors").unlink()
+        stored = {name: w.T.contiguous().T for name in ("lm_head.weight", "model.embed_tokens.weight")}
+        torch.save(stored, model / "pytorch_model.bin")
+    output = ["--output", str(tmp_path / "out")]
+
+    def need() -> dict[str, int]:
+        capsys.readouterr()
+        assert main(["plan", str(model), *output, "--format", "json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        found: dict[str, int] = document["models"][0]["need"]
+        assert [document["totals"][name] for name in NAMES] == [found[name] for name in NAMES]
+        return found
+
+    planned = need()
+    nbytes = 4000 * 16 * 2
+    files = [model / "tokenizer.json", model / "config.json"] if kind != "no-tokenizer" else []
+    assert planned["read_nbytes"] == nbytes * (1 + copies) + sum(path.stat().st_size for path in files)
+    assert main([str(model), *output, "--tensors", "W"]) == 0
+    assert need()["output_nbytes"] == planned["output_nbytes"] - nbytes
+    assert main([str(model), *output]) == 0
+    (path,) = (tmp_path / "out").rglob("manifest.json")
+    manifest = json.loads(path.read_text())
+    tensors = sum(entry["size"] for name, entry in manifest["artifacts"].items() if name != "report")
+    assert abs(tensors - planned["output_nbytes"]) < 4000 * 3 + 4 * 1000, "ids take one byte here, and headers count"
+    assert (need()["read_nbytes"], need()["output_nbytes"]) == (0, 0)
+
+
+def test_a_plan_ends_with_what_output_grows_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_checkpoint(tmp_path / "one", planted(1000, 16, []))
+    assert main(["plan", str(model), "--output", str(tmp_path / "out")]) == 0
+    assert "; OUTPUT grows by 101.1 kB" in capsys.readouterr().out  # 32,000 + 64,000 + 64 + 5,000

@@ -85,6 +85,34 @@ def test_models_and_models_file_add_up_and_each_model_counts_once(
     assert names([]) == ["a/b", "c/d"]
 
 
+def test_models_typed_beside_a_file_typed_are_refused_because_one_would_be_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("c/d\n")
+    with pytest.raises(ConfigError, match=r"found models and --models-file .*list.txt on the command line"):
+        read_settings(["a/b", "--models-file", str(tmp_path / "list.txt")])
+    monkeypatch.setenv("MODELS_FILE", str(tmp_path / "list.txt"))
+    assert names(["a/b"]) == ["a/b"]
+
+
+@pytest.mark.parametrize("content", ["", "models: []", "models:"])
+def test_a_list_without_an_entry_is_refused_even_beside_models(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "list.yaml").write_text(content)
+    monkeypatch.setenv("MODELS", "a/b")
+    monkeypatch.setenv("MODELS_FILE", str(tmp_path / "list.yaml"))
+    with pytest.raises(ConfigError, match=r"list.yaml: found no (entry|list)"):
+        read_settings([])
+
+
+@pytest.mark.parametrize("text", ["", " ", ",\n,"])
+def test_an_empty_variable_is_no_list(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("MODELS", text)
+    with pytest.raises(ConfigError, match="no models were given"):
+        read_settings([])
+
+
 def test_the_token_is_not_printed_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert "hf_secret" not in repr(read_settings(["a/b"]))

@@ -212,7 +212,7 @@ def stored_file(_name: str, file: DiskFile) -> StoredFile:
     with file.path.open("rb", buffering=0) as stream:
         for begin, nbytes in ranges:
             identity.update(os.pread(stream.fileno(), nbytes, begin))
-    return StoredFile(file.size, identity.hexdigest(), "bytes" if len(ranges) == 1 else "samples")
+    return StoredFile(file.size, identity.hexdigest(), id_from="bytes" if len(ranges) == 1 else "samples")
 
 
 def _read_range(file: DiskFile, begin: int, end: int) -> bytes:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
     get_session,
     hf_raise_for_status,
@@ -16,6 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, hub_file
+from job.checkpoints.sources.hub_answers import MODEL, ModelAnswer, NotAHubsAnswer, Sibling, parse_answer
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.http_ranges import (
@@ -67,14 +67,16 @@ def open_hub(
         raise UnsupportedCheckpoint(
             f"{source}: found commit {commit!r:.80}, expected 40 hexadecimal digits; check HF_ENDPOINT"
         )
-    siblings, set_aside = info.siblings or [], {}
-    for sibling in siblings:
+    set_aside = {}
+    for sibling in info.siblings:
         # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
         if (name := sibling.rfilename) != name.replace("\\", ""):
             check_name(name.replace("\\", "/"), source)
             set_aside[name] = "its name holds a backslash"
     files = {
-        sibling.rfilename: _stored_file(source, sibling) for sibling in siblings if sibling.rfilename not in set_aside
+        sibling.rfilename: _stored_file(source, sibling)
+        for sibling in info.siblings
+        if sibling.rfilename not in set_aside
     }
     remote = HttpFiles(_Commit(hub, info.id, commit, files, token, read_timeout).resolve, read_timeout)
 
@@ -95,12 +97,21 @@ def open_hub(
     )
 
 
-def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None, timeout: float) -> ModelInfo:
+def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None, timeout: float) -> ModelAnswer:
     """The Hub's description of a repository at a revision, with every file's size and object id."""
     where = f"{public_url(hub)}/{repo_id}" + (f"@{revision}" if revision else "")
-    api = HfApi(endpoint=hub, token=token or False)
+    at_revision = f"/revision/{quote(revision, safe='')}" if revision else ""
     try:
-        info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=timeout)
+        validate_repo_id(repo_id)
+        # Redirects are followed, as for a repository that was renamed; the client sends no token to another host.
+        answer = get_session().get(
+            f"{hub}/api/models/{repo_id}{at_revision}?blobs=true",
+            headers=request_headers(token),
+            timeout=timeout,
+            follow_redirects=True,
+        )
+        hf_raise_for_status(answer)
+        info = parse_answer(MODEL, answer.content)
         validate_repo_id(info.id)
     except HFValidationError as error:
         raise ModelUnavailable(f"{where}: not the name of a repository, expected org/name; check it") from error
@@ -110,18 +121,17 @@ def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None,
         raise hub_failure(error, where, public_url(hub), repo_id, token) from error
     except httpx2.RequestError as error:
         raise network_failure(error, where) from error
-    except (httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:  # what parsing an unexpected document raises
+    except (httpx2.InvalidURL, NotAHubsAnswer) as error:
         raise UnsupportedCheckpoint(
-            f"{where}: the answer is not a Hub's ({type(error).__name__}), expected a model's description; check "
-            "HF_ENDPOINT"
+            f"{where}: the answer is not a Hub's ({error}), expected a model's description; check HF_ENDPOINT"
         ) from error
     return info
 
 
-def _stored_file(source: str, sibling: RepoSibling) -> StoredFile:
+def _stored_file(source: str, sibling: Sibling) -> StoredFile:
     size = sibling.lfs.size if sibling.lfs else sibling.size
     content_id = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-    if size is None or size < 0 or not content_id:
+    if size is None or not content_id:
         raise UnsupportedCheckpoint(
             f"{source}: {sibling.rfilename} is listed with size {size} and object id {content_id}, expected both; use "
             "a server that answers ?blobs=true as the Hub does"

@@ -7,7 +7,7 @@ from typing import Final
 
 from job.checkpoints.sources.hub_search import PAGE_LENGTH, HubSearch, ListedModel
 from job.checkpoints.sources.open import Access
-from job.errors import ConfigError, ModelUnavailable
+from job.errors import ConfigError, ModelError
 from job.models.queries import MAX_MATCHES, ModelQuery, Sort
 from job.models.references import ModelRef
 
@@ -107,7 +107,8 @@ def _find_in_collection(
 ) -> list[ModelRef]:
     """The matches in a collection. A collection holds names without commits, so the Hub is asked about each model.
 
-    Models that are gone come last and without a commit, so that the run's summary says that they are listed.
+    Models that are gone, or that the Hub describes as nothing it can be, come last and without a commit, so that the
+    run's summary says that they are listed.
     """
     names = list(dict.fromkeys(name for name in search.collection(slug) if query.matches_name(name)))
     _check_number(query, len(names), limits)
@@ -116,7 +117,7 @@ def _find_in_collection(
     for name in names:
         try:
             model = search.model(name)
-        except ModelUnavailable:
+        except ModelError:
             gone.append(name)
             continue
         if _matches(query, model) and (earliest is None or model.created >= earliest):

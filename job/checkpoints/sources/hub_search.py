@@ -9,13 +9,20 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]  # exported, but lazily
 
+from job.checkpoints.sources.hub_answers import (
+    COLLECTION,
+    LISTED,
+    PAGE,
+    ListedAnswer,
+    NotAHubsAnswer,
+    parse_answer,
+)
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error, search_failure
 from job.checkpoints.transport.http_ranges import network_failure, public_url, request_headers
 from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryableError, retry
-from job.errors import ConfigError, SurveyError
+from job.errors import ConfigError, SurveyError, UnsupportedCheckpoint
 
 Value = TypeVar("Value")
 
@@ -95,13 +102,21 @@ class HubSearch:
 
         Raises:
             ModelUnavailable: it does not exist, or this reader has no access to it.
+            UnsupportedCheckpoint: the answer about it is not a Hub's.
             ConfigError, TransientError: as above.
         """
+        where = f"{public_url(self.hub)}/{repo_id}"
 
         def failure(error: HfHubHTTPError) -> SurveyError | RetryableError:
-            return hub_failure(error, f"{public_url(self.hub)}/{repo_id}", public_url(self.hub), repo_id, self.token)
+            return hub_failure(error, where, public_url(self.hub), repo_id, self.token)
 
-        return self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", _listed_model, failure)
+        answer = self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", lambda answer: answer, failure)
+        try:
+            return _listed(parse_answer(LISTED, answer.content))
+        except NotAHubsAnswer as error:
+            raise UnsupportedCheckpoint(
+                f"{where}: the answer is not a Hub's ({error}), expected a listed model; check HF_ENDPOINT"
+            ) from error
 
     def _get(
         self,
@@ -124,14 +139,18 @@ class HubSearch:
                 raise failure(error) from error
             except httpx2.RequestError as error:
                 raise network_failure(error, where) from error
+            except httpx2.InvalidURL as error:
+                raise ConfigError(
+                    f"{where}: found a redirect that leads nowhere ({error}), expected models; check HF_ENDPOINT"
+                ) from error
             return answer
 
         answer = retry(attempt, DEFAULT_RETRY, self.cooldown)
         try:
             return parse(answer)
-        except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
+        except (NotAHubsAnswer, ValueError) as error:  # ValueError: the next page's address is none
             raise ConfigError(
-                f"{where}: the answer is not a Hub's ({type(error).__name__}), expected models; check HF_ENDPOINT"
+                f"{where}: the answer is not a Hub's ({error}), expected models; check HF_ENDPOINT"
             ) from error
 
     def _failure(self, error: HfHubHTTPError) -> ConfigError | RetryableError:
@@ -148,31 +167,25 @@ def _models_and_next(answer: httpx2.Response) -> tuple[list[ListedModel], str | 
     Only the parameters of the next page's address are used. The page is asked of this Hub: a mirror may answer with
     addresses of the Hub that it mirrors, and the token may be sent to this Hub alone.
     """
-    page = answer.json()
-    if not isinstance(page, list):
-        raise TypeError("page")
-    models = [_listed(item) for item in page]
+    models = [_listed(item) for item in parse_answer(PAGE, answer.content)]
     next_url = answer.links.get("next", {}).get("url")
     return models, (urlsplit(next_url).query or None) if next_url and models else None
 
 
-def _listed_model(answer: httpx2.Response) -> ListedModel:
-    return _listed(answer.json())
-
-
-def _listed(item: dict[str, object]) -> ListedModel:
-    info = ModelInfo(**item)  # type: ignore[no-untyped-call]  # untyped in the client
-    if info.created_at is None or info.created_at.tzinfo is None:
-        raise ValueError("createdAt")
+def _listed(item: ListedAnswer) -> ListedModel:
     return ListedModel(
-        repo_id=str(info.id),
-        commit=info.sha if info.sha and re.fullmatch(r"[0-9a-f]{40}", info.sha) else None,
-        created=info.created_at,
-        downloads=int(info.downloads or 0),
-        trending=float(info.trending_score or 0),
-        task=info.pipeline_tag,
+        repo_id=item.id,
+        commit=item.sha if item.sha and re.fullmatch(r"[0-9a-f]{40}", item.sha) else None,
+        created=item.created_at,
+        downloads=item.downloads or 0,
+        trending=item.trending_score or 0,
+        task=item.pipeline_tag,
     )
 
 
 def _models_of_collection(answer: httpx2.Response) -> list[str]:
-    return [str(item["id"]) for item in answer.json()["items"] if item["type"] == "model"]
+    models = [item.id for item in parse_answer(COLLECTION, answer.content).items if item.type == "model"]
+    names = [name for name in models if name is not None]
+    if len(names) < len(models):
+        raise NotAHubsAnswer("items: found a model without an id")
+    return names

@@ -1,10 +1,11 @@
 """A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PIECE_NBYTES = 1 << 18
+
+
+class _ListedObject(BaseModel):
+    """An object in a listing, with S3's names."""
+
+    Key: str
+    Size: NonNegativeInt
+    ETag: Annotated[str, Field(pattern='[^"]')]
+
+
+_LISTED: Final = TypeAdapter(list[_ListedObject])
 
 
 def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = DEFAULT_RETRY) -> Checkpoint:
@@ -71,12 +83,18 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
     files = {}
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
-            for item in page.get("Contents", []):
-                name = item["Key"].removeprefix(below)
+            for item in _LISTED.validate_python(page.get("Contents", [])):
+                name = item.Key.removeprefix(below)
                 folder_marker = name == "" or name.endswith("/")
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
                 if not folder_marker and not hidden:
-                    files[name] = StoredFile(item["Size"], item["ETag"].strip('"'))
+                    files[name] = StoredFile(item.Size, item.ETag.strip('"'))
+    except (KeyError, ValueError) as error:  # of the check, or of botocore's own parsing
+        found = error.errors()[0] if isinstance(error, ValidationError) else {"loc": type(error).__name__, "msg": error}
+        raise UnsupportedCheckpoint(
+            f"{source}: found a listing that is not S3's ({found['loc']}: {found['msg']}), expected a key, size and "
+            "ETag for each object; use another server"
+        ) from error
     except S3_ERRORS as error:
         raise _failure(error, source) from error
     except RecursionError as error:
@@ -103,7 +121,7 @@ def _read(
         try:
             status, content_range = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
             expected = f"bytes {begin}-{end - 1}/{stored.size}"
-            if answer["ETag"].strip('"') != stored.content_id:  # a server that ignores IfMatch
+            if answer.get("ETag", "").strip('"') != stored.content_id:  # a server that ignores IfMatch
                 raise _changed(where)
             if status != 206 or content_range != expected:
                 raise UnsupportedCheckpoint(

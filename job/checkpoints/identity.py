@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from job.checkpoints.checkpoint import Checkpoint, IdSource, StoredFile, TensorLocation, derived_commit
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")

@@ -84,8 +84,9 @@ def name_tokens(
         _check_fit(tokenizer, n_rows, read_config(checkpoint, ""))
         return TokenNames(files, tokenizer, "", {token.id: token for token in tokens})
     except (TokenizerUnusable, ModelError) as error:
-        logger.info("%s: the tokens have no names: %s", checkpoint.source, foreign or error)
-        return TokenNames(files, None, str(foreign or error), {row: Token(row, None, None) for row in rows})
+        reason = str(foreign or error)  # not the error itself, which holds on to everything that is held here
+        logger.info("%s: the tokens have no names: %s", checkpoint.source, reason)
+        return TokenNames(files, None, reason, {row: Token(row, None, None) for row in rows})
 
 
 def _check_fit(tokenizer: TokenizerInfo, n_rows: int, config: Mapping[str, object]) -> None:

@@ -1,6 +1,7 @@
 """The reading contract: what every source (the Hub, its cache, a folder, S3, a web server) gives."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Final, Literal
 
 from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint, TransientError
+
+logger = logging.getLogger(__name__)
 
 CHUNK_NBYTES: Final = 8 << 20
 """A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
@@ -106,6 +109,8 @@ class Checkpoint:
     def read(self, file: str, limit: int) -> bytes:
         """The whole content of a small file. If it does not match its digest, it is fetched once more.
 
+        In the Hub's cache, a mismatch of a git id is only logged: the caller may ask ``StoredFile.matches``.
+
         Raises:
             CorruptCheckpoint: the file has more than ``limit`` bytes, or is damaged on this machine's disk.
             TransientError: the file does not arrive as the server lists it.
@@ -122,6 +127,9 @@ class Checkpoint:
                 return content
         digest = "SHA-256" if stored.digest == "sha256" else "git id"
         what = f"{self.source}: {file}: found content that differs from its {digest}, expected {stored.content_id}"
+        if file in self.local_paths and stored.digest == "git":
+            logger.warning("%s; it may be damaged, or come from a mirror that names files in another way", what)
+            return content
         if file in self.local_paths:
             raise CorruptCheckpoint(f"{what}; download the file again")
         raise TransientError(f"{what}; run again, and if that does not help, check the server and the network")

@@ -75,6 +75,8 @@ def name_tokens(
         elif files:
             for name in files:
                 content = checkpoint.read(name, MAX_TOKENIZER_FILE)
+                if not checkpoint.files[name].matches(content):
+                    raise TokenizerUnusable(f"{name}: found content that differs from its git id; download it again")
                 foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)
                 write_scratch(folder / name, content)
             tokenizer, tokens = decode_tokens(folder, rows)

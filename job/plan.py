@@ -40,13 +40,16 @@ _STATUS: Final[dict[Status, PlanStatus]] = {
 }
 
 # The memory of a survey's process, measured with `python -m benchmarks.memory --rows …` for 20,000 to 1,000,000 rows,
-# each with a token, and CONNECTIONS from 1 to 16: peaks of 438 to 783 MB. The formula below gives 2 to 22 % more.
+# each with a token, and CONNECTIONS from 1 to 16: peaks of 438 to 783 MB. The formula below gives 2 to 22 % more, without
+# the tokenizer's process.
 BASE_NBYTES: Final = 455_000_000
 """The interpreter with torch and transformers, blocks of rows, and a model class without weights."""
 CONNECTION_NBYTES: Final = 12_600_000
 """A chunk of 8 MiB, and the room by which its buffer grows."""
 ROW_NBYTES: Final = 300
 """43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
+TOKENIZER_NBYTES: Final = 250_000_000
+"""The tokenizer's own process: 70 to 200 MB for a tokenizer.json, 250 MB for what transformers reads."""
 COPIES_OF_W: Final = 5
 """torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
 
@@ -179,6 +182,6 @@ def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
 
 
 def memory_needed(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:
-    """An upper bound of the process's memory in bytes while it surveys a W with ``n_rows`` rows."""
+    """An upper bound of the job's memory in bytes while it surveys a W with ``n_rows`` rows."""
     copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
-    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies
+    return BASE_NBYTES + TOKENIZER_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies

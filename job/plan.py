@@ -40,8 +40,8 @@ _STATUS: Final[dict[Status, PlanStatus]] = {
 }
 
 # The memory of a survey's process, measured with `python -m benchmarks.memory --rows …` for 20,000 to 1,000,000 rows,
-# each with a token, and CONNECTIONS from 1 to 16: peaks of 438 to 783 MB. The formula below gives 2 to 22 % more, without
-# the tokenizer's process.
+# each with a token, and CONNECTIONS from 1 to 16: peaks of 438 to 783 MB. Without the tokenizer's process, the formula
+# below gives 2 to 22 % more.
 BASE_NBYTES: Final = 455_000_000
 """The interpreter with torch and transformers, blocks of rows, and a model class without weights."""
 CONNECTION_NBYTES: Final = 12_600_000

@@ -138,7 +138,7 @@ def test_a_plan_states_the_limits_of_a_pod(tmp_path: Path, capsys: pytest.Captur
     assert "Kubernetes: emptyDir sizeLimit 1Gi, memory 768Mi for the largest of these models" in capsys.readouterr().out
     assert main(["plan", checkpoint, "--output", str(tmp_path / "out"), "--format", "json"]) == 0
     totals = json.loads(capsys.readouterr().out)["totals"]
-    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "memory": "512Mi"}
+    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "memory": "768Mi"}
 
 
 def test_a_plan_without_a_model_that_can_be_surveyed_states_none(

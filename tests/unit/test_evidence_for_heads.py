@@ -315,3 +315,31 @@ def test_rows_are_tokens_where_nothing_says_otherwise(
     tmp_path: Path, tensors: dict[str, Spec], settings: dict[str, object]
 ) -> None:
     assert find(tmp_path, tensors, settings).rows_are_not_tokens is None
+
+
+UNLISTED = ("unembed.weight", "model.output.weight", "model.head.weight", "out_proj.weight", "output_embeddings.weight")
+GEMMA = STRANGER | {"model_type": "gemma"}
+
+
+@pytest.mark.parametrize("settings", [TIED_STRANGER, GEMMA], ids=["unknown class", "class of the model type"])
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_second_matrix_of_the_size_of_the_embedding_forbids_to_take_it(
+    tmp_path: Path, name: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(NoUnembedding, match=rf"found {name}, of the same size as the embedding"):
+        find(tmp_path, (name, EMBEDDING, *layers("model.")), settings)
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_second_matrix_that_the_class_does_not_load_is_named(tmp_path: Path, name: str) -> None:
+    found = find(tmp_path, (name, EMBEDDING, *layers("model.")), TIED)
+    assert found.name == EMBEDDING
+    assert any(name in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.embed_positions.weight", "mtp.out.weight", "vision.head.weight", "copy.weight"]
+)
+def test_a_second_matrix_that_is_no_head_leaves_the_embedding_tied(tmp_path: Path, name: str) -> None:
+    copy = Spec(same_as=EMBEDDING) if name == "copy.weight" else Spec()
+    assert find(tmp_path, {EMBEDDING: Spec(), name: copy, f"model.{LAYER}": Spec()}, TIED_STRANGER).name == EMBEDDING

@@ -88,6 +88,11 @@ def is_generative(config: Mapping[str, object]) -> bool:
     return any(GENERATIVE.search(name) for name in _architectures(config))
 
 
+def is_named(class_name: str, config: Mapping[str, object]) -> bool:
+    """Whether config.json names this class, which is otherwise only one of the same model type."""
+    return class_name in _architectures(config)
+
+
 def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:
     """Build the architecture of ``config`` on the meta device and ask it for its output embedding.
 

@@ -5,7 +5,7 @@ The evidence, in this order: the tensor that was asked for, the table of names, 
 same prefix. The stored tensors are believed more than config.json.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -16,8 +16,10 @@ from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
     ModelClassUnusable,
+    OutputEmbedding,
     ask_model_class,
     is_generative,
+    is_named,
     is_tied_by_default,
 )
 from job.checkpoints.head.config import (
@@ -46,7 +48,13 @@ from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
-from job.checkpoints.head.wrappers import parts_beside, refuse_unread_heads, refuse_wrapped, trained_head
+from job.checkpoints.head.wrappers import (
+    parts_beside,
+    refuse_unread_heads,
+    refuse_wrapped,
+    rivals_of_embedding,
+    trained_head,
+)
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
 
@@ -186,7 +194,7 @@ def _find_by_model_class(
         return _make_unembedding(weights, config, head, reason, tie)
     if embeddings:
         reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {embeddings[0].name}"
-        return _take_embedding(weights, config, embeddings[0], reason, answer.loaded)
+        return _take_embedding(weights, config, embeddings[0], reason, answer)
     if found := _find_by_place(weights, config, heads, unproven, is_tied=answer.is_tied):
         return found
     untied = "" if answer.is_tied else " and not tied to the embedding"
@@ -274,15 +282,31 @@ def _take_embedding(
     config: Mapping[str, object],
     embedding: NamedTensor,
     reason: str,
-    loaded: Collection[str] | None = None,
+    answer: OutputEmbedding | None = None,
 ) -> Unembedding:
     """The embedding as W, if no head is stored that takes its place.
 
-    ``loaded``: the tensors that the model class loads; None if it was not asked.
+    ``answer``: what the model class says; None if it was not asked.
     """
-    if _is_matrix(embedding.location):
-        refuse_unread_heads(weights, config, embedding, loaded)
-    return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    if not _is_matrix(embedding.location):
+        return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    refuse_unread_heads(weights, config, embedding, answer.loaded if answer else None)
+    rivals = rivals_of_embedding(weights, embedding, answer.loaded if answer else ())
+    if rivals and answer is None:
+        try:
+            answer = ask_model_class(config, weights.names)
+            rivals = [name for name in rivals if name not in answer.loaded]
+        except ModelClassUnusable:
+            pass  # so that nothing tells what the matrices are
+    if rivals and not (answer and is_named(answer.class_name, config)):
+        raise NoUnembedding(
+            f"{weights.checkpoint.source}: found {join_limited(rivals)}, of the same size as the embedding"
+            f" {embedding.name}, and no model class that says which of them gives the logits;"
+            f" {suggest_tensors(weights, config)}"
+        )
+    found = _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    unread = [f"{name} is of the same size as W and not read: the model class does not load it" for name in rivals]
+    return replace(found, warnings=(*found.warnings, *unread))
 
 
 def _stored(weights: Weights, names: Iterable[str]) -> list[NamedTensor]:

@@ -343,3 +343,40 @@ def test_a_second_matrix_that_the_class_does_not_load_is_named(tmp_path: Path, n
 def test_a_second_matrix_that_is_no_head_leaves_the_embedding_tied(tmp_path: Path, name: str) -> None:
     copy = Spec(same_as=EMBEDDING) if name == "copy.weight" else Spec()
     assert find(tmp_path, {EMBEDDING: Spec(), name: copy, f"model.{LAYER}": Spec()}, TIED_STRANGER).name == EMBEDDING
+
+
+TIED_MODEL: dict[str, Spec] = {EMBEDDING: Spec(), f"model.{LAYER}": Spec()}
+LONG, SHORT = Spec((1000, COLUMNS)), Spec((30, COLUMNS))
+OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], dict[str, object]]] = {
+    "over classes": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT, **TIED_MODEL}, TIED_STRANGER),
+    "over classes, vocabulary unknown": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT}, UNKNOWN),
+    "over sounds": (
+        "output.weight", {"output.weight": SHORT, "tok_embeddings.weight": SHORT, **TIED_MODEL}, TIED_STRANGER,
+    ),
+    "over codes": (
+        HEAD, {HEAD: Spec((64, COLUMNS)), "net.model.embed_tokens.weight": Spec(), f"net.model.{LAYER}": Spec()},
+        TIED_STRANGER,
+    ),
+    "of another prefix": (
+        "head.weight",
+        {
+            "head.weight": Spec(), "embed.weight": Spec(), "net.lm_head.weight": Spec(),
+            "net.embed_tokens.weight": Spec(), f"net.{LAYER}": Spec(),
+        },
+        STRANGER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tensors", "settings"), OF_ANOTHER_PART.values(), ids=OF_ANOTHER_PART)
+def test_a_name_that_other_parts_use_is_not_enough_against_lengths_and_places(
+    tmp_path: Path, name: str, tensors: dict[str, Spec], settings: dict[str, object]
+) -> None:
+    with pytest.raises(NoUnembedding, match=rf"{name}.* could be W"):
+        find(tmp_path, tensors, settings)
+    assert find(tmp_path, tensors, settings, name).name == name
+
+
+def test_a_padded_head_is_not_doubted(tmp_path: Path) -> None:
+    tensors = {"output.weight": Spec((64, COLUMNS)), "tok_embeddings.weight": Spec((64, COLUMNS)), LAYER: Spec()}
+    assert find(tmp_path, tensors, STRANGER).name == "output.weight"

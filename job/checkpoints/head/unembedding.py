@@ -32,6 +32,7 @@ from job.checkpoints.head.config import (
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import (
     BOTH,
+    HEADS,
     LM_HEAD,
     embeddings_among,
     heads_among,
@@ -139,7 +140,7 @@ def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding
     """The only stored head, or the only stored embedding if config.json ties it; else the model class decides."""
     heads = _stored(weights, heads_among(weights.names))
     unproven = _stored(weights, unproven_heads_among(weights.names))
-    if len(heads) == 1 and not unproven:
+    if len(heads) == 1 and not unproven and not _is_doubtful(weights, config, heads[0]):
         return _take_head(weights, config, heads[0])
     if heads or unproven:
         return _find_by_model_class(weights, config, heads, unproven)
@@ -233,11 +234,15 @@ def _find_by_place(
     *,
     is_tied: bool,
 ) -> Unembedding | None:
-    """The only head of the table; else the only other head, if the model lies under its prefix; else, where
-    ``is_tied``, the only embedding. None if there is not one.
+    """The only head of the table, if nothing speaks against it; else the only other head, if the model lies under its
+    prefix; else, where ``is_tied``, the only embedding. None if there is not one.
     """
     if heads:
-        return _take_head(weights, config, heads[0]) if len(heads) == 1 else None
+        if len(heads) > 1 or _is_doubtful(weights, config, heads[0]):
+            return None
+        if heads[0].name != LM_HEAD and any(_is_head_of_the_model(weights, config, other) for other in unproven):
+            return None
+        return _take_head(weights, config, heads[0])
     if len(unproven) == 1 and _is_head_of_the_model(weights, config, unproven[0]):
         return _take_head(weights, config, unproven[0])
     if not is_tied:
@@ -252,6 +257,22 @@ def _find_by_place(
     said = CONFIG if stated_tie(config) else "the config class"
     reason = f"no output head is stored and {said} ties it to the embedding, which is {embeddings[0].name}"
     return _take_embedding(weights, config, embeddings[0], reason)
+
+
+def _is_doubtful(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
+    """Whether the length of a head speaks against its name: it has no row for each token, and the tied embedding has,
+    or no embedding beside it is as long. A head of classes, of audio codes or of patches may have the same name.
+    """
+    is_readable = _is_matrix(head.location) and head.location.dtype in FLOAT_DTYPES
+    if not is_readable or _n_rows_agree(head.location, config):
+        return False
+    names = [*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)]
+    embeddings = [found for found in _stored(weights, dict.fromkeys(names)) if _is_matrix(found.location)]
+    if stated_tie(config) and any(_n_rows_agree(embedding.location, config) for embedding in embeddings):
+        return True
+    beside = [found for found in embeddings if found.name in HEADS.get(head.name, ())]
+    is_generic = not head.name.endswith(LM_HEAD)
+    return is_generic and bool(beside) and all(found.location.shape[0] not in head.location.shape for found in beside)
 
 
 def _is_head_of_the_model(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:

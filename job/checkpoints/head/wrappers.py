@@ -96,7 +96,7 @@ def rivals_of_embedding(weights: Weights, embedding: NamedTensor, loaded: Collec
             continue
         if location.shape == shape and {location.dtype, embedding.location.dtype} <= FLOAT_DTYPES:
             found = compare(weights.checkpoint, embedding, NamedTensor(name, location), lambda: None)
-            if found.copy is not None:
+            if found.tie == "tied" or found.copy is not None:
                 continue
         rivals.append(name)
     return rivals

@@ -266,12 +266,17 @@ def _is_doubtful(weights: Weights, config: Mapping[str, object], head: NamedTens
     is_readable = _is_matrix(head.location) and head.location.dtype in FLOAT_DTYPES
     if not is_readable or _n_rows_agree(head.location, config):
         return False
-    names = [*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)]
-    embeddings = [found for found in _stored(weights, dict.fromkeys(names)) if _is_matrix(found.location)]
-    if stated_tie(config) and any(_n_rows_agree(embedding.location, config) for embedding in embeddings):
+    is_tied, is_generic = bool(stated_tie(config)), not head.name.endswith(LM_HEAD)
+    if not is_tied and not is_generic:
+        return False
+    names = dict.fromkeys([*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)])
+    try:
+        embeddings = [found for found in _stored(weights, names) if _is_matrix(found.location)]
+    except CorruptCheckpoint:  # the file with the head can be read, and that is enough
+        return False
+    if is_tied and any(_n_rows_agree(embedding.location, config) for embedding in embeddings):
         return True
     beside = [found for found in embeddings if found.name in HEADS.get(head.name, ())]
-    is_generic = not head.name.endswith(LM_HEAD)
     return is_generic and bool(beside) and all(found.location.shape[0] not in head.location.shape for found in beside)
 
 
@@ -395,6 +400,7 @@ def _measurable(
     location = rows_first(location, config, where)
     if is_smaller_than_stated(location, config):
         weights.find_in_all(name)  # refuses a slice, as tensor-parallel training saves one in each shard
+    weights.refuse_unequal_copies(name)
     rows_are_not_tokens = why_rows_are_not_tokens(location.shape[0], weights.names, weights.find, config)
     warnings = tuple(warn_of_weights(weights, config, tensor.name, location, tie))
     warnings = (*_warn_of_others(weights, tensor), *warnings)

@@ -15,7 +15,7 @@ from job.checkpoints.head.quantisation import weight_of
 from job.checkpoints.head.suggestions import TENSOR_ADVICE
 from job.checkpoints.head.tie import NamedTensor, compare
 from job.checkpoints.head.weights import Weights
-from job.errors import NoUnembedding, join_limited
+from job.errors import CorruptCheckpoint, NoUnembedding, join_limited
 
 UNDERSTOOD = re.compile(r"\.(bias|\w*scales?|\w*scale_inv|\w*zeros?|\w*zero_points?|\w*amax|inv_freq)$")
 """The end of the name of a tensor that lies below a head and is no head: its bias, scales of quantisation."""
@@ -91,7 +91,10 @@ def rivals_of_embedding(weights: Weights, embedding: NamedTensor, loaded: Collec
     for name in sorted(name for name in weights.names if may_be_unlisted_head(name)):
         if name == embedding.name or name in loaded:
             continue
-        location = weights.find(name)
+        try:
+            location = weights.find(name)
+        except CorruptCheckpoint:  # several shards hold slices of it, and the embedding is whole
+            continue
         if location is None or location.shape not in (shape, shape[::-1]):
             continue
         if location.shape == shape and {location.dtype, embedding.location.dtype} <= FLOAT_DTYPES:

@@ -380,3 +380,25 @@ def test_a_name_that_other_parts_use_is_not_enough_against_lengths_and_places(
 def test_a_padded_head_is_not_doubted(tmp_path: Path) -> None:
     tensors = {"output.weight": Spec((64, COLUMNS)), "tok_embeddings.weight": Spec((64, COLUMNS)), LAYER: Spec()}
     assert find(tmp_path, tensors, STRANGER).name == "output.weight"
+
+
+CLASSIFIERS = {
+    "by its class": (config(architectures=["LlamaForSequenceClassification"]), (), "LlamaForSequenceClassification"),
+    "by an unknown class": (STRANGER | {"architectures": ["HomeMadeRewardModel"]}, (), "HomeMadeRewardModel"),
+    "by its score": ({"vocab_size": ROWS}, ("score.weight",), "score.weight"),
+    "by its labels": (STRANGER | {"architectures": ["HomeMade"]}, ("classifier.dense.weight",), "classifier.dense"),
+}
+
+
+@pytest.mark.parametrize(("settings", "beside", "named"), CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_a_head_left_over_in_a_classifier_is_told(
+    tmp_path: Path, settings: dict[str, object], beside: tuple[str, ...], named: str
+) -> None:
+    warnings = find(tmp_path, (HEAD, EMBEDDING, *layers("model."), *beside), settings).warnings
+    assert any(named in warning and f"{HEAD}" in warning and "left over" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("settings", [config(), STRANGER, {}], ids=["known class", "unknown class", "none"])
+def test_a_head_of_a_language_model_is_not_left_over(tmp_path: Path, settings: dict[str, object]) -> None:
+    beside = ("v_head.summary.weight",) if settings else ()
+    assert "left over" not in str(find(tmp_path, (HEAD, EMBEDDING, *beside), settings).warnings)

@@ -87,6 +87,8 @@ _EMBEDDING_WEIGHT = re.compile(_EMBEDDING.pattern + r"weight$")
 _INPUT = re.compile(r"(?<!un)(?<!un_)(?<!out_)(?<!output_)emb(?!\w*out)|(^|\.)(wte|wpe|shared)\.")
 """Part of the name of what is looked up, by token, position or type, and is no output head."""
 
+_OVER_LABELS = re.compile(r"(model\.)?(score|classifier|v_head|value_head|reward_head|qa_outputs)\.")
+
 _BELOW_LM_HEAD = re.compile(r"(?P<prefix>(.+?\.)?)lm_head\.")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
 _TRAINED = re.compile(r"(?P<module>.+)\.modules_to_save\.(?P<adapter>[^.]+)\.weight")
@@ -131,6 +133,11 @@ def may_be_unlisted_head(name: str) -> bool:
         and not OTHER_HEADS.search(name)
         and not _INPUT.search(name)
     )
+
+
+def heads_over_labels_among(names: Collection[str]) -> list[str]:
+    """The names of the heads of classifiers and reward models."""
+    return sorted(name for name in names if _OVER_LABELS.match(name))
 
 
 def places_of_the_model(names: Collection[str]) -> Callable[[str], bool]:

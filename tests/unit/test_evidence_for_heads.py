@@ -402,3 +402,18 @@ def test_a_head_left_over_in_a_classifier_is_told(
 def test_a_head_of_a_language_model_is_not_left_over(tmp_path: Path, settings: dict[str, object]) -> None:
     beside = ("v_head.summary.weight",) if settings else ()
     assert "left over" not in str(find(tmp_path, (HEAD, EMBEDDING, *beside), settings).warnings)
+
+
+@pytest.mark.parametrize("settings", [{}, UNKNOWN, {"vocab_size": ROWS}], ids=["none", "silent", "without a width"])
+@pytest.mark.parametrize("embedding", [EMBEDDING, "net.wte.weight"])
+def test_without_a_config_the_embedding_tells_which_way_a_head_lies(
+    tmp_path: Path, embedding: str, settings: dict[str, object]
+) -> None:
+    found = find(tmp_path, {HEAD: Spec((COLUMNS, ROWS)), embedding: Spec()}, settings)
+    assert (found.location.shape, found.location.strides) == ((ROWS, COLUMNS), (1, ROWS))
+    assert any("published transposed" in warning for warning in found.warnings)
+
+
+def test_a_head_as_long_as_an_embedding_is_not_turned(tmp_path: Path) -> None:
+    tensors = {HEAD: Spec(), EMBEDDING: Spec(), "other.wte.weight": Spec((COLUMNS, ROWS))}
+    assert find(tmp_path, tensors, {}).location.strides is None

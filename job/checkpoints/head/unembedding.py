@@ -23,6 +23,7 @@ from job.checkpoints.head.architecture import (
     is_tied_by_default,
 )
 from job.checkpoints.head.config import (
+    HIDDEN_SIZE_NAMES,
     VOCAB_SIZE_NAMES,
     has_a_row_for_each_token,
     read_config,
@@ -44,7 +45,7 @@ from job.checkpoints.head.names import (
 from job.checkpoints.head.needed_files import refuse_unreadable
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
 from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
-from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first
+from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first, transposed
 from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
@@ -398,6 +399,8 @@ def _measurable(
             f"{where}: found shape {list(location.shape)}, expected a matrix; {suggest_tensors(weights, config)}"
         )
     location = rows_first(location, config, where)
+    if _is_reverse_of_the_embedding(weights, config, tensor):
+        location = transposed(location)
     if is_smaller_than_stated(location, config):
         weights.find_in_all(name)  # refuses a slice, as tensor-parallel training saves one in each shard
     weights.refuse_unequal_copies(name)
@@ -416,6 +419,22 @@ def _measurable(
         warnings,
         rows_are_not_tokens=rows_are_not_tokens,
     )
+
+
+def _is_reverse_of_the_embedding(weights: Weights, config: Mapping[str, object], tensor: NamedTensor) -> bool:
+    """Whether W lies column by column by the embeddings stored beside it, where config.json does not tell."""
+    location = tensor.location
+    stated = [stated_number(config, names) for names in (VOCAB_SIZE_NAMES, HIDDEN_SIZE_NAMES)]
+    if None not in stated or location.strides is not None or has_a_row_for_each_token(location.shape[0], config):
+        return False
+    names = dict.fromkeys([*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)])
+    if tensor.name in names:
+        return False
+    try:
+        shapes = {found.location.shape for found in _stored(weights, names)}
+    except CorruptCheckpoint:  # the file with W can be read, and that is enough
+        return False
+    return location.shape[::-1] in shapes and location.shape not in shapes
 
 
 def _warn_of_others(weights: Weights, tensor: NamedTensor) -> Iterator[str]:

@@ -162,6 +162,24 @@ def test_slices_of_what_is_not_w_do_not_matter(tmp_path: Path) -> None:
     assert find_unembedding(write(tmp_path, tied, config=TIED), None).name == EMBEDDING
 
 
+@pytest.mark.parametrize("n_whole", [1, 2])
+def test_a_shard_that_is_left_of_another_set_does_not_hide_a_whole_one(tmp_path: Path, n_whole: int) -> None:
+    save_file({EMBEDDING: W}, tmp_path / shard(1, 3))
+    for number in range(1, n_whole + 1):
+        name = "pytorch_model.bin" if n_whole == 1 else f"pytorch_model-{number:05}-of-{n_whole:05}.bin"
+        torch.save({HEAD: -W, EMBEDDING: W} if number == 1 else {NORM: W[0]}, tmp_path / name)
+    found = find_unembedding(open_folder(tmp_path), None)
+    assert (found.name, found.location.file.startswith("pytorch_model")) == (HEAD, True)
+    assert any(f"not read: {shard(1, 3)}" in warning for warning in found.warnings)
+
+
+def test_shards_that_are_left_of_two_sets_are_refused(tmp_path: Path) -> None:
+    save_file({EMBEDDING: W}, tmp_path / shard(1, 3))
+    torch.save({HEAD: W}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(CorruptCheckpoint, match="found 1 of 3 shards and no index"):
+        find_unembedding(open_folder(tmp_path), None)
+
+
 @pytest.mark.parametrize("path", ["./{}", "{}", "sub/../{}", "./sub/./../{}", ".//{}"])
 def test_a_shard_is_found_by_any_path_that_leads_to_it(tmp_path: Path, path: str) -> None:
     index = {EMBEDDING: path.format(shard(1, 2)), HEAD: path.format(shard(2, 2))}

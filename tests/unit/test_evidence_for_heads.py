@@ -315,3 +315,105 @@ def test_rows_are_tokens_where_nothing_says_otherwise(
     tmp_path: Path, tensors: dict[str, Spec], settings: dict[str, object]
 ) -> None:
     assert find(tmp_path, tensors, settings).rows_are_not_tokens is None
+
+
+UNLISTED = ("unembed.weight", "model.output.weight", "model.head.weight", "out_proj.weight", "output_embeddings.weight")
+GEMMA = STRANGER | {"model_type": "gemma"}
+
+
+@pytest.mark.parametrize("settings", [TIED_STRANGER, GEMMA], ids=["unknown class", "class of the model type"])
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_second_matrix_of_the_size_of_the_embedding_forbids_to_take_it(
+    tmp_path: Path, name: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(NoUnembedding, match=rf"found {name}, of the same size as the embedding"):
+        find(tmp_path, (name, EMBEDDING, *layers("model.")), settings)
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_second_matrix_that_the_class_does_not_load_is_named(tmp_path: Path, name: str) -> None:
+    found = find(tmp_path, (name, EMBEDDING, *layers("model.")), TIED)
+    assert found.name == EMBEDDING
+    assert any(name in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.embed_positions.weight", "mtp.out.weight", "vision.head.weight", "copy.weight"]
+)
+def test_a_second_matrix_that_is_no_head_leaves_the_embedding_tied(tmp_path: Path, name: str) -> None:
+    copy = Spec(same_as=EMBEDDING) if name == "copy.weight" else Spec()
+    assert find(tmp_path, {EMBEDDING: Spec(), name: copy, f"model.{LAYER}": Spec()}, TIED_STRANGER).name == EMBEDDING
+
+
+TIED_MODEL: dict[str, Spec] = {EMBEDDING: Spec(), f"model.{LAYER}": Spec()}
+LONG, SHORT = Spec((1000, COLUMNS)), Spec((30, COLUMNS))
+OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], dict[str, object]]] = {
+    "over classes": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT, **TIED_MODEL}, TIED_STRANGER),
+    "over classes, vocabulary unknown": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT}, UNKNOWN),
+    "over sounds": (
+        "output.weight", {"output.weight": SHORT, "tok_embeddings.weight": SHORT, **TIED_MODEL}, TIED_STRANGER,
+    ),
+    "over codes": (
+        HEAD, {HEAD: Spec((64, COLUMNS)), "net.model.embed_tokens.weight": Spec(), f"net.model.{LAYER}": Spec()},
+        TIED_STRANGER,
+    ),
+    "of another prefix": (
+        "head.weight",
+        {
+            "head.weight": Spec(), "embed.weight": Spec(), "net.lm_head.weight": Spec(),
+            "net.embed_tokens.weight": Spec(), f"net.{LAYER}": Spec(),
+        },
+        STRANGER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tensors", "settings"), OF_ANOTHER_PART.values(), ids=OF_ANOTHER_PART)
+def test_a_name_that_other_parts_use_is_not_enough_against_lengths_and_places(
+    tmp_path: Path, name: str, tensors: dict[str, Spec], settings: dict[str, object]
+) -> None:
+    with pytest.raises(NoUnembedding, match=rf"{name}.* could be W"):
+        find(tmp_path, tensors, settings)
+    assert find(tmp_path, tensors, settings, name).name == name
+
+
+def test_a_padded_head_is_not_doubted(tmp_path: Path) -> None:
+    tensors = {"output.weight": Spec((64, COLUMNS)), "tok_embeddings.weight": Spec((64, COLUMNS)), LAYER: Spec()}
+    assert find(tmp_path, tensors, STRANGER).name == "output.weight"
+
+
+CLASSIFIERS = {
+    "by its class": (config(architectures=["LlamaForSequenceClassification"]), (), "LlamaForSequenceClassification"),
+    "by an unknown class": (STRANGER | {"architectures": ["HomeMadeRewardModel"]}, (), "HomeMadeRewardModel"),
+    "by its score": ({"vocab_size": ROWS}, ("score.weight",), "score.weight"),
+    "by its labels": (STRANGER | {"architectures": ["HomeMade"]}, ("classifier.dense.weight",), "classifier.dense"),
+}
+
+
+@pytest.mark.parametrize(("settings", "beside", "named"), CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_a_head_left_over_in_a_classifier_is_told(
+    tmp_path: Path, settings: dict[str, object], beside: tuple[str, ...], named: str
+) -> None:
+    warnings = find(tmp_path, (HEAD, EMBEDDING, *layers("model."), *beside), settings).warnings
+    assert any(named in warning and f"{HEAD}" in warning and "left over" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("settings", [config(), STRANGER, {}], ids=["known class", "unknown class", "none"])
+def test_a_head_of_a_language_model_is_not_left_over(tmp_path: Path, settings: dict[str, object]) -> None:
+    beside = ("v_head.summary.weight",) if settings else ()
+    assert "left over" not in str(find(tmp_path, (HEAD, EMBEDDING, *beside), settings).warnings)
+
+
+@pytest.mark.parametrize("settings", [{}, UNKNOWN, {"vocab_size": ROWS}], ids=["none", "silent", "without a width"])
+@pytest.mark.parametrize("embedding", [EMBEDDING, "net.wte.weight"])
+def test_without_a_config_the_embedding_tells_which_way_a_head_lies(
+    tmp_path: Path, embedding: str, settings: dict[str, object]
+) -> None:
+    found = find(tmp_path, {HEAD: Spec((COLUMNS, ROWS)), embedding: Spec()}, settings)
+    assert (found.location.shape, found.location.strides) == ((ROWS, COLUMNS), (1, ROWS))
+    assert any("published transposed" in warning for warning in found.warnings)
+
+
+def test_a_head_as_long_as_an_embedding_is_not_turned(tmp_path: Path) -> None:
+    tensors = {HEAD: Spec(), EMBEDDING: Spec(), "other.wte.weight": Spec((COLUMNS, ROWS))}
+    assert find(tmp_path, tensors, {}).location.strides is None

@@ -191,3 +191,27 @@ def test_a_gguf_without_known_head_is_refused_with_what_could_be_given(tmp_path:
     write_gguf(tmp_path / "m.gguf", tensors, tokens=[f"t{number}" for number in range(V)])
     with pytest.raises(NoUnembedding, match=r"by `tensor:`.*are emb\.weight \[64, 64\], out\.weight \[64, 64\]$"):
         find(tmp_path)
+
+
+ALONE: dict[str, tuple[str, Tensors, dict[str, int | float | bool | str], str]] = {
+    "a drafter": ("eagle3", {"token_embd.weight": rows(), **layers(range(1))}, {}, "a drafter, of the architecture"),
+    "an assistant": ("gemma4-assistant", {"token_embd.weight": rows(), **layers(range(1))}, {}, "a drafter"),
+    "an adapter": ("llama", {"token_embd.weight": rows(), "x.lora_a": rows()}, {"adapter.type": "lora"}, "an adapter"),
+    "an adapter by its tensors": ("llama", {"output.weight": rows(), "output.weight.lora_b": rows()}, {}, "an adapter"),
+    "a reranker": (
+        "qwen3", {"token_embd.weight": rows(), **layers(range(1)), "cls.output.weight": rows("BF16", 2)}, {},
+        "a classifier: it holds cls.output.weight",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "tensors", "keys", "what"), ALONE.values(), ids=ALONE)
+def test_what_is_no_model_is_none_where_it_is_alone(
+    tmp_path: Path, architecture: str, tensors: Tensors, keys: dict[str, int | float | bool | str], what: str
+) -> None:
+    write_gguf(tmp_path / "m.gguf", tensors, keys, architecture=architecture)
+    for file in (None, "m.gguf"):
+        with pytest.raises(NoUnembedding, match=f"found {what}"):
+            find(tmp_path, file)
+    name = next(iter(tensors))
+    assert find_unembedding(open_folder(tmp_path), name).name == name

@@ -86,7 +86,8 @@ def test_two_hundred_shards_cost_two_headers_where_the_index_finds_the_head(tmp_
         read.add(file)
         return checkpoint.fetch(file, begin, end)
 
-    assert find_unembedding(replace(checkpoint, fetch=fetch), None).name == HEAD
+    remote = replace(checkpoint, fetch=fetch, local_paths={})
+    assert find_unembedding(remote, None).name == HEAD
     assert {file for file in read if not file.endswith(".json")} == {shard(1, n_shards), shard(n_shards, n_shards)}
 
 
@@ -122,6 +123,25 @@ def test_heads_of_one_shape_that_differ_in_the_last_byte_are_refused(tmp_path: P
         find_unembedding(write(tmp_path, [{HEAD: W}, {HEAD: other}]), None)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("other", [-W, W.half(), W[:20]], ids=["content", "dtype", "shape"])
+def test_a_head_that_another_shard_holds_too_is_refused_whichever_the_index_names(
+    tmp_path: Path, other: torch.Tensor, first: int
+) -> None:
+    index = {EMBEDDING: shard(1, 3), NORM: shard(3, 3), HEAD: shard(first, 3)}
+    shards = [{EMBEDDING: W + 1, HEAD: W}, {HEAD: other}, {NORM: W[0]}]
+    with pytest.raises(CorruptCheckpoint, match=r"found lm_head\.weight in 2 shards"):
+        find_unembedding(write(tmp_path, shards, index), None)
+
+
+def test_equal_heads_in_two_shards_and_a_shard_that_is_missing_do_not_matter(tmp_path: Path) -> None:
+    index = {EMBEDDING: shard(1, 3), HEAD: shard(1, 3), NORM: shard(3, 3)}
+    write(tmp_path, [{EMBEDDING: W + 1, HEAD: W}, {HEAD: W}, {NORM: W[0]}], index)
+    assert find_unembedding(open_folder(tmp_path), None).name == HEAD
+    (tmp_path / shard(3, 3)).unlink()
+    assert find_unembedding(open_folder(tmp_path), None).name == HEAD
+
+
 def test_heads_in_two_dtypes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpoint, match=r"F32 \[40, 8\], F16 \[40, 8\]"):
         find_unembedding(write(tmp_path, [{HEAD: W}, {HEAD: W.half()}]), None)
@@ -138,6 +158,26 @@ def test_slices_of_what_is_not_w_do_not_matter(tmp_path: Path) -> None:
     assert find_unembedding(checkpoint, None).name == HEAD
     sliced = write(tmp_path, [{HEAD: W, EMBEDDING: W[:20]}, {EMBEDDING: W[20:]}])
     assert "could not be compared" in find_unembedding(sliced, None).tie_evidence
+    tied = [{EMBEDDING: W, "projection.weight": W[:20]}, {"projection.weight": W[20:]}]
+    assert find_unembedding(write(tmp_path, tied, config=TIED), None).name == EMBEDDING
+
+
+@pytest.mark.parametrize("n_whole", [1, 2])
+def test_a_shard_that_is_left_of_another_set_does_not_hide_a_whole_one(tmp_path: Path, n_whole: int) -> None:
+    save_file({EMBEDDING: W}, tmp_path / shard(1, 3))
+    for number in range(1, n_whole + 1):
+        name = "pytorch_model.bin" if n_whole == 1 else f"pytorch_model-{number:05}-of-{n_whole:05}.bin"
+        torch.save({HEAD: -W, EMBEDDING: W} if number == 1 else {NORM: W[0]}, tmp_path / name)
+    found = find_unembedding(open_folder(tmp_path), None)
+    assert (found.name, found.location.file.startswith("pytorch_model")) == (HEAD, True)
+    assert any(f"not read: {shard(1, 3)}" in warning for warning in found.warnings)
+
+
+def test_shards_that_are_left_of_two_sets_are_refused(tmp_path: Path) -> None:
+    save_file({EMBEDDING: W}, tmp_path / shard(1, 3))
+    torch.save({HEAD: W}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(CorruptCheckpoint, match="found 1 of 3 shards and no index"):
+        find_unembedding(open_folder(tmp_path), None)
 
 
 @pytest.mark.parametrize("path", ["./{}", "{}", "sub/../{}", "./sub/./../{}", ".//{}"])

@@ -43,6 +43,9 @@ IGNORED_SETTINGS = frozenset(
 GENERATIVE = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
 """Part of the name of a class that has a language model's head."""
 
+NOT_GENERATIVE = re.compile(r"For\w*Classification|ForQuestionAnswering|ForMultipleChoice|Reward|ValueModel|Regression")
+"""Part of the name of a class that gives no logits over tokens. Most other names do not tell."""
+
 INNER_HEAD = re.compile(r"(^|\.)lm_head\.weight$")
 """The head of a language model inside a class without output embedding, which the class ties (ShieldGemma 2)."""
 
@@ -86,6 +89,17 @@ class OutputEmbedding:
 def is_generative(config: Mapping[str, object]) -> bool:
     """Whether the architecture in config.json has a language model's head, judged by its name."""
     return any(GENERATIVE.search(name) for name in _architectures(config))
+
+
+def class_without_logits(config: Mapping[str, object]) -> str | None:
+    """The class in config.json whose name says that it gives no logits over tokens, if no other has such a head."""
+    found = [name for name in _architectures(config) if NOT_GENERATIVE.search(name)]
+    return found[0] if found and not is_generative(config) else None
+
+
+def is_named(class_name: str, config: Mapping[str, object]) -> bool:
+    """Whether config.json names this class, which is otherwise only one of the same model type."""
+    return class_name in _architectures(config)
 
 
 def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> OutputEmbedding:

@@ -9,7 +9,7 @@ from job.checkpoints.formats.gguf_rows import is_dequantisable
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.gguf_choice import choose_gguf
 from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model
-from job.checkpoints.head.gguf_kinds import ARCHITECTURES_WITHOUT_HEAD, EMBEDDING, HEAD, draft_maps, why_a_part
+from job.checkpoints.head.gguf_kinds import ARCHITECTURES_WITHOUT_HEAD, EMBEDDING, HEAD, draft_maps, why_not_the_model
 from job.checkpoints.head.needed_files import names_of
 from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
 from job.checkpoints.head.suggestions import advice_on, matrices_of_about
@@ -107,16 +107,19 @@ def _why_rows_are_not_tokens(location: TensorLocation, model: GgufFile) -> str |
 
 
 def _refuse_what_has_no_head(model: GgufFile, tied: bool, where: str) -> None:
-    kind = model.metadata.get("general.type", "model")
-    if kind != "model":
-        raise NoUnembedding(
-            f"{where}: found a file of type {kind!r:.80}, expected a model; survey the model it belongs to"
-        )
-    if part := why_a_part(model):
-        raise NoUnembedding(f"{where}: found {part}, expected a whole model; survey the model that it belongs to")
+    is_model = model.metadata.get("general.type", "model") == "model"
     pools = bool(model.metadata.get(f"{model.architecture}.pooling_type", 0))
-    if model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools):
+    if is_model and (model.architecture in ARCHITECTURES_WITHOUT_HEAD or (tied and pools)):
         raise NoUnembedding(
             f"{where}: found a {model.architecture} model that {'pools' if pools else 'has no head'}, expected one that"
             " gives logits over tokens; survey a language model, or give the tensor's name with the model"
+        )
+    if is_model and HEAD in model.tensors and draft_maps(model):
+        return  # a drafter with a head of its own, whose rows are told to be no tokens
+    why = why_not_the_model(model)
+    has_matrix = HEAD in model.tensors or EMBEDDING in model.tensors
+    if why and (has_matrix or not is_model):  # else the refusal names what could be given
+        raise NoUnembedding(
+            f"{where}: found {why}, expected a whole model; survey the model that it belongs to, or give the tensor's"
+            " name with the model"
         )

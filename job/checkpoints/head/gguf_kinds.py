@@ -57,6 +57,8 @@ def why_not_the_model(model: GgufFile) -> str | None:
         return f"a drafter: {min(maps)} maps its vocabulary to the model's"
     if HEAD not in tensors and EMBEDDING not in tensors:
         return f"without {HEAD} and {EMBEDDING}"
+    if HEAD not in tensors and (labels := sorted(name for name in tensors if name.startswith("cls."))):
+        return f"a classifier: it holds {labels[0]} and no {HEAD}"
     return why_a_part(model)
 
 

@@ -84,6 +84,11 @@ audio, vision, codecs. Others are told by what is stored beside them."""
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|word_embeddings|wte|tok_embeddings|token_embeddings)\.")
 _EMBEDDING_WEIGHT = re.compile(_EMBEDDING.pattern + r"weight$")
+_INPUT = re.compile(r"(?<!un)(?<!un_)(?<!out_)(?<!output_)emb(?!\w*out)|(^|\.)(wte|wpe|shared)\.")
+"""Part of the name of what is looked up, by token, position or type, and is no output head."""
+
+_OVER_LABELS = re.compile(r"(model\.)?(score|classifier|v_head|value_head|reward_head|qa_outputs)\.")
+
 _BELOW_LM_HEAD = re.compile(r"(?P<prefix>(.+?\.)?)lm_head\.")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
 _TRAINED = re.compile(r"(?P<module>.+)\.modules_to_save\.(?P<adapter>[^.]+)\.weight")
@@ -115,6 +120,24 @@ def unlisted_embeddings_among(names: Collection[str]) -> list[str]:
     """The names that end as the embedding of a language model does, under any prefix."""
     found = (name for name in names if _EMBEDDING_WEIGHT.search(name))
     return sorted(name for name in found if not _IN_A_LAYER.search(name) and not OTHER_HEADS.search(name))
+
+
+def may_be_unlisted_head(name: str) -> bool:
+    """Whether an output head of a model with its own code may have this name, which the table need not know. An
+    ``lm_head`` is judged by its place.
+    """
+    return (
+        name.endswith(".weight")
+        and not name.endswith(f".{LM_HEAD}")
+        and not _IN_A_LAYER.search(name)
+        and not OTHER_HEADS.search(name)
+        and not _INPUT.search(name)
+    )
+
+
+def heads_over_labels_among(names: Collection[str]) -> list[str]:
+    """The names of the heads of classifiers and reward models."""
+    return sorted(name for name in names if _OVER_LABELS.match(name))
 
 
 def places_of_the_model(names: Collection[str]) -> Callable[[str], bool]:

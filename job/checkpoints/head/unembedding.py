@@ -5,7 +5,7 @@ The evidence, in this order: the tensor that was asked for, the table of names, 
 same prefix. The stored tensors are believed more than config.json.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -16,11 +16,14 @@ from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
     ModelClassUnusable,
+    OutputEmbedding,
     ask_model_class,
     is_generative,
+    is_named,
     is_tied_by_default,
 )
 from job.checkpoints.head.config import (
+    HIDDEN_SIZE_NAMES,
     VOCAB_SIZE_NAMES,
     has_a_row_for_each_token,
     read_config,
@@ -30,6 +33,7 @@ from job.checkpoints.head.config import (
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import (
     BOTH,
+    HEADS,
     LM_HEAD,
     embeddings_among,
     heads_among,
@@ -41,12 +45,18 @@ from job.checkpoints.head.names import (
 from job.checkpoints.head.needed_files import refuse_unreadable
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
 from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
-from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first
+from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first, transposed
 from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
 from job.checkpoints.head.warnings import warn_of_weights
 from job.checkpoints.head.weights import Weights, open_weights
-from job.checkpoints.head.wrappers import parts_beside, refuse_unread_heads, refuse_wrapped, trained_head
+from job.checkpoints.head.wrappers import (
+    parts_beside,
+    refuse_unread_heads,
+    refuse_wrapped,
+    rivals_of_embedding,
+    trained_head,
+)
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint, join_limited
 
 
@@ -131,7 +141,7 @@ def _find_by_name(weights: Weights, config: Mapping[str, object]) -> Unembedding
     """The only stored head, or the only stored embedding if config.json ties it; else the model class decides."""
     heads = _stored(weights, heads_among(weights.names))
     unproven = _stored(weights, unproven_heads_among(weights.names))
-    if len(heads) == 1 and not unproven:
+    if len(heads) == 1 and not unproven and not _is_doubtful(weights, config, heads[0]):
         return _take_head(weights, config, heads[0])
     if heads or unproven:
         return _find_by_model_class(weights, config, heads, unproven)
@@ -186,7 +196,7 @@ def _find_by_model_class(
         return _make_unembedding(weights, config, head, reason, tie)
     if embeddings:
         reason = f"{answer.class_name} ties {answer.parameter} to its embedding, stored as {embeddings[0].name}"
-        return _take_embedding(weights, config, embeddings[0], reason, answer.loaded)
+        return _take_embedding(weights, config, embeddings[0], reason, answer)
     if found := _find_by_place(weights, config, heads, unproven, is_tied=answer.is_tied):
         return found
     untied = "" if answer.is_tied else " and not tied to the embedding"
@@ -225,11 +235,15 @@ def _find_by_place(
     *,
     is_tied: bool,
 ) -> Unembedding | None:
-    """The only head of the table; else the only other head, if the model lies under its prefix; else, where
-    ``is_tied``, the only embedding. None if there is not one.
+    """The only head of the table, if nothing speaks against it; else the only other head, if the model lies under its
+    prefix; else, where ``is_tied``, the only embedding. None if there is not one.
     """
     if heads:
-        return _take_head(weights, config, heads[0]) if len(heads) == 1 else None
+        if len(heads) > 1 or _is_doubtful(weights, config, heads[0]):
+            return None
+        if heads[0].name != LM_HEAD and any(_is_head_of_the_model(weights, config, other) for other in unproven):
+            return None
+        return _take_head(weights, config, heads[0])
     if len(unproven) == 1 and _is_head_of_the_model(weights, config, unproven[0]):
         return _take_head(weights, config, unproven[0])
     if not is_tied:
@@ -244,6 +258,27 @@ def _find_by_place(
     said = CONFIG if stated_tie(config) else "the config class"
     reason = f"no output head is stored and {said} ties it to the embedding, which is {embeddings[0].name}"
     return _take_embedding(weights, config, embeddings[0], reason)
+
+
+def _is_doubtful(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
+    """Whether the length of a head speaks against its name: it has no row for each token, and the tied embedding has,
+    or no embedding beside it is as long. A head of classes, of audio codes or of patches may have the same name.
+    """
+    is_readable = _is_matrix(head.location) and head.location.dtype in FLOAT_DTYPES
+    if not is_readable or _n_rows_agree(head.location, config):
+        return False
+    is_tied, is_generic = bool(stated_tie(config)), not head.name.endswith(LM_HEAD)
+    if not is_tied and not is_generic:
+        return False
+    names = dict.fromkeys([*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)])
+    try:
+        embeddings = [found for found in _stored(weights, names) if _is_matrix(found.location)]
+    except CorruptCheckpoint:  # the file with the head can be read, and that is enough
+        return False
+    if is_tied and any(_n_rows_agree(embedding.location, config) for embedding in embeddings):
+        return True
+    beside = [found for found in embeddings if found.name in HEADS.get(head.name, ())]
+    return is_generic and bool(beside) and all(found.location.shape[0] not in head.location.shape for found in beside)
 
 
 def _is_head_of_the_model(weights: Weights, config: Mapping[str, object], head: NamedTensor) -> bool:
@@ -274,15 +309,31 @@ def _take_embedding(
     config: Mapping[str, object],
     embedding: NamedTensor,
     reason: str,
-    loaded: Collection[str] | None = None,
+    answer: OutputEmbedding | None = None,
 ) -> Unembedding:
     """The embedding as W, if no head is stored that takes its place.
 
-    ``loaded``: the tensors that the model class loads; None if it was not asked.
+    ``answer``: what the model class says; None if it was not asked.
     """
-    if _is_matrix(embedding.location):
-        refuse_unread_heads(weights, config, embedding, loaded)
-    return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    if not _is_matrix(embedding.location):
+        return _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    refuse_unread_heads(weights, config, embedding, answer.loaded if answer else None)
+    rivals = rivals_of_embedding(weights, embedding, answer.loaded if answer else ())
+    if rivals and answer is None:
+        try:
+            answer = ask_model_class(config, weights.names)
+            rivals = [name for name in rivals if name not in answer.loaded]
+        except ModelClassUnusable:
+            pass  # so that nothing tells what the matrices are
+    if rivals and not (answer and is_named(answer.class_name, config)):
+        raise NoUnembedding(
+            f"{weights.checkpoint.source}: found {join_limited(rivals)}, of the same size as the embedding"
+            f" {embedding.name}, and no model class that says which of them gives the logits;"
+            f" {suggest_tensors(weights, config)}"
+        )
+    found = _make_unembedding(weights, config, embedding, reason, TieState("tied", reason))
+    unread = [f"{name} is of the same size as W and not read: the model class does not load it" for name in rivals]
+    return replace(found, warnings=(*found.warnings, *unread))
 
 
 def _stored(weights: Weights, names: Iterable[str]) -> list[NamedTensor]:
@@ -348,8 +399,11 @@ def _measurable(
             f"{where}: found shape {list(location.shape)}, expected a matrix; {suggest_tensors(weights, config)}"
         )
     location = rows_first(location, config, where)
+    if _is_reverse_of_the_embedding(weights, config, tensor):
+        location = transposed(location)
     if is_smaller_than_stated(location, config):
         weights.find_in_all(name)  # refuses a slice, as tensor-parallel training saves one in each shard
+    weights.refuse_unequal_copies(name)
     rows_are_not_tokens = why_rows_are_not_tokens(location.shape[0], weights.names, weights.find, config)
     warnings = tuple(warn_of_weights(weights, config, tensor.name, location, tie))
     warnings = (*_warn_of_others(weights, tensor), *warnings)
@@ -365,6 +419,22 @@ def _measurable(
         warnings,
         rows_are_not_tokens=rows_are_not_tokens,
     )
+
+
+def _is_reverse_of_the_embedding(weights: Weights, config: Mapping[str, object], tensor: NamedTensor) -> bool:
+    """Whether W lies column by column by the embeddings stored beside it, where config.json does not tell."""
+    location = tensor.location
+    stated = [stated_number(config, names) for names in (VOCAB_SIZE_NAMES, HIDDEN_SIZE_NAMES)]
+    if None not in stated or location.strides is not None or has_a_row_for_each_token(location.shape[0], config):
+        return False
+    names = dict.fromkeys([*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)])
+    if tensor.name in names:
+        return False
+    try:
+        shapes = {found.location.shape for found in _stored(weights, names)}
+    except CorruptCheckpoint:  # the file with W can be read, and that is enough
+        return False
+    return location.shape[::-1] in shapes and location.shape not in shapes
 
 
 def _warn_of_others(weights: Weights, tensor: NamedTensor) -> Iterator[str]:

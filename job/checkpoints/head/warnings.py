@@ -6,6 +6,7 @@ from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.file_names import CONFIG
 from job.checkpoints.formats.gguf_header import GgufFile
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
+from job.checkpoints.head.architecture import class_without_logits, is_generative
 from job.checkpoints.head.config import (
     EMBEDDING_SIZE_NAMES,
     HIDDEN_SIZE_NAMES,
@@ -14,7 +15,7 @@ from job.checkpoints.head.config import (
     stated_numbers,
     text_settings,
 )
-from job.checkpoints.head.names import bias_of
+from job.checkpoints.head.names import bias_of, heads_over_labels_among
 from job.checkpoints.head.quantisation import companions_of
 from job.checkpoints.head.tie import TieState
 from job.checkpoints.head.weights import Weights
@@ -40,6 +41,7 @@ def warn_of_weights(
 ) -> Iterator[str]:
     """Warnings about W, the tensor ``name`` of safetensors or ``torch.save`` files. Each is a sentence."""
     yield from _warn_of_weight_set(weights)
+    yield from _warn_of_classifier(weights, config, name)
     if tie.tie == "config_says_tied_but_differ":
         yield f"{tie.evidence}: transformers 4 loads the embedding in place of the head, 5 keeps both"
     if scales := companions_of(name, weights.names):
@@ -80,6 +82,18 @@ def _warn_of_weight_set(weights: Weights) -> Iterator[str]:
         yield f"{chosen.reason}; other weights are there and not read: {join_limited(chosen.others)}"
     elif not chosen.is_default:
         yield chosen.reason
+
+
+def _warn_of_classifier(weights: Weights, config: Mapping[str, object], name: str) -> Iterator[str]:
+    """Warn if the model is no language model, so that its head is one that it was made from."""
+    over_labels = heads_over_labels_among(weights.names)
+    if class_name := class_without_logits(config):
+        yield f"{class_name} gives no logits over tokens: {name} is left over from the model that it was made from"
+    elif over_labels and not is_generative(config):
+        yield (
+            f"{join_limited(over_labels)} is stored too, as in a classifier or a reward model, and {CONFIG} names no"
+            f" class with a language model's head: {name} may be left over from the model that it was made from"
+        )
 
 
 def _warn_of_settings(config: Mapping[str, object]) -> Iterator[str]:

@@ -113,9 +113,11 @@ def _set_of_index(file: str) -> str | None:
 
 def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) -> tuple[str, str] | None:
     """The name of the set to read, and why."""
-    for name in WEIGHT_FILES:
-        if name in sets:
-            return name, "what transformers loads"
+    loaded = [name for name in WEIGHT_FILES if name in sets]
+    # A shard that is left of another set, without an index, does not hide a set that is whole.
+    whole = [name for name in loaded if _may_be_whole(name, sets[name])]
+    if loaded:
+        return (whole or loaded)[0], "what transformers loads"
     for variants in VARIANTS:
         if found := [name for name in sets if variants.fullmatch(name)]:
             return _single(found, where), "the only variant, and there is no plain set"
@@ -128,6 +130,11 @@ def _first_choice(files: set[str], sets: Mapping[str, list[str]], where: str) ->
     return None
 
 
+def _may_be_whole(name: str, files: Collection[str]) -> bool:
+    """Whether a set is one file, has an index, or has all shards of a number."""
+    return any(file == name or INDEX.fullmatch(file) for file in files) or bool(_complete_among(files))
+
+
 def _single(found: list[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
@@ -138,11 +145,7 @@ def _single(found: list[str], where: str) -> str:
 
 def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
     """The shards, checked by their numbers: none is missing."""
-    by_total: defaultdict[int, dict[int, str]] = defaultdict(dict)
-    for file in files:
-        if shard := SHARD.fullmatch(file):
-            by_total[int(shard["total"])][int(shard["number"])] = file
-    complete = [shards for total, shards in by_total.items() if next(_missing_numbers(shards, total), None) is None]
+    complete = _complete_among(files)
     if len(complete) == 1:
         return tuple(complete[0].values())
     if complete:
@@ -150,12 +153,26 @@ def _complete_set(files: list[str], where: str) -> tuple[str, ...]:
             f"{where}: found sets of {' and of '.join(str(len(shards)) for shards in complete)} shards, expected one"
             " set; give a checkpoint with one of them"
         )
-    total, shards = max(by_total.items(), key=lambda item: len(item[1]))
+    total, shards = max(_by_total(files).items(), key=lambda item: len(item[1]))
     missing = ", ".join(str(number) for number in islice(_missing_numbers(shards, total), 5))
     raise CorruptCheckpoint(
         f"{where}: found {len(shards):,} of {total:,} shards and no index, expected all; download the missing ones,"
         f" starting with number {missing}"
     )
+
+
+def _by_total(files: Collection[str]) -> Mapping[int, dict[int, str]]:
+    """The shards by their numbers, by the number of shards that their names promise."""
+    by_total: defaultdict[int, dict[int, str]] = defaultdict(dict)
+    for file in files:
+        if shard := SHARD.fullmatch(file):
+            by_total[int(shard["total"])][int(shard["number"])] = file
+    return by_total
+
+
+def _complete_among(files: Collection[str]) -> list[dict[int, str]]:
+    """The shards of each number of which none is missing."""
+    return [shards for total, shards in _by_total(files).items() if next(_missing_numbers(shards, total), None) is None]
 
 
 def _missing_numbers(shards: Mapping[int, str], total: int) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -72,6 +73,21 @@ class Weights:
         if len(found) > 1:
             self._check_all_equal(name, found)
         return found[0] if found else None
+
+    def refuse_unequal_copies(self, name: str) -> None:
+        """Make sure that no other shard holds the tensor with different content, as far as headers were read or lie on
+        this machine's disk. Which shard a loader takes then depends on the loader, whatever the index says.
+
+        Raises:
+            CorruptCheckpoint: one does.
+        """
+        for shard in self.chosen.files:
+            if shard in self.checkpoint.local_paths:
+                with suppress(CorruptCheckpoint, UnsupportedCheckpoint):  # what W needs was read
+                    self._header(shard)
+        found = [header[name] for header in self._headers.values() if name in header]
+        if len(found) > 1:
+            self._check_all_equal(name, found)
 
     def _check_all_equal(self, name: str, found: Sequence[TensorLocation]) -> None:
         """Make sure that a tensor which several shards hold is the same in all.

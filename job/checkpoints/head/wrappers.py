@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from math import prod
 
 from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import ModelClassUnusable, ask_model_class
 from job.checkpoints.head.config import VOCAB_SIZE_NAMES, stated_number
-from job.checkpoints.head.names import is_head, parts_of_heads, trained_weight
+from job.checkpoints.head.names import is_head, may_be_unlisted_head, parts_of_heads, trained_weight
 from job.checkpoints.head.quantisation import weight_of
 from job.checkpoints.head.suggestions import TENSOR_ADVICE
-from job.checkpoints.head.tie import NamedTensor
+from job.checkpoints.head.tie import NamedTensor, compare
 from job.checkpoints.head.weights import Weights
-from job.errors import NoUnembedding, join_limited
+from job.errors import CorruptCheckpoint, NoUnembedding, join_limited
 
 UNDERSTOOD = re.compile(r"\.(bias|\w*scales?|\w*scale_inv|\w*zeros?|\w*zero_points?|\w*amax|inv_freq)$")
 """The end of the name of a tensor that lies below a head and is no head: its bias, scales of quantisation."""
@@ -77,6 +78,31 @@ def refuse_unread_heads(
     unread = [name for name in unread if name != embedding.name and name not in (loaded or ())]
     if unread:
         raise refuse_wrapped(weights, unread, "parts of an output head that are not understood")
+
+
+def rivals_of_embedding(weights: Weights, embedding: NamedTensor, loaded: Collection[str]) -> list[str]:
+    """The matrices of the embedding's shape that may be the output head under a name of their own: those that are no
+    copy of the embedding, and that the model class does not load.
+    """
+    shape = embedding.location.shape
+    if shape[0] == shape[1]:
+        return []
+    rivals = []
+    for name in sorted(name for name in weights.names if may_be_unlisted_head(name)):
+        if name == embedding.name or name in loaded:
+            continue
+        try:
+            location = weights.find(name)
+        except CorruptCheckpoint:  # several shards hold slices of it, and the embedding is whole
+            continue
+        if location is None or location.shape not in (shape, shape[::-1]):
+            continue
+        if location.shape == shape and {location.dtype, embedding.location.dtype} <= FLOAT_DTYPES:
+            found = compare(weights.checkpoint, embedding, NamedTensor(name, location), lambda: None)
+            if found.tie == "tied" or found.copy is not None:
+                continue
+        rivals.append(name)
+    return rivals
 
 
 def parts_beside(weights: Weights, tensor: NamedTensor) -> dict[str, TensorLocation]:

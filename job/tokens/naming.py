@@ -15,7 +15,14 @@ from job.errors import ModelError
 from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.process import decode_tokens
-from job.tokens.tokenizer import TOKENIZER_FILES, Token, TokenizerInfo, TokenizerUnusable, files_to_read
+from job.tokens.tokenizer import (
+    TOKENIZER_FILES,
+    Token,
+    TokenizerInfo,
+    TokenizerUnusable,
+    files_to_read,
+    tokenizer_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +46,7 @@ class TokenNames:
 
 def name_tokens(
     checkpoint: Checkpoint,
+    weight_file: str,
     vocabulary: Vocabulary | None,
     rows: Iterable[int],
     folder: Path,
@@ -49,6 +57,7 @@ def name_tokens(
     """The tokens of these rows. Uses ``tokenizer.json``, or else a GGUF file's ``vocabulary``, or else other files.
 
     Args:
+        weight_file: the file that W is in. The tokenizer is that of the same folder, if it holds a model of its own.
         folder: an empty folder, for a copy of the tokenizer's files.
         n_rows: how many rows W has.
         rows_are_not_tokens: what the rows stand for if row i is not token i. Then no token is named.
@@ -57,10 +66,12 @@ def name_tokens(
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
     rows = list(rows)
-    from_gguf = vocabulary is not None and "tokenizer.json" not in {*checkpoint.files, *checkpoint.set_aside}
-    to_read = files_to_read(checkpoint.files, has_vocabulary=from_gguf)
+    names = {*checkpoint.files, *checkpoint.set_aside}
+    origin = tokenizer_folder(names, weight_file)
+    from_gguf = vocabulary is not None and f"{origin}tokenizer.json" not in names
+    to_read = files_to_read(checkpoint.files, origin, has_vocabulary=from_gguf)
     files = {name: checkpoint.files[name].content_id for name in to_read}
-    unreadable = next((name for name in TOKENIZER_FILES if name in checkpoint.set_aside), None)
+    unreadable = next((origin + name for name in TOKENIZER_FILES if origin + name in checkpoint.set_aside), None)
     if vocabulary and from_gguf:
         files = {vocabulary.file: checkpoint.files[vocabulary.file].content_id}
     foreign: ModelError | None = None
@@ -76,12 +87,13 @@ def name_tokens(
             for name in files:
                 content = checkpoint.read(name, MAX_TOKENIZER_FILE)
                 foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)
-                write_scratch(folder / name, content)
+                write_scratch(folder / name.removeprefix(origin), content)
             tokenizer, tokens = decode_tokens(folder, rows)
         else:
             files = {}
-            raise TokenizerUnusable("the checkpoint has no tokenizer")
-        _check_fit(tokenizer, n_rows, read_config(checkpoint, ""))
+            where = f"{origin} in the checkpoint" if origin else "the checkpoint"
+            raise TokenizerUnusable(f"{where} has no tokenizer")
+        _check_fit(tokenizer, n_rows, read_config(checkpoint, origin))
         return TokenNames(files, tokenizer, "", {token.id: token for token in tokens})
     except (TokenizerUnusable, ModelError) as error:
         reason = str(foreign or error)  # not the error itself, which holds on to everything that is held here

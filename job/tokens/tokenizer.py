@@ -24,13 +24,32 @@ VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
 """The files that may hold a vocabulary. Without one, the transformers library makes a tokenizer up."""
 
 
-def files_to_read(names: Collection[str], *, has_vocabulary: bool) -> list[str]:
-    """The tokenizer's files among a checkpoint's: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
+_OWN_FILES: Final = VOCABULARY_FILES | {"tokenizer_config.json", file_names.CONFIG}
+"""The files that say that a folder holds a model of its own, with its own tokenizer or none."""
+
+
+def tokenizer_folder(names: Collection[str], weight_file: str) -> str:
+    """Where the tokenizer of a file's model is: the nearest folder above the file that holds a model of its own. Empty
+    for the root; otherwise it ends with a slash.
+
+    The root may hold another model's tokenizer, with another meaning for each row.
+    """
+    folder = weight_file
+    while folder := folder.removesuffix("/").rpartition("/")[0]:
+        folder += "/"
+        if any(folder + name in names for name in _OWN_FILES):
+            return folder
+    return ""
+
+
+def files_to_read(names: Collection[str], folder: str, *, has_vocabulary: bool) -> list[str]:
+    """The tokenizer's files in a folder: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
 
     ``has_vocabulary``: whether the weight file holds a list of tokens.
     """
-    files = [name for name in TOKENIZER_FILES if name in names]
-    return [] if (has_vocabulary and "tokenizer.json" not in files) or files == ["config.json"] else files
+    files = [folder + name for name in TOKENIZER_FILES if folder + name in names]
+    is_needed = not has_vocabulary or f"{folder}tokenizer.json" in files
+    return files if is_needed and files != [folder + file_names.CONFIG] else []
 
 
 class TokenizerUnusable(Exception):

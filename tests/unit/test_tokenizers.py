@@ -268,3 +268,30 @@ def test_a_folder_with_modules_of_the_libraries_names_is_not_executed(
     monkeypatch.chdir(folder)
     _, pieces = named(folder)
     assert pieces[3] == "t3"
+
+
+def in_a_subfolder(tmp_path: Path, root_tokens: Mapping[str, int]) -> Path:
+    """The weights of a model in the only folder that has some; the root has a tokenizer."""
+    folder = checkpoint_with(tmp_path / "model" / "small", {})
+    (tmp_path / "model" / "tokenizer.json").write_bytes(tokenizer_json(root_tokens))
+    return folder
+
+
+def test_rows_are_named_by_the_tokenizer_in_the_weights_own_folder(tmp_path: Path) -> None:
+    folder = in_a_subfolder(tmp_path, {f"other{id}": id for id in range(N_ROWS)})
+    (folder / "tokenizer.json").write_bytes(tokenizer_json(words(N_ROWS)))
+    manifest, pieces = named(tmp_path / "model")
+    assert pieces == {3: "t3", 38: "t38", 10: "t10", 11: "t11"}
+    assert set(manifest["tokenizer"]["files"]) == {"small/tokenizer.json", "small/config.json"}
+
+
+def test_a_model_of_its_own_in_a_folder_is_not_named_by_the_roots_tokenizer(tmp_path: Path) -> None:
+    in_a_subfolder(tmp_path, words(N_ROWS))
+    check_unnamed(tmp_path / "model", "small/ in the checkpoint has no tokenizer")
+
+
+def test_weights_in_a_folder_without_a_config_are_the_roots(tmp_path: Path) -> None:
+    folder = in_a_subfolder(tmp_path, words(N_ROWS))
+    (folder / "config.json").rename(tmp_path / "model" / "config.json")
+    _, pieces = named(tmp_path / "model")
+    assert pieces[3] == "t3"

@@ -93,13 +93,28 @@ def test_tokens_are_spelled_as_their_model_says(model: str, spelled: tuple[str, 
     assert tokenizer.tokens([0, 1]) == [Token(0, *spelled), Token(1, None, None)]
 
 
-def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "kind"), [("token", "tokenizers WordLevel"), ("other", "gguf")], ids=["agrees", "contradicts"]
+)
+def test_a_tokenizer_json_beside_a_gguf_file_decodes_only_the_files_own_tokens(
+    tmp_path: Path, prefix: str, kind: str
+) -> None:
     checkpoint = write_checkpoint(tmp_path / "model", planted(2, 8, []), n_tokens=40)
     (checkpoint / "model.safetensors").unlink()
     rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
-    write_gguf(checkpoint / "model.gguf", rows, tokens=[f"other{n}" for n in range(40)])
+    write_gguf(checkpoint / "model.gguf", rows, tokens=[f"{prefix}{n}" for n in range(40)])
     manifest, _ = survey_with_tensors(checkpoint, tmp_path / "out")
-    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["token10", "token11"]
+    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == [f"{prefix}10", f"{prefix}11"]
+    assert manifest["tokenizer"]["kind"] == kind
+
+
+def test_a_broken_tokenizer_json_beside_a_gguf_file_does_not_cost_the_files_own_names(tmp_path: Path) -> None:
+    rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
+    write_gguf(tmp_path / "model" / "model.gguf", rows, tokens=[f"own{n}" for n in range(40)])
+    (tmp_path / "model" / "tokenizer.json").write_text("[1, 2]")
+    manifest, _ = survey_with_tensors(tmp_path / "model", tmp_path / "out")
+    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["own10", "own11"]
+    assert set(manifest["tokenizer"]["files"]) == {"model.gguf"}
 
 
 HEAD: tuple[Rows, str] = (planted_rows("BF16", 6), "BF16")

@@ -135,7 +135,12 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
     import tokenizers
 
     stated = _added_tokens(path)  # before the library takes memory
+    beside = _added_tokens_beside(path.parent)
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    lacking = sorted(beside.keys() - known.keys(), key=lambda token: (beside[token], token))
+    contradicted = {id for token, id in beside.items() if tokenizer.id_to_token(id) not in (None, token)}
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in lacking])
     every, added = tokenizer.get_vocab(with_added_tokens=True), tokenizer.get_added_tokens_decoder().keys()
     own = set(tokenizer.get_vocab(with_added_tokens=False).values())
     if not own:
@@ -143,7 +148,7 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
     n_own_ids = _size(own - added)
     while n_own_ids not in added and tokenizer.id_to_token(n_own_ids) is not None:
         n_own_ids += 1  # a list of unigrams may end with a token that it has twice
-    disputed = _disputed_ids(stated, every)
+    disputed = _disputed_ids(stated, every) | _disputed_ids(beside, every) | contradicted
     return Tokenizer(
         TokenizerInfo(
             kind=f"tokenizers {type(tokenizer.model).__name__}",
@@ -175,7 +180,7 @@ def _load_other_files(folder: Path) -> Tokenizer:
             f"found a {type(tokenizer).__name__} with {len(every):,} special tokens and no others, expected a "
             "vocabulary; check the tokenizer's files"
         )
-    disputed = _disputed_ids(_added_tokens(folder / "added_tokens.json"), every)
+    disputed = _disputed_ids(_added_tokens_beside(folder), every)
 
     def piece(id: int) -> str | None:
         token = None if id in disputed else tokenizer.convert_ids_to_tokens(id)
@@ -213,7 +218,7 @@ def _size(ids: Iterable[int]) -> int:
 
 
 def _added_tokens(path: Path) -> dict[str, int]:
-    """The ids that tokenizer.json or added_tokens.json gives to added tokens."""
+    """The ids that tokenizer.json, tokenizer_config.json or added_tokens.json gives to added tokens."""
     if not path.exists():
         return {}
     parsed: object = json.loads(path.read_bytes())
@@ -223,9 +228,24 @@ def _added_tokens(path: Path) -> dict[str, int]:
         listed = parsed.get("added_tokens")
         items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
         pairs = [(item.get("content"), item.get("id")) for item in items]
+    elif path.name == "tokenizer_config.json":
+        decoder = parsed.get("added_tokens_decoder")
+        entries = decoder.items() if isinstance(decoder, dict) else ()
+        pairs = [
+            (entry.get("content"), int(id))
+            for id, entry in entries
+            if isinstance(entry, dict) and id.isascii() and id.isdigit()
+        ]
     else:
         pairs = list(parsed.items())
-    return {token: id for token, id in pairs if isinstance(token, str) and isinstance(id, int)}
+    return {
+        token: id for token, id in pairs if isinstance(token, str) and token and type(id) is int and 0 <= id < 1 << 32
+    }
+
+
+def _added_tokens_beside(folder: Path) -> dict[str, int]:
+    """The ids that the files beside a vocabulary give to added tokens. transformers prefers tokenizer_config.json."""
+    return _added_tokens(folder / "added_tokens.json") | _added_tokens(folder / "tokenizer_config.json")
 
 
 def _disputed_ids(stated: Mapping[str, int], loaded: Mapping[str, int]) -> set[int]:

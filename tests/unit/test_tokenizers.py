@@ -4,7 +4,7 @@ library fail, panic or abort."""
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +295,27 @@ def test_weights_in_a_folder_without_a_config_are_the_roots(tmp_path: Path) -> N
     (folder / "config.json").rename(tmp_path / "model" / "config.json")
     _, pieces = named(tmp_path / "model")
     assert pieces[3] == "t3"
+
+
+def in_config(ids: Mapping[str, int]) -> dict[str, bytes]:
+    """A tokenizer_config.json that adds tokens."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    decoder = {str(id): {"content": token, "special": True, **flags} for token, id in ids.items()}
+    content = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": decoder}
+    return {"tokenizer_config.json": json.dumps(content).encode()}
+
+
+def in_a_list(ids: Mapping[str, int]) -> dict[str, bytes]:
+    return {"added_tokens.json": json.dumps(ids).encode()}
+
+
+@pytest.mark.parametrize("beside", [in_config, in_a_list])
+def test_added_tokens_beside_tokenizer_json_have_names_unless_they_contradict_it(
+    tmp_path: Path, beside: Callable[[Mapping[str, int]], dict[str, bytes]]
+) -> None:
+    file = {"tokenizer.json": tokenizer_json(words(38))}
+    manifest, pieces = named(checkpoint_with(tmp_path / "a", file | beside({"<a>": 38, "<b>": 39})))
+    assert pieces == {3: "t3", 38: "<a>", 10: "t10", 11: "t11"}
+    assert (manifest["tokenizer"]["n_tokens"], manifest["tokenizer"]["rows_beyond"]) == (40, 0)
+    _, pieces = named(checkpoint_with(tmp_path / "b", file | beside({"<a>": 10, "t11": 3})))
+    assert pieces == {3: None, 38: None, 10: None, 11: None}

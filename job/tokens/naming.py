@@ -76,7 +76,7 @@ def name_tokens(
             raise TokenizerUnusable(rows_are_not_tokens)
         config = read_config(checkpoint, origin)
         if vocabulary:
-            gguf = from_vocabulary(vocabulary.model, vocabulary.tokens)
+            gguf = from_vocabulary(vocabulary.model, vocabulary.tokens, vocabulary.added)
             tokenizer, tokens = gguf.info, gguf.tokens(rows)
             _check_fit(tokenizer, n_rows, config)
             decoded = _decoded_alike(checkpoint, to_read, origin, tokens, folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf.constants import GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType, TokenType
 from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +78,7 @@ def test_a_float_head_gives_the_bytes_that_it_gives_as_safetensors(tmp_path: Pat
 SPELLINGS = {
     "gpt2": ("Ġa", " a"),
     "gpt2-added": ("a b", "a b"),
+    "gpt2-added-with-é": ("<|é|>", "<|é|>"),
     "gpt2-part-of-a-character": ("Ã", "�"),
     "llama": ("▁a▁b", " a b"),
     "llama-byte": ("<0x41>", "A"),
@@ -115,6 +116,15 @@ def test_a_broken_tokenizer_json_beside_a_gguf_file_does_not_cost_the_files_own_
     manifest, _ = survey_with_tensors(tmp_path / "model", tmp_path / "out")
     assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["own10", "own11"]
     assert set(manifest["tokenizer"]["files"]) == {"model.gguf"}
+
+
+def test_tokens_that_a_file_calls_added_are_plain_text(tmp_path: Path) -> None:
+    tokens, types = ["Ã©", "Ã©", "Ã©"], [TokenType.NORMAL, TokenType.CONTROL, TokenType.USER_DEFINED]
+    rows = {"output.weight": (planted_rows("Q8_0", 3, [[0, 1, 2]]), "Q8_0")}
+    keys = {"tokenizer.ggml.model": "gpt2"}
+    write_gguf(tmp_path / "model" / "model.gguf", rows, keys, tokens=tokens, token_types=types)
+    manifest, _ = survey_with_tensors(tmp_path / "model", tmp_path / "out")
+    assert [token["text"] for token in manifest["black_holes"][0]["tokens"]] == ["é", "Ã©", "Ã©"]
 
 
 HEAD: tuple[Rows, str] = (planted_rows("BF16", 6), "BF16")

@@ -24,6 +24,9 @@ VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
 """The files that may hold a vocabulary. Without one, the transformers library makes a tokenizer up."""
 
 
+_SENTENCEPIECE_FILES: Final = frozenset({"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"})
+"""The vocabularies that the transformers library reads with further packages only."""
+
 _OWN_FILES: Final = VOCABULARY_FILES | {"tokenizer_config.json", file_names.CONFIG}
 """The files that say that a folder holds a model of its own, with its own tokenizer or none."""
 
@@ -168,7 +171,12 @@ def _load_other_files(folder: Path) -> Tokenizer:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # any, as _errors_translated says
-        if present & VOCABULARY_FILES:
+        vocabularies = present & VOCABULARY_FILES
+        if vocabularies and vocabularies <= _SENTENCEPIECE_FILES and _lacks_a_package(error):
+            raise TokenizerUnusable(
+                f"SentencePiece files ({', '.join(sorted(vocabularies))}) are not read; a tokenizer.json is"
+            ) from error
+        if vocabularies:
             raise
         raise _without_vocabulary("the tokenizer", present, VOCABULARY_FILES) from error
     _check_vocabulary_file(tokenizer, present)
@@ -195,6 +203,11 @@ def _load_other_files(folder: Path) -> Tokenizer:
     return Tokenizer(
         TokenizerInfo(f"transformers {type(tokenizer).__name__}", len(every), n_ids, _size(own)), piece, text
     )
+
+
+def _lacks_a_package(error: Exception) -> bool:
+    """Whether the transformers library asks for a package. It tries several, and raises ValueError for the last one."""
+    return isinstance(error, ImportError) or "pip install" in str(error)
 
 
 def _check_vocabulary_file(tokenizer: "PreTrainedTokenizerBase", present: Set[str]) -> None:

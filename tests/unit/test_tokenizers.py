@@ -319,3 +319,13 @@ def test_added_tokens_beside_tokenizer_json_have_names_unless_they_contradict_it
     assert (manifest["tokenizer"]["n_tokens"], manifest["tokenizer"]["rows_beyond"]) == (40, 0)
     _, pieces = named(checkpoint_with(tmp_path / "b", file | beside({"<a>": 10, "t11": 3})))
     assert pieces == {3: None, 38: None, 10: None, 11: None}
+
+
+@pytest.mark.parametrize(("file", "kind"), [("tokenizer.model", "LlamaTokenizer"), ("spiece.model", "T5Tokenizer")])
+def test_sentencepiece_files_alone_are_said_not_to_be_read(tmp_path: Path, file: str, kind: str) -> None:
+    # Three pieces, as SentencePiece stores them.
+    pieces = b"".join(b"\x0a" + bytes([len(p) + 2]) + b"\x0a" + bytes([len(p)]) + p for p in (b"a", b"b", b"c"))
+    files = {file: pieces, "tokenizer_config.json": json.dumps({"tokenizer_class": kind}).encode()}
+    check_unnamed(
+        checkpoint_with(tmp_path / "model", files), f"SentencePiece files ({file}) are not read; a tokenizer.json is"
+    )

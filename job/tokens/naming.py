@@ -79,8 +79,8 @@ def name_tokens(
             gguf = from_vocabulary(vocabulary.model, vocabulary.tokens, vocabulary.added)
             tokenizer, tokens = gguf.info, gguf.tokens(rows)
             _check_fit(tokenizer, n_rows, config)
-            decoded = _decoded_alike(checkpoint, to_read, origin, tokens, folder)
-            if decoded and decoded[0].n_own_ids <= n_rows:
+            decoded = _decoded_alike(checkpoint, to_read, origin, tokens, folder, n_rows, config)
+            if decoded:
                 used, (tokenizer, tokens) = to_read, decoded
         else:
             tokenizer, tokens = _read_tokenizer(checkpoint, to_read, origin, rows, folder)
@@ -117,7 +117,13 @@ def _read_tokenizer(
 
 
 def _decoded_alike(
-    checkpoint: Checkpoint, names: Sequence[str], origin: str, own: Sequence[Token], folder: Path
+    checkpoint: Checkpoint,
+    names: Sequence[str],
+    origin: str,
+    own: Sequence[Token],
+    folder: Path,
+    n_rows: int,
+    config: Mapping[str, object],
 ) -> tuple[TokenizerInfo, list[Token]] | None:
     """What tokenizer.json beside a GGUF file makes of the file's own tokens; None if there is none, or it has other
     pieces: then it is another model's, or spells them in another way."""
@@ -125,6 +131,7 @@ def _decoded_alike(
         return None
     try:
         tokenizer, tokens = _read_tokenizer(checkpoint, names, origin, [token.id for token in own], folder)
+        _check_fit(tokenizer, n_rows, config)
         for token, other in zip(own, tokens, strict=True):
             if token.piece != other.piece:
                 raise TokenizerUnusable(

@@ -29,7 +29,7 @@ from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_pass
 from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
-from job.tokens.tokenizer import files_to_read
+from job.tokens.tokenizer import files_to_read, tokenizer_folder
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +129,10 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int) -> Planned
         copy_nbytes = 0 if is_local else location.nbytes
     else:  # the stored bytes, and the rows that are made from them
         copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
-    vocabulary = unembedding.vocabulary is not None
-    tokenizer = (
-        files_to_read(checkpoint.files, has_vocabulary=vocabulary) if located.status != "already published" else ()
-    )
-    tokenizer_nbytes = sum(checkpoint.files[name].size for name in tokenizer)
+    folder = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, location.file)
+    tokenizer = files_to_read(checkpoint.files, folder, has_vocabulary=unembedding.vocabulary is not None)
+    is_named = located.status != "already published"
+    tokenizer_nbytes = sum(checkpoint.files[name].size for name in tokenizer) if is_named else 0
     return PlannedSurvey(
         repo_id=checkpoint.repo_id,
         commit=checkpoint.commit,

@@ -122,6 +122,7 @@ def survey_model(
             rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
             names = name_tokens(
                 checkpoint,
+                w.location.file,
                 w.vocabulary,
                 rows,
                 workspace,

@@ -49,6 +49,7 @@ def write_gguf(
     *,
     architecture: str = "llama",
     tokens: Sequence[str] = (),
+    token_types: Sequence[int] = (),
     alignment: int | None = None,
     endianess: GGUFEndian = GGUFEndian.LITTLE,
     tensors_in_a_part: int = 0,
@@ -69,6 +70,8 @@ def write_gguf(
             case str():
                 writer.add_string(key, value)
     writer.add_array("tokenizer.ggml.tokens", tokens)
+    if token_types:
+        writer.add_token_types(token_types)
     for name, (rows, dtype) in tensors.items():
         writer.add_tensor(name, rows, raw_dtype=GGMLQuantizationType[dtype])
     writer.write_header_to_file()

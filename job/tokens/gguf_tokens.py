@@ -1,7 +1,7 @@
 """Decodes the tokens of a GGUF file that has a list of tokens, but no tokenizer."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo
@@ -26,7 +26,11 @@ _GPT2_BYTES: Final[Mapping[str, int]] = _gpt2_characters()
 def _decode_byte_level(piece: str) -> str:
     if not _GPT2_BYTES.keys() >= set(piece):
         return piece  # an added token is stored as plain text
-    return bytes(_GPT2_BYTES[char] for char in piece).decode(errors="replace")
+    raw = bytes(_GPT2_BYTES[char] for char in piece)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:  # part of a character, or an added token with a character such as é
+        return piece if piece[0] + piece[-1] == "<>" and len(piece) > 2 else raw.decode(errors="replace")
 
 
 def _decode_sentencepiece(piece: str) -> str:
@@ -45,8 +49,16 @@ _DECODERS: Final[Mapping[str, Callable[[str], str]]] = {
 """The decoder of a piece by ``tokenizer.ggml.model``. The pieces of other models are their texts."""
 
 
-def from_vocabulary(model: str, tokens: Sequence[str]) -> Tokenizer:
-    """A tokenizer that can decode single tokens. ``model``: the file's ``tokenizer.ggml.model``."""
+def from_vocabulary(model: str, tokens: Sequence[str], added: Set[int] = frozenset()) -> Tokenizer:
+    """A tokenizer that can decode single tokens.
+
+    Args:
+        model: the file's ``tokenizer.ggml.model``.
+        added: the ids of added tokens. Those of byte-level BPE are plain text.
+    """
     decode = _DECODERS.get(model, str)
     info = TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=len(tokens), n_ids=len(tokens), n_own_ids=len(tokens))
-    return Tokenizer(info, piece=lambda id: tokens[id], text=lambda id: decode(tokens[id]))
+    plain = added if decode is _decode_byte_level else frozenset()
+    return Tokenizer(
+        info, piece=lambda id: tokens[id], text=lambda id: tokens[id] if id in plain else decode(tokens[id])
+    )

@@ -24,13 +24,35 @@ VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
 """The files that may hold a vocabulary. Without one, the transformers library makes a tokenizer up."""
 
 
-def files_to_read(names: Collection[str], *, has_vocabulary: bool) -> list[str]:
-    """The tokenizer's files among a checkpoint's: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
+_SENTENCEPIECE_FILES: Final = frozenset({"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"})
+"""The vocabularies that the transformers library reads with further packages only."""
+
+_OWN_FILES: Final = VOCABULARY_FILES | {"tokenizer_config.json", file_names.CONFIG}
+"""The files that say that a folder holds a model of its own, with its own tokenizer or none."""
+
+
+def tokenizer_folder(names: Collection[str], weight_file: str) -> str:
+    """Where the tokenizer of a file's model is: the nearest folder above the file that holds a model of its own. Empty
+    for the root; otherwise it ends with a slash.
+
+    The root may hold another model's tokenizer, with another meaning for each row.
+    """
+    folder = weight_file
+    while folder := folder.removesuffix("/").rpartition("/")[0]:
+        folder += "/"
+        if any(folder + name in names for name in _OWN_FILES):
+            return folder
+    return ""
+
+
+def files_to_read(names: Collection[str], folder: str, *, has_vocabulary: bool) -> list[str]:
+    """The tokenizer's files in a folder: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
 
     ``has_vocabulary``: whether the weight file holds a list of tokens.
     """
-    files = [name for name in TOKENIZER_FILES if name in names]
-    return [] if (has_vocabulary and "tokenizer.json" not in files) or files == ["config.json"] else files
+    files = [folder + name for name in TOKENIZER_FILES if folder + name in names]
+    is_needed = not has_vocabulary or f"{folder}tokenizer.json" in files
+    return files if is_needed and files != [folder + file_names.CONFIG] else []
 
 
 class TokenizerUnusable(Exception):
@@ -116,7 +138,12 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
     import tokenizers
 
     stated = _added_tokens(path)  # before the library takes memory
+    beside = _added_tokens_beside(path.parent)
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    lacking = sorted(beside.keys() - known.keys(), key=lambda token: (beside[token], token))
+    contradicted = {id for token, id in beside.items() if tokenizer.id_to_token(id) not in (None, token)}
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in lacking])
     every, added = tokenizer.get_vocab(with_added_tokens=True), tokenizer.get_added_tokens_decoder().keys()
     own = set(tokenizer.get_vocab(with_added_tokens=False).values())
     if not own:
@@ -124,7 +151,7 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
     n_own_ids = _size(own - added)
     while n_own_ids not in added and tokenizer.id_to_token(n_own_ids) is not None:
         n_own_ids += 1  # a list of unigrams may end with a token that it has twice
-    disputed = _disputed_ids(stated, every)
+    disputed = _disputed_ids(stated, every) | _disputed_ids(beside, every) | contradicted
     return Tokenizer(
         TokenizerInfo(
             kind=f"tokenizers {type(tokenizer.model).__name__}",
@@ -144,7 +171,12 @@ def _load_other_files(folder: Path) -> Tokenizer:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # any, as _errors_translated says
-        if present & VOCABULARY_FILES:
+        vocabularies = present & VOCABULARY_FILES
+        if vocabularies and vocabularies <= _SENTENCEPIECE_FILES and _lacks_a_package(error):
+            raise TokenizerUnusable(
+                f"SentencePiece files ({', '.join(sorted(vocabularies))}) are not read; a tokenizer.json is"
+            ) from error
+        if vocabularies:
             raise
         raise _without_vocabulary("the tokenizer", present, VOCABULARY_FILES) from error
     _check_vocabulary_file(tokenizer, present)
@@ -156,7 +188,7 @@ def _load_other_files(folder: Path) -> Tokenizer:
             f"found a {type(tokenizer).__name__} with {len(every):,} special tokens and no others, expected a "
             "vocabulary; check the tokenizer's files"
         )
-    disputed = _disputed_ids(_added_tokens(folder / "added_tokens.json"), every)
+    disputed = _disputed_ids(_added_tokens_beside(folder), every)
 
     def piece(id: int) -> str | None:
         token = None if id in disputed else tokenizer.convert_ids_to_tokens(id)
@@ -171,6 +203,11 @@ def _load_other_files(folder: Path) -> Tokenizer:
     return Tokenizer(
         TokenizerInfo(f"transformers {type(tokenizer).__name__}", len(every), n_ids, _size(own)), piece, text
     )
+
+
+def _lacks_a_package(error: Exception) -> bool:
+    """Whether the transformers library asks for a package. It tries several, and raises ValueError for the last one."""
+    return isinstance(error, ImportError) or "pip install" in str(error)
 
 
 def _check_vocabulary_file(tokenizer: "PreTrainedTokenizerBase", present: Set[str]) -> None:
@@ -194,7 +231,7 @@ def _size(ids: Iterable[int]) -> int:
 
 
 def _added_tokens(path: Path) -> dict[str, int]:
-    """The ids that tokenizer.json or added_tokens.json gives to added tokens."""
+    """The ids that tokenizer.json, tokenizer_config.json or added_tokens.json gives to added tokens."""
     if not path.exists():
         return {}
     parsed: object = json.loads(path.read_bytes())
@@ -204,9 +241,24 @@ def _added_tokens(path: Path) -> dict[str, int]:
         listed = parsed.get("added_tokens")
         items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
         pairs = [(item.get("content"), item.get("id")) for item in items]
+    elif path.name == "tokenizer_config.json":
+        decoder = parsed.get("added_tokens_decoder")
+        entries = decoder.items() if isinstance(decoder, dict) else ()
+        pairs = [
+            (entry.get("content"), int(id))
+            for id, entry in entries
+            if isinstance(entry, dict) and id.isascii() and id.isdigit()
+        ]
     else:
         pairs = list(parsed.items())
-    return {token: id for token, id in pairs if isinstance(token, str) and isinstance(id, int)}
+    return {
+        token: id for token, id in pairs if isinstance(token, str) and token and type(id) is int and 0 <= id < 1 << 32
+    }
+
+
+def _added_tokens_beside(folder: Path) -> dict[str, int]:
+    """The ids that the files beside a vocabulary give to added tokens. transformers prefers tokenizer_config.json."""
+    return _added_tokens(folder / "added_tokens.json") | _added_tokens(folder / "tokenizer_config.json")
 
 
 def _disputed_ids(stated: Mapping[str, int], loaded: Mapping[str, int]) -> set[int]:

@@ -117,7 +117,9 @@ def test_a_tokenizer_that_is_a_pointer_costs_the_names_and_is_called_a_pointer(t
     checkpoint.mkdir()
     scratch.mkdir()
     (checkpoint / file).write_bytes(LFS)
-    named = name_tokens(open_folder(checkpoint), None, [3], scratch, n_rows=6, rows_are_not_tokens=None)
+    named = name_tokens(
+        open_folder(checkpoint), "model.safetensors", None, [3], scratch, n_rows=6, rows_are_not_tokens=None
+    )
     assert named.unusable.startswith(f"{file}: found a git-lfs pointer")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf.constants import GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType, TokenType
 from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +78,7 @@ def test_a_float_head_gives_the_bytes_that_it_gives_as_safetensors(tmp_path: Pat
 SPELLINGS = {
     "gpt2": ("Ġa", " a"),
     "gpt2-added": ("a b", "a b"),
+    "gpt2-added-with-é": ("<|é|>", "<|é|>"),
     "gpt2-part-of-a-character": ("Ã", "�"),
     "llama": ("▁a▁b", " a b"),
     "llama-byte": ("<0x41>", "A"),
@@ -93,13 +94,37 @@ def test_tokens_are_spelled_as_their_model_says(model: str, spelled: tuple[str, 
     assert tokenizer.tokens([0, 1]) == [Token(0, *spelled), Token(1, None, None)]
 
 
-def test_a_tokenizer_json_beside_a_gguf_file_comes_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "kind"), [("token", "tokenizers WordLevel"), ("other", "gguf")], ids=["agrees", "contradicts"]
+)
+def test_a_tokenizer_json_beside_a_gguf_file_decodes_only_the_files_own_tokens(
+    tmp_path: Path, prefix: str, kind: str
+) -> None:
     checkpoint = write_checkpoint(tmp_path / "model", planted(2, 8, []), n_tokens=40)
     (checkpoint / "model.safetensors").unlink()
     rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
-    write_gguf(checkpoint / "model.gguf", rows, tokens=[f"other{n}" for n in range(40)])
+    write_gguf(checkpoint / "model.gguf", rows, tokens=[f"{prefix}{n}" for n in range(40)])
     manifest, _ = survey_with_tensors(checkpoint, tmp_path / "out")
-    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["token10", "token11"]
+    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == [f"{prefix}10", f"{prefix}11"]
+    assert manifest["tokenizer"]["kind"] == kind
+
+
+def test_a_broken_tokenizer_json_beside_a_gguf_file_does_not_cost_the_files_own_names(tmp_path: Path) -> None:
+    rows = {"output.weight": (planted_rows("Q8_0", 40, GROUPS), "Q8_0")}
+    write_gguf(tmp_path / "model" / "model.gguf", rows, tokens=[f"own{n}" for n in range(40)])
+    (tmp_path / "model" / "tokenizer.json").write_text("[1, 2]")
+    manifest, _ = survey_with_tensors(tmp_path / "model", tmp_path / "out")
+    assert [token["piece"] for token in manifest["black_holes"][1]["tokens"]] == ["own10", "own11"]
+    assert set(manifest["tokenizer"]["files"]) == {"model.gguf"}
+
+
+def test_tokens_that_a_file_calls_added_are_plain_text(tmp_path: Path) -> None:
+    tokens, types = ["Ã©", "Ã©", "Ã©"], [TokenType.NORMAL, TokenType.CONTROL, TokenType.USER_DEFINED]
+    rows = {"output.weight": (planted_rows("Q8_0", 3, [[0, 1, 2]]), "Q8_0")}
+    keys = {"tokenizer.ggml.model": "gpt2"}
+    write_gguf(tmp_path / "model" / "model.gguf", rows, keys, tokens=tokens, token_types=types)
+    manifest, _ = survey_with_tensors(tmp_path / "model", tmp_path / "out")
+    assert [token["text"] for token in manifest["black_holes"][0]["tokens"]] == ["é", "Ã©", "Ã©"]
 
 
 HEAD: tuple[Rows, str] = (planted_rows("BF16", 6), "BF16")

@@ -4,7 +4,7 @@ library fail, panic or abort."""
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +268,64 @@ def test_a_folder_with_modules_of_the_libraries_names_is_not_executed(
     monkeypatch.chdir(folder)
     _, pieces = named(folder)
     assert pieces[3] == "t3"
+
+
+def in_a_subfolder(tmp_path: Path, root_tokens: Mapping[str, int]) -> Path:
+    """The weights of a model in the only folder that has some; the root has a tokenizer."""
+    folder = checkpoint_with(tmp_path / "model" / "small", {})
+    (tmp_path / "model" / "tokenizer.json").write_bytes(tokenizer_json(root_tokens))
+    return folder
+
+
+def test_rows_are_named_by_the_tokenizer_in_the_weights_own_folder(tmp_path: Path) -> None:
+    folder = in_a_subfolder(tmp_path, {f"other{id}": id for id in range(N_ROWS)})
+    (folder / "tokenizer.json").write_bytes(tokenizer_json(words(N_ROWS)))
+    manifest, pieces = named(tmp_path / "model")
+    assert pieces == {3: "t3", 38: "t38", 10: "t10", 11: "t11"}
+    assert set(manifest["tokenizer"]["files"]) == {"small/tokenizer.json", "small/config.json"}
+
+
+def test_a_model_of_its_own_in_a_folder_is_not_named_by_the_roots_tokenizer(tmp_path: Path) -> None:
+    in_a_subfolder(tmp_path, words(N_ROWS))
+    check_unnamed(tmp_path / "model", "small/ in the checkpoint has no tokenizer")
+
+
+def test_weights_in_a_folder_without_a_config_are_the_roots(tmp_path: Path) -> None:
+    folder = in_a_subfolder(tmp_path, words(N_ROWS))
+    (folder / "config.json").rename(tmp_path / "model" / "config.json")
+    _, pieces = named(tmp_path / "model")
+    assert pieces[3] == "t3"
+
+
+def in_config(ids: Mapping[str, int]) -> dict[str, bytes]:
+    """A tokenizer_config.json that adds tokens."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    decoder = {str(id): {"content": token, "special": True, **flags} for token, id in ids.items()}
+    content = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": decoder}
+    return {"tokenizer_config.json": json.dumps(content).encode()}
+
+
+def in_a_list(ids: Mapping[str, int]) -> dict[str, bytes]:
+    return {"added_tokens.json": json.dumps(ids).encode()}
+
+
+@pytest.mark.parametrize("beside", [in_config, in_a_list])
+def test_added_tokens_beside_tokenizer_json_have_names_unless_they_contradict_it(
+    tmp_path: Path, beside: Callable[[Mapping[str, int]], dict[str, bytes]]
+) -> None:
+    file = {"tokenizer.json": tokenizer_json(words(38))}
+    manifest, pieces = named(checkpoint_with(tmp_path / "a", file | beside({"<a>": 38, "<b>": 39})))
+    assert pieces == {3: "t3", 38: "<a>", 10: "t10", 11: "t11"}
+    assert (manifest["tokenizer"]["n_tokens"], manifest["tokenizer"]["rows_beyond"]) == (40, 0)
+    _, pieces = named(checkpoint_with(tmp_path / "b", file | beside({"<a>": 10, "t11": 3})))
+    assert pieces == {3: None, 38: None, 10: None, 11: None}
+
+
+@pytest.mark.parametrize(("file", "kind"), [("tokenizer.model", "LlamaTokenizer"), ("spiece.model", "T5Tokenizer")])
+def test_sentencepiece_files_alone_are_said_not_to_be_read(tmp_path: Path, file: str, kind: str) -> None:
+    # Three pieces, as SentencePiece stores them.
+    pieces = b"".join(b"\x0a" + bytes([len(p) + 2]) + b"\x0a" + bytes([len(p)]) + p for p in (b"a", b"b", b"c"))
+    files = {file: pieces, "tokenizer_config.json": json.dumps({"tokenizer_class": kind}).encode()}
+    check_unnamed(
+        checkpoint_with(tmp_path / "model", files), f"SentencePiece files ({file}) are not read; a tokenizer.json is"
+    )

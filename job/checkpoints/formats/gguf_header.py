@@ -6,9 +6,9 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from struct import Struct
+from struct import Struct, unpack_from
 
-from gguf.constants import GGML_QUANT_SIZES, GGUFValueType
+from gguf.constants import GGML_QUANT_SIZES, GGUFValueType, TokenType
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
@@ -37,6 +37,10 @@ MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
 
 TOKENS = "tokenizer.ggml.tokens"
+TYPES_OF_TOKENS = "tokenizer.ggml.token_type"
+
+_PLAIN_TYPES = frozenset({TokenType.CONTROL, TokenType.USER_DEFINED})
+"""The types of added tokens, which are spelled as plain text."""
 
 Value = int | float | bool | str
 
@@ -71,6 +75,8 @@ class Vocabulary:
     """How tokens are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for a space, …"""
     tokens: tuple[str, ...]
     """By token id."""
+    added: frozenset[int] = frozenset()
+    """The ids of tokens that the file calls added: they are spelled as plain text."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
     n_keys = cursor.count(MAX_KEYS, 13, "keys")
-    metadata, tokens = _metadata(cursor, n_keys)
+    metadata, tokens, added = _metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise cursor.corrupt(f"found general.alignment {alignment!r:.80}, expected a power of two")
@@ -113,7 +119,8 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     if len(tensors) < len(infos):
         raise cursor.corrupt(f"found {len(tensors):,} names for {len(infos):,} tensors, expected one each")
     data_begin = -(-cursor.position // alignment) * alignment
-    vocabulary = Vocabulary(file, str(metadata.get("tokenizer.ggml.model", "")), tokens) if tokens else None
+    model = str(metadata.get("tokenizer.ggml.model", ""))
+    vocabulary = Vocabulary(file, model, tokens, added) if tokens else None
     return GgufFile(metadata, vocabulary, _to_file_offsets(tensors, data_begin, alignment, file_size, cursor))
 
 
@@ -193,9 +200,11 @@ def _check_version(cursor: _Cursor) -> None:
         )
 
 
-def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...]]:
+def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...], frozenset[int]]:
+    """The keys with a single value, the tokens, and the ids of the added ones."""
     metadata: dict[str, Value] = {}
     tokens: tuple[str, ...] = ()
+    added: frozenset[int] = frozenset()
     seen = set()
     for _ in range(n_keys):
         key = cursor.name()
@@ -209,11 +218,13 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
             metadata[key] = cursor.raw_string().decode(errors="replace")
         elif kind == GGUFValueType.ARRAY and key == TOKENS:
             tokens = _token_strings(cursor)
+        elif kind == GGUFValueType.ARRAY and key == TYPES_OF_TOKENS:
+            added = _added_ids(cursor)
         elif kind == GGUFValueType.ARRAY:
             _skip_array(cursor, 1)
         else:
             raise cursor.corrupt(f"found a value of type {kind:,} for the key {key!r:.200}, expected type 0 to 12")
-    return metadata, tokens
+    return metadata, tokens, added
 
 
 def _token_strings(cursor: _Cursor) -> tuple[str, ...]:
@@ -222,6 +233,18 @@ def _token_strings(cursor: _Cursor) -> tuple[str, ...]:
         raise cursor.corrupt(f"found an array of type {kind:,} for {TOKENS}, expected strings")
     count = cursor.count(MAX_TOKENS, _U64.size, "tokens")
     return tuple(cursor.raw_string().decode(errors="replace") for _ in range(count))
+
+
+def _added_ids(cursor: _Cursor) -> frozenset[int]:
+    """The ids of added tokens. Step over types that are not stored as ggml stores them."""
+    begin = cursor.position
+    if cursor.integer(_U32) != GGUFValueType.INT32:
+        cursor.position = begin
+        _skip_array(cursor, 1)
+        return frozenset()
+    count = cursor.count(MAX_TOKENS, 4, "types of tokens")
+    types = unpack_from(f"<{count}i", cursor.prefix, cursor.skip(4 * count))
+    return frozenset(id for id, kind in enumerate(types) if kind in _PLAIN_TYPES)
 
 
 def _skip_array(cursor: _Cursor, depth: int) -> None:

@@ -357,6 +357,10 @@ OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], dict[str, object]]] = {
         HEAD, {HEAD: Spec((64, COLUMNS)), "net.model.embed_tokens.weight": Spec(), f"net.model.{LAYER}": Spec()},
         TIED_STRANGER,
     ),
+    "over codes, tied in a part": (
+        HEAD, {HEAD: Spec((64, COLUMNS)), "llm.model.embed_tokens.weight": Spec(), f"llm.model.{LAYER}": Spec()},
+        UNKNOWN | {"tie_word_embeddings": False, "llm_config": {"vocab_size": ROWS, "tie_word_embeddings": True}},
+    ),
     "of another prefix": (
         "head.weight",
         {
@@ -417,3 +421,9 @@ def test_without_a_config_the_embedding_tells_which_way_a_head_lies(
 def test_a_head_as_long_as_an_embedding_is_not_turned(tmp_path: Path) -> None:
     tensors = {HEAD: Spec(), EMBEDDING: Spec(), "other.wte.weight": Spec((COLUMNS, ROWS))}
     assert find(tmp_path, tensors, {}).location.strides is None
+
+
+def test_the_head_of_a_drafter_is_not_doubted(tmp_path: Path) -> None:
+    tensors = {HEAD: Spec((30, COLUMNS)), EMBEDDING: Spec(), f"model.{LAYER}": Spec()}
+    found = find(tmp_path, tensors, TIED_STRANGER | {"draft_vocab_size": 30})
+    assert (found.name, found.rows_are_not_tokens is None) == (HEAD, False)

@@ -69,6 +69,11 @@ def stated_tie(config: Mapping[str, object]) -> bool | None:
     return None
 
 
+def states_a_tie(config: Mapping[str, object]) -> bool:
+    """Whether any part of config.json ties head and embedding, even if another part does not."""
+    return any(part.get(name) is True for part in text_settings(config) for names in TIE_NAMES for name in names)
+
+
 def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple[str, int] | None:
     """The innermost of these settings that is a positive number: its name and value."""
     found = None

@@ -29,6 +29,7 @@ from job.checkpoints.head.config import (
     read_config,
     stated_number,
     stated_tie,
+    states_a_tie,
 )
 from job.checkpoints.head.gguf import find_gguf_head
 from job.checkpoints.head.names import (
@@ -44,7 +45,7 @@ from job.checkpoints.head.names import (
 )
 from job.checkpoints.head.needed_files import refuse_unreadable
 from job.checkpoints.head.quantisation import describe_quantised, refuse_quantised_head
-from job.checkpoints.head.row_meaning import why_rows_are_not_tokens
+from job.checkpoints.head.row_meaning import DRAFT_SIZE_NAMES, is_draft_map, why_rows_are_not_tokens
 from job.checkpoints.head.shape import is_column_major, is_smaller_than_stated, rows_first, transposed
 from job.checkpoints.head.suggestions import suggest_tensors
 from job.checkpoints.head.tie import Copy, NamedTensor, Tie, TieState, compare
@@ -267,8 +268,9 @@ def _is_doubtful(weights: Weights, config: Mapping[str, object], head: NamedTens
     is_readable = _is_matrix(head.location) and head.location.dtype in FLOAT_DTYPES
     if not is_readable or _n_rows_agree(head.location, config):
         return False
-    is_tied, is_generic = bool(stated_tie(config)), not head.name.endswith(LM_HEAD)
-    if not is_tied and not is_generic:
+    is_tied, is_generic = states_a_tie(config), not head.name.endswith(LM_HEAD)
+    is_draft = stated_number(config, DRAFT_SIZE_NAMES) is not None or any(map(is_draft_map, weights.names))
+    if is_draft or not (is_tied or is_generic):
         return False
     names = dict.fromkeys([*embeddings_among(weights.names), *unlisted_embeddings_among(weights.names)])
     try:

@@ -347,7 +347,7 @@ def test_a_second_matrix_that_is_no_head_leaves_the_embedding_tied(tmp_path: Pat
 
 TIED_MODEL: dict[str, Spec] = {EMBEDDING: Spec(), f"model.{LAYER}": Spec()}
 LONG, SHORT = Spec((1000, COLUMNS)), Spec((30, COLUMNS))
-OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], dict[str, object]]] = {
+OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], Mapping[str, object]]] = {
     "over classes": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT, **TIED_MODEL}, TIED_STRANGER),
     "over classes, vocabulary unknown": ("head.weight", {"head.weight": LONG, "embed.weight": SHORT}, UNKNOWN),
     "over sounds": (
@@ -374,7 +374,7 @@ OF_ANOTHER_PART: dict[str, tuple[str, dict[str, Spec], dict[str, object]]] = {
 
 @pytest.mark.parametrize(("name", "tensors", "settings"), OF_ANOTHER_PART.values(), ids=OF_ANOTHER_PART)
 def test_a_name_that_other_parts_use_is_not_enough_against_lengths_and_places(
-    tmp_path: Path, name: str, tensors: dict[str, Spec], settings: dict[str, object]
+    tmp_path: Path, name: str, tensors: dict[str, Spec], settings: Mapping[str, object]
 ) -> None:
     with pytest.raises(NoUnembedding, match=rf"{name}.* could be W"):
         find(tmp_path, tensors, settings)
@@ -386,7 +386,7 @@ def test_a_padded_head_is_not_doubted(tmp_path: Path) -> None:
     assert find(tmp_path, tensors, STRANGER).name == "output.weight"
 
 
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, tuple[Mapping[str, object], tuple[str, ...], str]] = {
     "by its class": (config(architectures=["LlamaForSequenceClassification"]), (), "LlamaForSequenceClassification"),
     "by an unknown class": (STRANGER | {"architectures": ["HomeMadeRewardModel"]}, (), "HomeMadeRewardModel"),
     "by its score": ({"vocab_size": ROWS}, ("score.weight",), "score.weight"),
@@ -396,7 +396,7 @@ CLASSIFIERS = {
 
 @pytest.mark.parametrize(("settings", "beside", "named"), CLASSIFIERS.values(), ids=CLASSIFIERS)
 def test_a_head_left_over_in_a_classifier_is_told(
-    tmp_path: Path, settings: dict[str, object], beside: tuple[str, ...], named: str
+    tmp_path: Path, settings: Mapping[str, object], beside: tuple[str, ...], named: str
 ) -> None:
     warnings = find(tmp_path, (HEAD, EMBEDDING, *layers("model."), *beside), settings).warnings
     assert any(named in warning and f"{HEAD}" in warning and "left over" in warning for warning in warnings)

@@ -24,7 +24,7 @@ GROUPS = [[3, 9, 21], [10, 11]]
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS), n_tokens=20)
+    return write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS))
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_files_say_where_they_come_from(checkpoint: Path, output: Path) -> None:
         }
 
 
-def test_tokens_are_named_by_the_checkpoints_own_tokenizer(checkpoint: Path, output: Path) -> None:
+def test_tokens_are_named_by_the_checkpoints_own_tokenizer(tmp_path: Path, output: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS), n_tokens=20)
     manifest = survey(checkpoint, output)
     assert manifest["tokenizer"]["n_tokens"] == 20
     assert manifest["tokenizer"]["rows_beyond"] == 20

@@ -162,17 +162,3 @@ def test_a_tensor_that_was_asked_for_is_compared_with_that_tensor_of_other_commi
         f"New: 1 revision ({tmp_path / 'model'}), 1 tensor ({tmp_path / 'model'})",
     ]
     assert sum("1 → 2 holes" in line for line in lines) == 2
-
-
-def test_holes_too_large_for_a_manifest_are_compared_by_the_published_tensor(tmp_path: Path) -> None:
-    checkpoint, output = tmp_path / "model", tmp_path / "out"
-    for groups in ([list(range(30_000))], [list(range(1, 30_000)), [30_005, 30_007]]):
-        write_checkpoint(checkpoint, planted(30_010, 8, groups))
-        assert main([str(checkpoint), "--output", str(output)]) == 0
-    manifest = json.loads((output / "local" / "model" / "latest.json").read_text())
-    assert [hole["population"] for hole in manifest["black_holes"]] == [29_999, 2]
-    assert sum(len(hole["tokens"]) for hole in manifest["black_holes"]) == 20_000
-    assert [token["id"] for token in manifest["black_holes"][1]["tokens"]] == [30_005, 30_007]
-    previous = manifest["previous"]
-    assert (previous["joined"], previous["left"], previous["same_black_holes"]) == ([30_005, 30_007], [0], False)
-    assert (previous["black_hole_tokens"], previous["n_joined"], previous["n_left"]) == (30_000, 2, 1)

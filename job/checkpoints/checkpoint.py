@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,14 +36,17 @@ class StoredFile:
     """What ``content_id`` is of the file's content; None if it is no digest of it, or may not be one."""
     id_from: IdSource = field(default="server", compare=False)
 
-    def matches(self, content: bytes) -> bool:
-        """Whether this is the content, as far as the content id tells."""
+    def matches(self, content: Iterable[bytes]) -> bool:
+        """Whether these are the pieces of the content, as far as the content id tells."""
+        if self.digest is None:
+            return True
         if self.digest == "sha256":
-            return hashlib.sha256(content).hexdigest() == self.content_id
-        if self.digest == "git":
-            header = f"blob {len(content)}\0".encode()
-            return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == self.content_id
-        return True
+            digest = hashlib.sha256()
+        else:
+            digest = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
+        for piece in content:
+            digest.update(piece)
+        return digest.hexdigest() == self.content_id
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Checkpoint:
             )
         for _ in range(2):
             content = self.fetch(file, 0, size)
-            if stored.matches(content):
+            if stored.matches([content]):
                 return content
         digest = "SHA-256" if stored.digest == "sha256" else "git id"
         what = f"{self.source}: {file}: found content that differs from its {digest}, expected {stored.content_id}"

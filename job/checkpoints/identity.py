@@ -1,7 +1,6 @@
 """Checks the identity of a local checkpoint against W's own bytes. Ids by names, dates or samples alone may mislead."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,8 +8,6 @@ from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
-
-SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 _PIECE_NBYTES: Final = 1 << 20
 _ZEROS: Final = bytes(_PIECE_NBYTES)
@@ -50,9 +47,9 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
         has_zeros = has_zeros or piece == _ZEROS[: len(piece)]
     is_cheap = stored.size <= max(_ALWAYS_CHECKED_NBYTES, _MAX_FILE_PER_W * location.nbytes)
     if stored.id_from == "name" and (is_cheap or has_zeros):
-        if has_id(read, stored):
+        if stored.matches(_pieces(read, 0, stored.size)):
             stored = replace(stored, id_from="bytes")
-        elif SHA256.fullmatch(stored.content_id):
+        elif stored.digest == "sha256":
             raise CorruptCheckpoint(
                 f"{checkpoint.local_paths[name]}: found another sha-256 than {stored.content_id}, its name "
                 f"in the Hub's cache, expected the same; delete it and download it again: hf download "
@@ -76,17 +73,6 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
         digest.hexdigest() if location.strides is None else None,
         tuple(warnings),
     )
-
-
-def has_id(read: Callable[[int, int], bytes], stored: StoredFile) -> bool:
-    """Whether a file's content has the id: its sha-256, or the id that git gives it. ``read(begin, end)`` reads it."""
-    if SHA256.fullmatch(stored.content_id):
-        digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha1(f"blob {stored.size}\0".encode(), usedforsecurity=False)
-    for piece in _pieces(read, 0, stored.size):
-        digest.update(piece)
-    return digest.hexdigest() == stored.content_id
 
 
 def _pieces(read: Callable[[int, int], bytes], begin: int, end: int) -> Iterator[bytes]:

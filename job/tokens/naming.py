@@ -109,7 +109,7 @@ def _read_tokenizer(
     try:
         for name in names:
             content = checkpoint.read(name, MAX_TOKENIZER_FILE)
-            if not checkpoint.files[name].matches(content):
+            if not checkpoint.files[name].matches([content]):
                 raise TokenizerUnusable(f"{name}: found content that differs from its git id; download it again")
             foreign = foreign or recognise(content[:MAX_ERROR_MESSAGE], len(content), name)
             write_scratch(folder / name.removeprefix(origin), content)

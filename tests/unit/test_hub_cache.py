@@ -79,11 +79,11 @@ def test_a_blob_that_does_not_have_the_git_id_of_its_name_is_told_of(
     blob = git_id(b"{}")
     put(cached, NEW, name, b"{}", blob)
     checkpoint = open_hub_cache(cached, None)
-    assert checkpoint.files[name].matches(checkpoint.read(name, 100))
+    assert checkpoint.files[name].matches([checkpoint.read(name, 100)])
     assert caplog.text == ""
     (cached / "blobs" / blob).write_bytes(b"[}")
     checkpoint = open_hub_cache(cached, None)
-    assert not checkpoint.files[name].matches(checkpoint.read(name, 100))
+    assert not checkpoint.files[name].matches([checkpoint.read(name, 100)])
     assert f"{name}: found content that differs from its git id" in caplog.text
 
 

@@ -152,28 +152,28 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         TransientError: the folder cannot be created.
     """
     for abandoned in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError), _locked(abandoned):
+        with suppress(OSError), _locked(abandoned, fcntl.LOCK_NB):
             if time.time() - abandoned.stat().st_mtime > _MIN_AGE_SECONDS:
                 shutil.rmtree(abandoned, ignore_errors=True)
     with _errors_translated(parent):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        with _locked(folder):
+        with _locked(folder):  # another run may hold it for a moment, to see that it is young
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
     """Hold the lock of a folder. The system releases it when the process ends, even if the process is killed.
 
     Raises:
-        OSError: another process holds the lock.
+        OSError: another process holds the lock, and ``flags`` forbid to wait for it.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
         yield
     finally:
         os.close(descriptor)

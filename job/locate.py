@@ -12,7 +12,7 @@ from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.identity import pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
-from job.manifest.filing import ContentIdentity, Published, find_published
+from job.manifest.published import ContentIdentity, Published, find_published
 from job.models.references import ModelRef
 from job.outcome import Status
 from job.store.store import Store
@@ -25,19 +25,26 @@ class Located:
     checkpoint: Checkpoint
     unembedding: Unembedding
     published: Published
-    tensors_to_publish: frozenset[str]
-    """The requested tensors that are not published for this W yet."""
+    tensors: frozenset[str]
+    """The requested tensors."""
     w_sha256: str | None
     """The sha-256 of W's bytes, if it is known before W is measured."""
     bytes_fetched: Callable[[], int]
     """The number of bytes fetched from the checkpoint so far."""
 
     @property
+    def tensors_to_publish(self) -> frozenset[str]:
+        """The requested tensors that are not published for this W yet."""
+        return self.tensors - self.published.artifacts.keys()
+
+    @property
     def status(self) -> Status:
         """The status of the model after its survey."""
         if self.tensors_to_publish:
             return "surveyed"
-        return "already published" if self.published.this_survey else "same content"
+        this_survey = self.published.this_survey
+        is_whole = this_survey is not None and self.tensors <= this_survey["artifacts"].keys()
+        return "already published" if is_whole else "same content"
 
 
 def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]) -> Located:
@@ -59,10 +66,9 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
     if ref.file is not None:
         requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
     published = find_published(
-        store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor
+        store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor, tensors
     )
-    to_publish = tensors.difference(published.same_w["artifacts"] if published.same_w else ())
-    return Located(checkpoint, unembedding, published, to_publish, pinned_w.w_sha256, bytes_fetched)
+    return Located(checkpoint, unembedding, published, tensors, pinned_w.w_sha256, bytes_fetched)
 
 
 def content_identity(checkpoint: Checkpoint, unembedding: Unembedding, w_sha256: str | None) -> ContentIdentity:

@@ -163,8 +163,9 @@ def _compared_nbytes(located: Located) -> int:
     if same_w and same_w["tensor"].get("embedding") == embedding_entry(located.checkpoint, copy.embedding):
         return 0
     w = located.unembedding.location
-    # By columns, W's stored bytes are read once more, because W's own digest is of its rows.
-    return copy.embedding.location.nbytes + (0 if w.strides is None else w.nbytes)
+    # By columns, W's own digest is of its rows, so its stored bytes are read even if its tensors are published.
+    reads_w = w.strides is not None and not located.tensors_to_publish
+    return copy.embedding.location.nbytes + (w.nbytes if reads_w else 0)
 
 
 def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:

@@ -1,20 +1,22 @@
 """THE STORY: ``survey_model`` surveys one model, and ``run`` all models of a run. Uses all packages of the job."""
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from job import __version__
-from job.checkpoints.head.tie import NamedTensor, settle
+from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.errors import CorruptCheckpoint, SurveyError
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
-from job.manifest.build import artifact_entry, build_manifest, embedding_entry
+from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import publish_manifest, repair_latest
+from job.manifest.filing import page_key, publish_manifest, publish_page, update_latest
 from job.manifest.schema import ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -26,8 +28,9 @@ from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
-from job.store.artifacts import ArtifactFolder, publish_bytes
+from job.store.artifacts import ArtifactFolder
 from job.store.store import Store
+from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,8 @@ def survey_model(
 ) -> Outcome:
     """Pin the model, find W, stream it through the measurements into the store, and publish the manifest last.
 
+    What else is needed of the checkpoint is fetched before W, so that its failure costs little.
+
     Raises:
         SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
@@ -111,24 +116,22 @@ def survey_model(
         checkpoint, w, published = located.checkpoint, located.unembedding, located.published
         monitor.count_fetched(located.bytes_fetched)
         monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
-        if published.this_survey and not located.tensors_to_publish:
-            repair_latest(store, published.this_survey)
+        if published.this_survey and located.status == "already published":
+            publish_page(store, published.folder, model_page(published.this_survey))
+            update_latest(store, published.folder, published.this_survey)
             return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
         store.discard_unfinished(f"{published.folder}/")
-        results = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
-        w = compare_embedding(located, results["w_sha256"], monitor, connections)
+        with monitor.stage("fetch tokenizer"):
+            tokenizer = fetch_tokenizer(
+                checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
+            )
+        embedding_sha256 = digest_embedding(located, monitor, connections)
+        results, stored_sha256 = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
+        w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
         with monitor.stage("name tokens"):
             rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
-            names = name_tokens(
-                checkpoint,
-                w.location.file,
-                w.vocabulary,
-                rows,
-                workspace,
-                n_rows=w.location.shape[0],
-                rows_are_not_tokens=w.rows_are_not_tokens,
-            )
+            names = name_tokens(tokenizer, rows, n_rows=w.location.shape[0])
         manifest = build_manifest(
             checkpoint,
             w,
@@ -136,35 +139,55 @@ def survey_model(
             names,
             chosen_by_user=ref.tensor is not None or ref.file is not None,
             note=ref.note,
+            page=page_key(published.folder),
+            sequence=published.last_sequence + 1,
             previous=compare_with_previous(published, results, store.read),
             bytes_fetched=located.bytes_fetched(),
             seconds=monitor.seconds,
         )
-        page = publish_bytes(store, f"{published.folder}/report.md", model_page(manifest).encode())
-        manifest["artifacts"]["report"] = artifact_entry(page)
+        publish_page(store, published.folder, model_page(manifest))
         publish_manifest(store, published.folder, manifest)
     changes = survey_changes(published, manifest)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
+def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) -> str | None:
+    """The sha-256 of the input embedding's stored bytes, if all of them are to be compared with W's.
+
+    None if W is no copy of an embedding as far as is known, or if a published survey compared the same two.
+    """
+    checkpoint, copy, same_w = located.checkpoint, located.unembedding.copy, located.published.same_w
+    if copy is None:
+        return None
+    # The id of a local file may follow from samples alone, and to read it again costs little.
+    is_local = copy.embedding.location.file in checkpoint.local_paths
+    if same_w and not is_local and same_w["tensor"].get("embedding") == embedding_entry(checkpoint, copy.embedding):
+        return None
+    with monitor.stage("compare embedding"):
+        return digest_stored(checkpoint, copy.embedding, monitor, connections)
+
+
 def measure_or_reuse(
     located: Located, store: Store, workspace: Path, monitor: ModelMonitor, dedup: Dedup, connections: int
-) -> ResultsOfW:
-    """The results that follow from W's bytes. Measures W and publishes the tensors that are not published yet; if all
-    are published, takes the results from a published survey of the same W.
+) -> tuple[ResultsOfW, str | None]:
+    """The results that follow from W's bytes, and the sha-256 of the bytes in which W is stored, if it is known.
+
+    Measures W and publishes the tensors that are not published yet. If all are published, takes the results from a
+    published survey of the same W.
 
     Raises:
         CorruptCheckpoint: the tensors published for the same file are of another W, or a local file changed while it
             was read.
     """
     checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
+    location = w.location
     if same_w and not located.tensors_to_publish:
-        if same_w is not located.published.this_survey:
-            monitor.log("find", "this W is published as %s: its tensors are not stored again", same_w["commit"])
-        return results_of_w(same_w)
+        monitor.log("find", "this W is published as %s: its tensors are not stored again", same_w["commit"])
+        results = results_of_w(same_w)
+        results["artifacts"] = dict(located.published.artifacts)
+        return results, None if location.strides else results["w_sha256"]
     from job.passes import measure  # imports torch, which is not needed if everything is published
 
-    location = w.location
     origin = {
         "model": checkpoint.repo_id,
         "commit": checkpoint.commit,
@@ -172,7 +195,10 @@ def measure_or_reuse(
         "version": __version__,
     }
     output = ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin)
+    stored = hashlib.sha256()
     chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
+    if location.strides and w.copy:  # by columns, W's own digest is of its rows, and not of what is stored
+        chunks = digested(chunks, stored)
     local_file = checkpoint.local_paths.get(location.file)
     results = measure(
         location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
@@ -191,30 +217,37 @@ def measure_or_reuse(
             f"{'it was read before' if located.w_sha256 else 'it was published for the same file'}; the file changed: "
             "run again when nothing writes to it"
         )
-    if same_w is None:
-        return results
-    return {**results, "artifacts": {**same_w["artifacts"], **results["artifacts"]}}
+    results["artifacts"] = {**located.published.artifacts, **results["artifacts"]}
+    return results, stored.hexdigest() if location.strides else results["w_sha256"]
 
 
-def compare_embedding(located: Located, w_sha256: str, monitor: ModelMonitor, connections: int) -> Unembedding:
-    """W with its final tie to the embedding. If only some rows were compared so far, compares all bytes.
-
-    Reads the whole embedding once, unless it is on a server, and a published survey compared the same W with it.
-    """
+def settle_tie(
+    located: Located, embedding_sha256: str | None, stored_sha256: str | None, monitor: ModelMonitor, connections: int
+) -> Unembedding:
+    """W with its final tie to the embedding, by the digests of the bytes in which the two are stored."""
     checkpoint, w, same_w = located.checkpoint, located.unembedding, located.published.same_w
     if w.copy is None:
         return w
+    if embedding_sha256 is None and same_w:
+        return replace(w, tie=same_w["tensor"]["tie"], tie_evidence=same_w["tensor"]["tie_evidence"])
+    if stored_sha256 is None:
+        stored_sha256 = digest_stored(checkpoint, NamedTensor(w.name, w.location), monitor, connections)
+    state = w.copy.settled(w.name, is_equal=embedding_sha256 == stored_sha256)
+    monitor.log("compare embedding", "%s: %s", state.tie, state.evidence)
+    return replace(w, tie=state.tie, tie_evidence=state.evidence)
 
-    def read(tensor: NamedTensor) -> Iterator[bytes]:
-        chunks = checkpoint.stream(tensor.location, connections)
-        return monitor.track(chunks, tensor.location.nbytes, tensor.name)
 
-    with monitor.stage("compare embedding"):
-        embedding = w.copy.embedding
-        # The id of a local file may follow from samples alone, and to read it again costs little.
-        is_local = embedding.location.file in checkpoint.local_paths
-        if same_w and not is_local and same_w["tensor"].get("embedding") == embedding_entry(checkpoint, embedding):
-            return replace(w, tie=same_w["tensor"]["tie"], tie_evidence=same_w["tensor"]["tie_evidence"])
-        state = settle(w.copy, NamedTensor(w.name, w.location), w_sha256, read)
-        monitor.log("compare embedding", "%s: %s", state.tie, state.evidence)
-        return replace(w, tie=state.tie, tie_evidence=state.evidence)
+def digest_stored(checkpoint: Checkpoint, tensor: NamedTensor, monitor: ModelMonitor, connections: int) -> str:
+    """The sha-256 of the bytes in which a tensor is stored."""
+    digest = hashlib.sha256()
+    chunks = checkpoint.stream(tensor.location, connections)
+    for _ in digested(monitor.track(chunks, tensor.location.nbytes, tensor.name), digest):
+        pass
+    return digest.hexdigest()
+
+
+def digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The same chunks, which update ``digest`` as they pass."""
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk

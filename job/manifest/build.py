@@ -147,11 +147,13 @@ def build_manifest(
     *,
     chosen_by_user: bool,
     note: str | None,
+    page: str,
+    sequence: int,
     previous: Comparison | None,
     bytes_fetched: int,
     seconds: dict[str, float],
 ) -> Manifest:
-    """The manifest without the entry of the report. ``note``: the list's note on the model."""
+    """The manifest of a survey. ``note``: the list's note on the model. ``page``: the key of its page."""
     location = unembedding.location
     tokenizer = _tokenizer(names, location.shape[0])
     return {
@@ -183,12 +185,14 @@ def build_manifest(
         "statistics": results["statistics"],
         "black_holes": name_rows(results["black_holes"], names),
         "artifacts": results["artifacts"],
+        "pages": {"report": page},
         "tokenizer": tokenizer,
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
         "warnings": collect_warnings(note, checkpoint, unembedding, results["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": seconds,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sequence": sequence,
         "previous": previous,
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from job.manifest.filing import NewItem, Published
+from job.manifest.published import NewItem, Published
 from job.manifest.schema import Comparison, Manifest, ResultsOfW
 
 MAX_MOVED: Final = 10_000

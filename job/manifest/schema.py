@@ -216,7 +216,7 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """The published files by name: W, mu, gamma_centered, black_holes, report."""
+    """The published tensors by name: W, mu, gamma_centered, black_holes."""
 
 
 class ResultsOfW(_Results):
@@ -231,6 +231,8 @@ class SummaryFields(_Results):
 
     tensor: TensorEntry
     checkpoint: CheckpointEntry
+    pages: NotRequired[dict[str, str]]
+    """The keys of the pages by name: report. A page is made from the manifest, and may be made again at any time."""
     warnings: list[str]
     """What a reader of the results should know."""
 
@@ -255,6 +257,9 @@ class Manifest(ResultsOfW, SummaryFields):
     """The duration of each stage."""
     published_at: str
     """The time of publication in UTC, as ISO 8601."""
+    sequence: NotRequired[int]
+    """One more than that of every survey of the model that was known when this one was made: it orders them where
+    clocks disagree."""
     previous: NotRequired[Comparison | None]
     """A comparison with the newest earlier survey; null if no other commit was surveyed before."""
 
@@ -276,6 +281,7 @@ def summary_fields(manifest: SummaryFields, black_holes: list[BlackHole]) -> Sum
         "statistics": manifest["statistics"],
         "black_holes": black_holes,
         "checkpoint": manifest["checkpoint"],
+        "pages": manifest.get("pages", {}),
         "warnings": manifest["warnings"],
         "artifacts": manifest["artifacts"],
     }
@@ -295,7 +301,11 @@ def checked_manifest(value: object) -> Manifest:
         ValueError: a field is missing or has another type.
     """
     _adapter().validate_python(value, strict=True)
-    return cast("Manifest", value)
+    manifest = cast("Manifest", value)
+    # Earlier versions named the page with its hash, among the artifacts.
+    if page := manifest["artifacts"].pop("report", None):
+        manifest["pages"] = {"report": page["key"]}
+    return manifest
 
 
 def json_schema() -> dict[str, object]:

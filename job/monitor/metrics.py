@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from job import __version__
 from job.errors import ConfigError, ModelError, SurveyError, TransientError
-from job.manifest.filing import NewItem
+from job.manifest.published import NewItem
 from job.monitor.current import CurrentStage
 from job.monitor.pushgateway import Pushgateway
 from job.outcome import Outcome, Status

@@ -5,7 +5,7 @@ from typing import Final, get_args
 
 from job.errors import join_limited
 from job.manifest.comparison import BlackHoleChange
-from job.manifest.filing import NewItem
+from job.manifest.published import NewItem
 from job.outcome import Outcome
 from job.report.text import escape
 

@@ -46,12 +46,6 @@ class ArtifactFolder:
         return {}
 
 
-def publish_bytes(store: Store, key: str, content: bytes) -> Artifact:
-    """Publish a small object."""
-    store.write(key, content)
-    return Artifact(key, len(content), hashlib.sha256(content).hexdigest())
-
-
 def publish_safetensors(
     store: Store, key: str, tensors: Mapping[StoredTensor, Iterable[bytes]], metadata: Mapping[str, str]
 ) -> Artifact:

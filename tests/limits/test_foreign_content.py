@@ -19,6 +19,7 @@ from job.checkpoints.formats.foreign_content import recognise
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
+from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
@@ -117,9 +118,8 @@ def test_a_tokenizer_that_is_a_pointer_costs_the_names_and_is_called_a_pointer(t
     checkpoint.mkdir()
     scratch.mkdir()
     (checkpoint / file).write_bytes(LFS)
-    named = name_tokens(
-        open_folder(checkpoint), "model.safetensors", None, [3], scratch, n_rows=6, rows_are_not_tokens=None
-    )
+    files = fetch_tokenizer(open_folder(checkpoint), "model.safetensors", None, scratch, rows_are_not_tokens=None)
+    named = name_tokens(files, [3], n_rows=6)
     assert named.unusable.startswith(f"{file}: found a git-lfs pointer")
 
 

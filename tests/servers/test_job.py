@@ -114,7 +114,7 @@ def test_a_commit_that_leaves_w_as_it_was_gets_a_manifest_that_points_at_the_old
     assert weight_bytes_sent(served) <= 100_000
     assert all(after["artifacts"][name] == before["artifacts"][name] for name in ARTIFACTS)
     assert (after["statistics"], after["black_holes"]) == (before["statistics"], before["black_holes"])
-    assert published(tmp_path / "out").keys() == {*ARTIFACTS, "report"}
+    assert published(tmp_path / "out").keys() == set(ARTIFACTS)
 
 
 def test_a_model_in_the_hubs_cache_that_is_published_from_the_hub_is_not_read_again(
@@ -131,9 +131,9 @@ def test_a_model_in_the_hubs_cache_that_is_published_from_the_hub_is_not_read_ag
 def test_artifacts_asked_for_later_join_those_that_are_there(tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     assert main(["org/model", "--output", output, "--tensors", "mu"]) == 0
-    assert latest(tmp_path / "out")["artifacts"].keys() == {"mu", "report"}
+    assert latest(tmp_path / "out")["artifacts"].keys() == {"mu"}
     assert main(["org/model", "--output", output, "--tensors", "black_holes,W"]) == 0
-    assert published(tmp_path / "out").keys() == {"mu", "black_holes", "W", "report"}
+    assert published(tmp_path / "out").keys() == {"mu", "black_holes", "W"}
 
 
 def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
@@ -200,7 +200,7 @@ def test_one_model_failing_does_not_stop_the_others_and_each_failure_is_named(
     served.add("org/gated", checkpoint, access="gated")
     arguments = ["org/gated", "org/missing", "org/model", "--output", str(tmp_path / "out")]
     assert main(arguments) == 65
-    assert published(tmp_path / "out").keys() == {*ARTIFACTS, "report"}
+    assert published(tmp_path / "out").keys() == set(ARTIFACTS)
     summary = capsys.readouterr().out
     assert re.search(r"ModelUnavailable .*org/gated.*HF_TOKEN", summary)
     assert re.search(r"ModelUnavailable .*org/missing", summary)

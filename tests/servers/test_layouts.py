@@ -46,10 +46,7 @@ def test_a_list_can_ask_for_the_model_that_an_adapter_adapts(
     assert (manifest["model"], manifest["commit"]) == ("org/base", base_commit)
     assert manifest["followed_from"] == [f"me/tuned@{adapter_commit}"]
     assert "the base model of the adapter me/tuned" in manifest["warnings"][0]
-    assert (
-        f"| base model of | me/tuned@{adapter_commit} |"
-        in (output / manifest["artifacts"]["report"]["key"]).read_text()
-    )
+    assert f"| base model of | me/tuned@{adapter_commit} |" in (output / manifest["pages"]["report"]).read_text()
 
 
 def test_an_embedding_compared_in_full_is_not_compared_again_for_a_commit_that_leaves_it_as_it_was(

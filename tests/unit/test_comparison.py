@@ -8,7 +8,7 @@ import pytest
 
 from entrypoint import main
 from job.manifest.comparison import BlackHoleChange, SurveyChanges, compare_with_previous, survey_changes
-from job.manifest.filing import NewItem, Published
+from job.manifest.published import NewItem, Published
 from job.manifest.schema import Manifest
 from job.models.references import parse_reference
 from job.outcome import Outcome, Status
@@ -33,7 +33,7 @@ def nothing(_key: str) -> bytes | None:
 
 def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     """How a change of black holes is told."""
-    published = Published("folder", None, None, manifest("a", *before), "revision")
+    published = Published("folder", previous_survey=manifest("a", *before), new_item="revision")
     now = manifest("b", *after)
     now["previous"] = compare_with_previous(published, now, nothing)
     changes = survey_changes(published, now)
@@ -61,7 +61,7 @@ def test_changed_black_holes_are_told_by_their_numbers_and_rows(
 
 def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with() -> None:
     this_survey = manifest("b", [1, 2], previous={"commit": "a"})
-    published = Published("folder", this_survey, this_survey, manifest("c"), None)
+    published = Published("folder", this_survey, this_survey, previous_survey=manifest("c"))
     assert compare_with_previous(published, manifest("b", [1, 2]), nothing) is this_survey["previous"]
     assert survey_changes(published, this_survey) is None
 

@@ -14,7 +14,7 @@ from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.identity import PinnedW, pin_w
 from job.checkpoints.sources.hub_cache import open_hub_cache
 from job.errors import CorruptCheckpoint
-from job.manifest.filing import ContentIdentity
+from job.manifest.published import ContentIdentity
 from job.manifest.schema import Manifest
 from tests.checkpoints import planted, write_checkpoint
 

@@ -105,7 +105,9 @@ def test_another_tensor_of_the_same_commit_is_filed_beside_the_survey(
     models = tmp_path / "models.yaml"
     models.write_text(f"- model: {checkpoint}\n  tensor: my.head\n")
     assert main(["--models-file", str(models), "--output", str(output)]) == 0
-    manifest = json.loads((output / "local" / "model" / "latest.json").read_text())
+    assert json.loads((output / "local" / "model" / "latest.json").read_text()) == first
+    (path,) = (output / "local" / "model" / first["commit"]).glob("tensor-*/manifest.json")
+    manifest = json.loads(path.read_text())
     assert manifest["tensor"]["name"] == "my.head"
     assert manifest["tensor"]["chosen_by_user"]
     assert manifest["commit"] == first["commit"]
@@ -162,7 +164,7 @@ def test_numbers_that_json_cannot_say_become_null_and_are_warned_of(tmp_path: Pa
     assert manifest["statistics"]["mu"]["norm"] is None
     assert manifest["statistics"]["rows_with_nan"] == 1
     assert any("1 rows hold a NaN" in warning for warning in manifest["warnings"])
-    assert "not a number" in (output / manifest["artifacts"]["report"]["key"]).read_text()
+    assert "not a number" in (output / manifest["pages"]["report"]).read_text()
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_publishes_no_manifest(checkpoint: Path, output: Path) -> None:

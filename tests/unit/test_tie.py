@@ -94,5 +94,5 @@ def test_a_tied_embedding_is_not_read_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("row", "words"), [(None, "a copy is stored"), (0, "no, although the config says so")])
 def test_the_report_shows_the_state_with_its_evidence(tmp_path: Path, row: int | None, words: str) -> None:
     manifest = survey(write(tmp_path / "m", differing_row=row, says_tied=True), tmp_path / "out")
-    page = (tmp_path / "out" / manifest["artifacts"]["report"]["key"]).read_text()
+    page = (tmp_path / "out" / manifest["pages"]["report"]).read_text()
     assert re.search(rf"\| tied to the input embedding \| {words}: .*both stored", page)

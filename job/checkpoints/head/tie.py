@@ -4,8 +4,7 @@ The stored bytes count, not what the config says. Only a sample of rows is compa
 anyway, can compare the rest.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -82,25 +81,6 @@ def compare(
         f" {n_rows:,}; the others were not compared",
         Copy(embedding, config_ties()),
     )
-
-
-def settle(copy: Copy, head: NamedTensor, w_sha256: str, read: Callable[[NamedTensor], Iterable[bytes]]) -> TieState:
-    """Tell whether the embedding is a copy of the head, by all bytes of both.
-
-    Args:
-        w_sha256: of W's bytes, row after row.
-        read: gives the bytes that a tensor is stored in, in order.
-    """
-    # By columns, W's digest is of the rows that were put together, not of what is stored.
-    head_sha256 = w_sha256 if head.location.strides is None else _sha256(read(head))
-    return copy.settled(head.name, is_equal=_sha256(read(copy.embedding)) == head_sha256)
-
-
-def _sha256(chunks: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def differing(found: str, config_ties: bool | None) -> TieState:

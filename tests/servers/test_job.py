@@ -136,6 +136,35 @@ def test_artifacts_asked_for_later_join_those_that_are_there(tmp_path: Path) -> 
     assert published(tmp_path / "out").keys() == {"mu", "black_holes", "W"}
 
 
+def test_more_tensors_for_several_commits_of_one_w_read_it_once(
+    served: LoopbackHub, checkpoint: Path, tmp_path: Path
+) -> None:
+    first = served.repos["org/model"].refs["main"]
+    (checkpoint / "README.md").write_text("another commit")
+    second = served.add("org/model", checkpoint)
+    (checkpoint / "README.md").unlink()
+    models = [f"org/model@{commit}" for commit in (first, second)]
+    assert main([*models, "--output", str(tmp_path / "out"), "--tensors", "W"]) == 0
+    served.log.clear()
+    assert main([*models, "--output", str(tmp_path / "out")]) == 0
+    headers = 200_000
+    assert W_NBYTES <= weight_bytes_sent(served) <= W_NBYTES + headers
+    keys = []
+    for commit in (first, second):
+        manifest = json.loads((tmp_path / "out/org/model" / commit / "manifest.json").read_text())
+        assert manifest["artifacts"].keys() == set(ARTIFACTS)
+        keys.append({name: entry["key"] for name, entry in manifest["artifacts"].items()})
+    assert keys[0] == keys[1]
+
+
+def test_a_tokenizer_that_cannot_be_fetched_for_now_costs_no_reading_of_w(served: LoopbackHub, tmp_path: Path) -> None:
+    served.faults.append(Fault("*/tokenizer.json", "hub", status=429, headers={"Retry-After": "1000"}))
+    assert main(["org/model", "--output", str(tmp_path / "out")]) == 75
+    assert weight_bytes_sent(served) <= 100_000
+    served.faults.clear()
+    assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
+
+
 def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
     served: LoopbackHub, s3_server: SeaweedServer, s3_bucket: str, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -58,7 +57,7 @@ def test_latest_json_does_not_go_back_to_a_survey_by_a_machine_whose_clock_was_a
     tmp_path: Path, output: Path
 ) -> None:
     first = survey(checkpoint_with(tmp_path, 1, 2), output)
-    ahead = change_manifest(output, first, published_at=f"{date.today().year + 5}-01-01T00:00:00+00:00")
+    ahead = change_manifest(output, first, published_at="2099-01-01T00:00:00+00:00")
     (output / HOME / "latest.json").write_text(json.dumps(ahead))
     second = survey(checkpoint_with(tmp_path, 3, 4), output)
     assert main([str(checkpoint_with(tmp_path, 1, 2)), "--output", str(output)]) == 0

@@ -30,6 +30,11 @@ def _plain(text: str) -> str:
     return escape(text).translate(_MARKDOWN)
 
 
+def _code(text: str) -> str:
+    """An id as code; what is no id, as plain text."""
+    return f"`{text}`" if text.isascii() and text.isalnum() else _plain(text)
+
+
 def _token(text: str | None) -> str:
     return "—" if text is None else f'"{_plain(text)}"'
 
@@ -48,7 +53,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plain": _plain, "token": _token, "number": _number, "count": "{:,}".format}
+    environment.filters |= {"plain": _plain, "code": _code, "token": _token, "number": _number, "count": "{:,}".format}
     return environment.get_template("model.md.j2")
 
 

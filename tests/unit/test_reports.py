@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -15,6 +16,7 @@ from entrypoint import main
 from job.models.references import parse_reference
 from job.outcome import Outcome
 from job.plan import plan_models
+from job.report.model_page import model_page
 from job.report.plan_table import kubernetes_limits, print_plan
 from job.report.terminal import print_summary
 from job.report.text import escape
@@ -53,9 +55,26 @@ def test_the_page_shows_hostile_tokens_as_text_in_their_own_row(surveyed: Path) 
     assert len(rows) == len(HOSTILE)
     assert all(row.replace("\\|", "").count("|") == 4 for row in rows)
     assert "\\<script\\>" in page
-    assert (
-        page.count("`") == page.count("\\`") + 2 * 3
-    )  # those of the page itself enclose the commit, twice, and a digest
+    assert page.count("`") == page.count("\\`") + 2 * 4  # those of the page itself enclose ids and digests
+
+
+def test_the_page_shows_every_text_of_a_manifest_as_text(surveyed: Path) -> None:
+    (path,) = surveyed.rglob("manifest.json")
+    hostile = "`</td>`|<script>\x1b[31m\n# title\n![x](http://evil.example/x.png)"
+
+    def with_hostile_texts(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item if key == "tie" else with_hostile_texts(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [with_hostile_texts(item) for item in value]
+        return hostile if isinstance(value, str) else value
+
+    page = model_page(with_hostile_texts(json.loads(path.read_text())))
+    for raw in ("<script>", "\x1b", "![x](", "\n# title", "</td>"):
+        assert raw not in page
+    assert page.count("`") == page.count("\\`")
+    table_rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("| ")]
+    assert {row.count("|") for row in table_rows} == {3, 4, 7}
 
 
 def test_the_terminal_shows_hostile_tokens_without_obeying_them(

@@ -2,10 +2,11 @@
 # Build the image:  build-image.sh [OPTION OF docker build…]
 #
 # Where docker or podman work and the base image is there or can be pulled, this is `docker build -t black-hole-survey .`
+# At the end it prints the commands that load the image into kind, minikube or a node's containerd.
 # In a closed network, as root on Debian, it needs only what apt and pip are set to use: it installs podman, makes a base
 # image of Debian's packages, and lets the build see pip's settings and the certificates, mounted, never baked in.
 # It leaves .image/, which says how to call the engine (.image/engine), and by which what was found out is known next time.
-#   IMAGE                           the name to give it (default: black-hole-survey)
+#   IMAGE                           the name to give it (default: black-hole-survey); it may have a registry and a tag
 #   BASE_IMAGE                      the image to start from (default: the Dockerfile's)
 #   PIP_INDEX_URL, TORCH_INDEX_URL  the indexes to install from (install.sh says more)
 set -eu
@@ -130,6 +131,31 @@ install_in_closed_network() {
     call build --target dependencies -t "$image-dependencies" "$@" .
 }
 
+# full_name NAME: the name as Kubernetes completes it: with registry and tag. Docker completes names like this too, but podman
+# puts localhost/ before a name without a registry, and no pod asks for that.
+# https://github.com/distribution/reference/blob/main/normalize.go
+full_name() {
+    name=${1#docker.io/}
+    case ${name%%/*} in
+        "$name") name=docker.io/library/$name ;;
+        *.* | *:* | localhost) ;;
+        *) name=docker.io/$name ;;
+    esac
+    case ${name##*/} in *:*) echo "$name" ;; *) echo "$name:latest" ;; esac
+}
+
+# Says how the image gets into a cluster that has no registry. A file, not a pipe: kind reads it once for each node.
+say_how_to_load() {
+    say 'to load it into a cluster, save it, then run the line for yours:'
+    say "  $(cat "$state/engine") save $full >.image/image.tar"
+    say '  kind load image-archive .image/image.tar'
+    say '  minikube image load .image/image.tar'
+    say '  sudo ctr -n k8s.io images import .image/image.tar    # on each node'
+    asked=$(sed -n 's/^ *newName: //p' k8s/base/kustomization.yaml):$(sed -n 's/^ *newTag: //p' k8s/base/kustomization.yaml)
+    [ "$full" = "$(full_name "$asked")" ] ||
+        say "pods ask for $asked; for this image, kustomization.yaml needs newName: ${full%:*}, newTag: \"${full##*:}\""
+}
+
 # Calls the engine, with the settings that were made for it if there are any.
 call() {
     if [ -n "$settings" ]; then CONTAINERS_CONF=$settings "$engine" "$@"; else "$engine" "$@"; fi
@@ -166,7 +192,9 @@ if [ -n "$settings" ]; then
     done
 fi
 say "$engine build -t $image, from $base"
-call build -t "$image" "$@" .
+full=$(full_name "$image")
+call build -t "$image" -t "$full" "$@" .
 call image inspect "$image" --format '{{.Size}} {{.Config.User}}' | while read -r size user; do
     say "$image: $((size / 1000000)) MB, user $user, revision $revision"
 done
+say_how_to_load

@@ -98,6 +98,12 @@ def test_the_image_keeps_nothing_of_where_it_was_built_and_any_user_can_read_the
     assert (has_pip_settings, is_readable, n_files > 50) == (False, True, True)
 
 
+def test_the_image_is_there_under_the_name_that_pods_ask_for() -> None:
+    completed = IMAGE if "/" in IMAGE else f"docker.io/library/{IMAGE}"
+    identity = ("image", "inspect", "--format", "{{.Id}}")
+    assert tell_engine(*identity, completed) == tell_engine(*identity, IMAGE)
+
+
 def test_help_and_version_need_neither_a_writable_place_nor_a_network() -> None:
     nowhere = Container(network="none")
     assert nowhere.run("--version").stdout == f"black-hole survey {__version__}\n"

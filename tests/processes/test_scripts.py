@@ -12,6 +12,7 @@ from job.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
+Result = subprocess.CompletedProcess[str]
 
 
 def interpreter(folder: Path, script: str) -> Path:
@@ -22,7 +23,7 @@ def interpreter(folder: Path, script: str) -> Path:
     return path
 
 
-def install(python: Path, venv: Path, *sets: str) -> subprocess.CompletedProcess[str]:
+def install(python: Path, venv: Path, *sets: str) -> Result:
     environment = {"PYTHON": str(python), "PATH": "/usr/bin:/bin"}
     command = ["sh", str(REQUIREMENTS / "install.sh"), str(venv), *sets]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -62,7 +63,7 @@ def test_a_set_that_is_installed_is_not_installed_again_until_its_lock_file_chan
     assert calls.read_text().removeprefix(asked).count("dev.txt") == 1
 
 
-def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, **environment: str) -> Result:
     """What make would do; it does nothing."""
     command = ["make", "-n", *arguments]
     environment |= {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -111,14 +112,15 @@ def test_make_takes_every_setting() -> None:
     assert "examples/models.yaml" in make("run").stdout
 
 
-def build_image(folder: Path, engine: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The script in a copy of what it works on, with a docker of our own making, no podman and no root."""
+def build_image(folder: Path, script: str, engine: str = "docker", **environment: str) -> Result:
+    """The script in a copy of what it works on, with an engine of our own making, not the other one, and no root."""
     shutil.copy(ROOT / "Dockerfile", folder)
     shutil.copytree(REQUIREMENTS, folder / "requirements")
+    shutil.copytree(ROOT / "k8s", folder / "k8s")
     (folder / "bin").mkdir()
-    for name, script in {"docker": engine, "podman": "exit 1", "id": "echo 1000"}.items():
+    for name, text in {"docker": "exit 1", "podman": "exit 1", "id": "echo 1000", engine: script}.items():
         program = folder / "bin" / name
-        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.write_text(f"#!/bin/sh\n{text}\n")
         program.chmod(0o755)
     environment |= {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
     command = ["sh", str(folder / "requirements" / "build-image.sh")]
@@ -148,3 +150,33 @@ def test_where_no_engine_has_the_base_image_and_none_can_be_set_up_it_says_what_
     assert "no such host" in result.stderr
     assert "docker.io/library/python:3.11-slim: found no engine that has it or can pull it" in result.stderr
     assert "make image BASE_IMAGE=" in result.stderr
+
+
+COMPLETED = {
+    "black-hole-survey": "docker.io/library/black-hole-survey:latest",
+    "black-hole-survey:1.2": "docker.io/library/black-hole-survey:1.2",
+    "team/survey": "docker.io/team/survey:latest",
+    "docker.io/survey": "docker.io/library/survey:latest",
+    "registry.example/survey:1.2": "registry.example/survey:1.2",
+    "registry:5000/survey": "registry:5000/survey:latest",
+    "localhost/survey:1.2": "localhost/survey:1.2",
+}
+"""Names of images, as Kubernetes completes them."""
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+@pytest.mark.parametrize(("image", "completed"), COMPLETED.items(), ids=COMPLETED)
+def test_the_image_has_the_name_that_pods_ask_for_and_it_is_said_how_a_cluster_gets_it(
+    tmp_path: Path, image: str, completed: str, engine: str
+) -> None:
+    result = build_image(tmp_path, RECORD, engine, IMAGE=image)
+    assert result.returncode == 0, result.stderr
+    calls = (tmp_path / "bin" / f"{engine}.calls").read_text()
+    assert f"build -t {image} -t {completed} " in calls
+    lines = [line.strip() for line in result.stderr.splitlines()]
+    assert f"{engine} save {completed} >.image/image.tar" in lines
+    assert {"kind load image-archive .image/image.tar", "minikube image load .image/image.tar"} <= set(lines)
+    assert any(line.startswith("sudo ctr -n k8s.io images import .image/image.tar") for line in lines)
+    name, _, tag = completed.rpartition(":")
+    needed = f'newName: {name}, newTag: "{tag}"'
+    assert (needed in result.stderr) == (image != "black-hole-survey")

@@ -57,8 +57,9 @@ help: ## this list
 	@echo
 	@echo 'IMAGE, BASE_IMAGE, PIP_INDEX_URL and TORCH_INDEX_URL are heeded by make image.'
 	@echo
-	@echo 'PYTHON=python3.12 chooses the interpreter. make ends with 2 where the job fails; the job'"'"'s own exit status'
-	@echo '(65 a model, 75 try again, 78 a setting) is that of .venv/bin/python entrypoint.py MODELS…'
+	@echo 'PYTHON=python3.12 chooses the interpreter; a .venv of another one is made anew. make ends with 2 where the'
+	@echo 'job fails; the job'"'"'s own exit status (65 a model, 75 try again, 78 a setting) is that of'
+	@echo '.venv/bin/python entrypoint.py MODELS…'
 
 run:
 	@sh requirements/install.sh .venv run $(if $(EMBEDDED),examples)
@@ -125,4 +126,4 @@ refusals:
 	@$(PY) -m tests.refusals $(ARGS)
 
 clean:
-	rm -rf .venv .image .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints
+	rm -rf .venv .venv.lock .image .mypy_cache .pytest_cache .ruff_cache .hypothesis examples/checkpoints

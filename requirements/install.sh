@@ -2,8 +2,9 @@
 # Install sets of pinned packages into a virtual environment, making it first:  install.sh VENV SET…
 #
 # A set is a lock file beside this script (run, examples, dev); torch comes along with `run`. What is installed already is
-# not looked at again: each set leaves a stamp in VENV with its lock file's checksum.
-#   PYTHON           the interpreter to make VENV with (default: the first fitting of python3, python3.13 …)
+# not looked at again: each set leaves a stamp in VENV with its lock file's checksum. A VENV that was made with another
+# Python than PYTHON, or in which something was left half-done, is made anew.
+#   PYTHON           the interpreter to make VENV with (default: the first fitting of python3, python3.13 …, or VENV's own)
 #   TORCH_INDEX_URL  the index asked first for torch (default: the PyTorch project's CPU index); then pip's own settings hold
 set -eu
 here=$(dirname "$0")
@@ -51,7 +52,10 @@ step() {
 
 # Wheels only: nothing that is installed runs code of its own while it is being installed. Bytecode comes when a module is
 # first imported: compiling all of it now took 45 of 67 seconds and 400 MB, most of it for modules never imported.
-pip_install() { "$python" -m pip install --require-hashes --no-deps --only-binary :all: --no-compile "$@"; }
+pip_install() {
+    : >"$venv/.installing" # until there is the stamp
+    "$python" -m pip install --require-hashes --no-deps --only-binary :all: --no-compile "$@"
+}
 
 # Whether a web address answers at all, within 6 seconds for everything, names included: pip's own time-outs hold for each
 # address of a host in turn, so where packets are dropped it would sit there for minutes. A refusal is an answer.
@@ -80,15 +84,52 @@ torch() {
 }
 
 stamped() { [ "$(cat "$venv/.installed-$1" 2>/dev/null)" = "$(cksum <"$here/$1.txt")" ]; }
-stamp() { cksum <"$here/$1.txt" >"$venv/.installed-$1"; }
+stamp() { cksum <"$here/$1.txt" >"$venv/.installed-$1" && rm -f "$venv/.installing"; }
 
-if ! [ -x "$python" ]; then
-    base=$(interpreter)
-    mkdir -p "$venv"
-    log=$(mktemp) # venv --clear empties the folder that would hold it
-    step "$venv: a virtual environment with $("$base" --version)" "$base" -m venv --clear "$venv"
-    rm -f "$log"
-    log=$venv/install.log
+# Which Python VENV was made with, as that Python itself says.
+identity() { "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null; }
+
+# lock PYTHON: waits until no other process installs into VENV. The lock ends with this script, however it ends.
+lock() {
+    exec 9>"$venv.lock"
+    "$1" -c 'import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print(f"  {sys.argv[1]}: waiting for another process that installs into it", flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)' "$venv"
+}
+
+# Prints why VENV has to be made anew, or nothing. If pip stops while it downloads, VENV is as it was; if it stops later, it
+# leaves packages that it would take for installed the next time.
+defect() {
+    made_with=$(cat "$venv/.made-with" 2>/dev/null) || made_with=
+    if [ -z "$made_with" ]; then
+        echo 'it was not finished'
+    elif [ "$made_with" != "$(identity "$python")" ]; then
+        echo 'its Python has changed'
+    elif [ -n "${PYTHON:-}" ] && [ "$made_with" != "$(identity "$base")" ]; then
+        echo "it was made with another Python than $PYTHON"
+    elif [ -e "$venv/.installing" ] && grep -qs '^Installing collected packages' "$log"; then
+        echo 'an installation into it was not finished'
+    fi
+}
+
+make_venv() {
+    base=$("$base" -c 'import sys; print(sys._base_executable)') # PYTHON may name VENV's own, which is about to go
+    find "$venv/" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+    step "$venv: a virtual environment with $("$base" --version)" "$base" -m venv "$venv"
+    identity "$python" >"$venv/.made-with" # last: it says that VENV is whole
+}
+
+if [ -n "${PYTHON:-}" ] || ! fits "$python"; then base=$(interpreter); else base=$python; fi
+mkdir -p "$venv"
+lock "$base"
+reason=$(defect)
+if [ -n "$reason" ]; then
+    ! [ -e "$python" ] || echo "  $venv: $reason; making it anew"
+    [ "$base" != "$python" ] || base=$(interpreter)
+    make_venv
 fi
 for set in "$@"; do
     if [ "$set" = run ] && ! stamped torch; then

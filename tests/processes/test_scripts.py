@@ -1,4 +1,4 @@
-"""The scripts that install packages and build the image, as far as they need no network."""
+"""What make heeds, and the script that builds the image, as far as they need no network."""
 
 import re
 import shutil
@@ -13,54 +13,6 @@ from job.settings import Settings
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
 Result = subprocess.CompletedProcess[str]
-
-
-def interpreter(folder: Path, script: str) -> Path:
-    """A Python of our own making, to install with."""
-    path = folder / "python3"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
-
-
-def install(python: Path, venv: Path, *sets: str) -> Result:
-    environment = {"PYTHON": str(python), "PATH": "/usr/bin:/bin"}
-    command = ["sh", str(REQUIREMENTS / "install.sh"), str(venv), *sets]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_a_python_too_old_is_refused_with_what_was_found_and_what_to_do(tmp_path: Path) -> None:
-    python = interpreter(tmp_path, 'case "$1" in --version) echo Python 3.9.18 ;; *) exit 1 ;; esac')
-    result = install(python, tmp_path / "venv", "run")
-    assert result.returncode == 1
-    assert f"{python}: found Python 3.9.18, expected Python 3.11 to 3.14" in result.stderr
-    assert "make PYTHON=" in result.stderr
-    assert not (tmp_path / "venv").exists()
-
-
-def test_a_python_without_venv_is_refused_with_what_to_install(tmp_path: Path) -> None:
-    python = interpreter(tmp_path, 'case "$2" in *ensurepip*) exit 1 ;; esac')
-    result = install(python, tmp_path / "venv", "run")
-    assert result.returncode == 1
-    assert "apt install python3-venv" in result.stderr
-    assert not (tmp_path / "venv").exists()
-
-
-def test_a_set_that_is_installed_is_not_installed_again_until_its_lock_file_changes(tmp_path: Path) -> None:
-    python = interpreter(tmp_path, 'echo "$@" >>"$0.calls"')
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").symlink_to(python)
-    calls = tmp_path / "bin" / "python.calls"
-
-    assert install(python, tmp_path, "run", "dev").returncode == 0
-    asked = calls.read_text()
-    assert all(f"{REQUIREMENTS}/{name}.txt" in asked for name in ("torch", "run", "dev"))
-    assert install(python, tmp_path, "run", "dev").returncode == 0
-    assert calls.read_text() == asked
-
-    (tmp_path / ".installed-dev").write_text("of another lock file")
-    assert install(python, tmp_path, "run", "dev").returncode == 0
-    assert calls.read_text().removeprefix(asked).count("dev.txt") == 1
 
 
 def make(*arguments: str, **environment: str) -> Result:

@@ -51,6 +51,21 @@ def test_the_runbook_has_every_exit_status_and_says_what_the_failure_policy_does
     assert "`DisruptionTarget`" in rows[str(errors.Terminated.exit_status)]
 
 
+def test_the_deadline_is_stated_and_what_follows_from_it() -> None:
+    spec, text = job_spec(render(BASE)), section(DOCS["kubernetes"], "How long a Job may take")
+    hours = spec["activeDeadlineSeconds"] / 3600
+    assert f"`activeDeadlineSeconds` is {hours:.0f} hours for the whole Job" in text
+    minutes, models = re.findall(r"(\d+) minutes for\s+each of (\d+) models", text)[0]
+    assert int(minutes) == hours * 60 * spec["parallelism"] // int(models)
+    assert f"{spec['template']['spec']['terminationGracePeriodSeconds']} seconds" in text
+    assert "`DeadlineExceeded`" in text
+
+
+def test_the_commands_fit_a_terminal_of_80_columns() -> None:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", DOCS["kubernetes"], re.MULTILINE | re.DOTALL)
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 80
+
+
 def test_every_variable_of_the_manifests_is_documented() -> None:
     for folder in APPLIED:
         for variable in survey_container(render(folder))["env"]:

@@ -203,6 +203,18 @@ def test_the_schedule_starts_the_same_job_and_never_two_at_once() -> None:
     assert cron["spec"]["concurrencyPolicy"] == "Forbid"
 
 
+def test_a_scheduled_job_that_hangs_has_ended_when_the_next_is_due() -> None:
+    (cron,) = of_kind(render(SCHEDULED), "CronJob")
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", cron["spec"]["schedule"]), "daily"
+    spec = job_spec(render(SCHEDULED))
+    assert spec["activeDeadlineSeconds"] + spec["template"]["spec"]["terminationGracePeriodSeconds"] < 24 * 3600
+
+
+@applied
+def test_every_job_has_a_deadline(folder: Path) -> None:
+    assert job_spec(render(folder))["activeDeadlineSeconds"] == job_spec(render(BASE))["activeDeadlineSeconds"]
+
+
 def test_the_schedule_joins_any_overlay(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     component = MANIFESTS / "components/scheduled"

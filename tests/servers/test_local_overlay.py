@@ -2,17 +2,19 @@
 
 import base64
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
 from job.store.s3 import S3Store
+from tests.documentation import DOCS
 from tests.manifests.rendering import MANIFESTS, Document, environment, of_kind, render, survey_container
 from tests.servers.seaweed import END_WITH_PARENT, PORTS, Identity, SeaweedServer, free_ports, weed_binary
 
@@ -50,7 +52,7 @@ def answers(address: str) -> bool:
         return False
 
 
-def test_when_the_probe_lets_workers_in_they_find_their_bucket_and_may_write_with_the_overlays_keys(
+def test_when_the_probe_lets_workers_in_they_find_their_bucket_and_what_they_write_can_be_browsed(
     documents: list[Document], ports: dict[str, int]
 ) -> None:
     (deployment,) = of_kind(documents, "Deployment")
@@ -72,3 +74,10 @@ def test_when_the_probe_lets_workers_in_they_find_their_bucket_and_may_write_wit
     store.check()
     assert store.create("runs/a/plan.json", b"{}")
     assert not store.create("runs/a/plan.json", b"[]")
+
+    (shown,) = re.findall(r"<http://localhost:8888(/\S+)>", DOCS["kubernetes"])
+    with urlopen(f"http://127.0.0.1:{ports['filer.port']}{shown}runs/a/plan.json", timeout=5) as answer:
+        assert answer.read() == b"{}"
+    browser = Request(f"http://127.0.0.1:{ports['filer.port']}{shown}", headers={"Accept": "text/html"})
+    with urlopen(browser, timeout=5) as answer:  # noqa: S310 - of this machine
+        assert f'href="{shown}runs/"' in answer.read().decode()

@@ -151,7 +151,7 @@ say_how_to_load() {
     say '  kind load image-archive .image/image.tar'
     say '  minikube image load .image/image.tar'
     say '  sudo ctr -n k8s.io images import .image/image.tar    # on each node'
-    asked=$(sed -n 's/^ *newName: //p' k8s/base/kustomization.yaml):$(sed -n 's/^ *newTag: //p' k8s/base/kustomization.yaml)
+    asked=$(sed -nE 's/^ *(newName|newTag): *"?([^ "]+).*/\2/p' k8s/base/kustomization.yaml | paste -sd : -)
     [ "$full" = "$(full_name "$asked")" ] ||
         say "pods ask for $asked; for this image, kustomization.yaml needs newName: ${full%:*}, newTag: \"${full##*:}\""
 }

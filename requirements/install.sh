@@ -115,6 +115,15 @@ defect() {
     fi
 }
 
+# complete SET…: whether nothing is to be done. Then nothing is written either, so the folder may be read-only.
+complete() {
+    [ -z "$(defect)" ] || return 1
+    for set in "$@"; do
+        stamped "$set" || return 1
+        [ "$set" != run ] || stamped torch || return 1
+    done
+}
+
 make_venv() {
     base=$("$base" -c 'import sys; print(sys._base_executable)') # PYTHON may name VENV's own, which is about to go
     find "$venv/" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
@@ -123,6 +132,7 @@ make_venv() {
 }
 
 if [ -n "${PYTHON:-}" ] || ! fits "$python"; then base=$(interpreter); else base=$python; fi
+! complete "$@" || exit 0
 mkdir -p "$venv"
 lock "$base"
 reason=$(defect)

@@ -126,9 +126,10 @@ complete() {
 
 make_venv() {
     base=$("$base" -c 'import sys; print(sys._base_executable)') # PYTHON may name VENV's own, which is about to go
+    rm -f "$venv/.made-with" # first, and written last: it says that VENV is whole
     find "$venv/" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
     step "$venv: a virtual environment with $("$base" --version)" "$base" -m venv "$venv"
-    identity "$python" >"$venv/.made-with" # last: it says that VENV is whole
+    identity "$python" >"$venv/.made-with"
 }
 
 if [ -n "${PYTHON:-}" ] || ! fits "$python"; then base=$(interpreter); else base=$python; fi

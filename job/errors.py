@@ -75,6 +75,11 @@ class TransientError(SurveyError):
 
     exit_status = 75
 
+    def __init__(self, message: str, *, server: str | None = None) -> None:
+        super().__init__(message)
+        self.server = server
+        """The server that could not be reached, if that is why."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. It is a KeyboardInterrupt, so libraries clean up as for Ctrl-C, and none of them catches it."""

@@ -128,7 +128,7 @@ def test_a_revision_that_leads_to_another_address_is_refused(tmp_path: Path, rev
         parse_reference(f"/hub/models--org--name@{revision}")
     path = tmp_path / "models.yaml"
     path.write_text(f"- model: org/name\n  revision: {json.dumps(revision)}\n")
-    with pytest.raises(ConfigError, match="line 1: .* found the revision"):
+    with pytest.raises(ConfigError, match=r"line 1: .* found the revision"):
         read_list(path)
 
 

@@ -1,14 +1,19 @@
 """A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.transport.cooldowns import Cooldown
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.parallel import call_within
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
 from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_loop, s3_failure
@@ -30,9 +35,17 @@ class _ListedObject(BaseModel):
 _LISTED: Final = TypeAdapter(list[_ListedObject])
 
 
-def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = DEFAULT_RETRY) -> Checkpoint:
+def open_s3(
+    url: str,
+    *,
+    read_timeout: float = 30.0,
+    retry_policy: RetryPolicy = DEFAULT_RETRY,
+    cooldown: Cooldown | None = None,
+    deadline: Deadline | None = None,
+) -> Checkpoint:
     """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags.
 
+    ``cooldown`` is shared with everyone who asks this store, ``deadline`` with everyone who reads for the model.
     Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
 
     Raises:
@@ -54,7 +67,19 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
     )
     client = create_client(config, url)
     below = f"{prefix}/" if prefix else ""
-    listed = retry(lambda: _list(client, bucket, below, source), retry_policy)
+    cooldown, deadline = cooldown or Cooldown(), deadline or Deadline()
+    unreachable, server = cooldown.unreachable, client.meta.endpoint_url
+
+    def list_objects() -> dict[str, StoredFile]:
+        unreachable.check(server)
+        return _list(client, bucket, below, source)
+
+    def read(file: str, stored: StoredFile, begin: int, end: int) -> Generator[bytes, None, None]:
+        unreachable.check(server)
+        return _read(client, bucket, below + file, stored, begin, end, _PIECE_NBYTES / retry_policy.min_rate)
+
+    listed = retry(list_objects, retry_policy, cooldown, deadline)
+    unreachable.remove(server)
     if not listed:
         raise ModelUnavailable(
             f"{source}: found no object below it, expected config.json and weights; check the address"
@@ -69,10 +94,12 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
         source=source,
         files=files,
         fetch=resuming_fetch(
-            lambda file, stored, begin, end: _read(client, bucket, below + file, stored, begin, end),
+            read,
             files,
             source,
             retry_policy,
+            cooldown,
+            deadline,
         ),
         set_aside={name: reason for name, reason in reasons.items() if reason},
     )
@@ -96,14 +123,14 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
             "ETag for each object; use another server"
         ) from error
     except S3_ERRORS as error:
-        raise _failure(error, source) from error
+        raise _failure(error, source, client.meta.endpoint_url) from error
     except RecursionError as error:
         raise redirect_loop(source) from error
     return files
 
 
 def _read(
-    client: "S3Client", bucket: str, key: str, stored: StoredFile, begin: int, end: int
+    client: "S3Client", bucket: str, key: str, stored: StoredFile, begin: int, end: int, seconds_per_piece: float
 ) -> Generator[bytes, None, None]:
     """Bytes ``begin`` to ``end`` of an object in pieces, as many as one request brings.
 
@@ -124,24 +151,36 @@ def _read(
             if answer.get("ETag", "").strip('"') != stored.content_id:  # a server that ignores IfMatch
                 raise _changed(where)
             if status != 206 or content_range != expected:
-                raise UnsupportedCheckpoint(
+                refusal = UnsupportedCheckpoint(
                     f"{where}: found status {status} with Content-Range {content_range!r}, expected 206 with "
                     f"{expected!r}; the server does not give byte ranges: use another server"
                 )
-            yield from body.iter_chunks(_PIECE_NBYTES)
+                raise RetryableError.unless_repeated(refusal, explained=False)
+            try:
+                # read() returns when the whole piece has come, however slowly.
+                while piece := call_within(partial(body.read, _PIECE_NBYTES), seconds_per_piece):
+                    yield piece
+            except TimeoutError:
+                with body as response:  # urllib3's; boto3-stubs take it for the body
+                    response.shutdown()  # type: ignore[attr-defined]  # ends that read; close() would wait for it
+                raise
         finally:
             body.close()
+    except TimeoutError as error:
+        raise RetryableError(
+            f"{where}: found less than {_PIECE_NBYTES:,} bytes in {seconds_per_piece:,.1f} s, expected more"
+        ) from error
     except S3_ERRORS as error:
-        raise _failure(error, where) from error
+        raise _failure(error, where, client.meta.endpoint_url) from error
 
 
-def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
+def _failure(error: S3Error, where: str, server: str) -> SurveyError | RetryableError:
     """The error for a failed request."""
     if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] in (412, 416):
         return _changed(where)
     failure = s3_failure(error, where, READING)
     if failure.kind == "retryable":
-        return RetryableError(failure.found)
+        return RetryableError(failure.found, server=server if isinstance(error, BotoConnectionError) else None)
     return (ConfigError if failure.kind == "setting" else ModelUnavailable)(failure.message)
 
 

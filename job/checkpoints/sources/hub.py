@@ -1,7 +1,7 @@
 """A checkpoint on the Hugging Face Hub, or on another server with the same protocol. It knows the Hub's client."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
@@ -66,26 +66,8 @@ def open_hub(
         raise UnsupportedCheckpoint(
             f"{source}: found commit {commit!r:.80}, expected 40 hexadecimal digits; check HF_ENDPOINT"
         )
-    set_aside = {}
-    for sibling in info.siblings:
-        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
-        if (name := sibling.rfilename) != name.replace("\\", ""):
-            check_name(name.replace("\\", "/"), source)
-            set_aside[name] = "its name holds a backslash"
-    listed = {
-        sibling.rfilename: _listed_file(sibling) for sibling in info.siblings if sibling.rfilename not in set_aside
-    }
-    pinned = _Commit(hub, info.id, commit, token, client)
-    remote = HttpFiles(lambda file, _: pinned.find(file, listed[file])[1], client)
-
-    def ask(file: str) -> StoredFile:
-        stored, address = client.retry(lambda: pinned.find(file, None))
-        listed[file] = stored
-        remote.add(file, address)
-        return stored
-
-    sound = {file: stored for file, stored in listed.items() if stored is not None}
-    files = sound if len(sound) == len(listed) else FilesOnDemand(listed, ask)
+    listed, set_aside = _listed_files(info, source)
+    files, remote = _files(_Commit(hub, info.id, commit, token, client), listed)
     return Checkpoint(
         repo_id=info.id,
         revision=revision,
@@ -131,11 +113,39 @@ def _model_info(client: HttpClient, hub: str, repo_id: str, revision: str | None
     return info
 
 
+def _listed_files(info: ModelAnswer, source: str) -> tuple[dict[str, StoredFile | None], dict[str, str]]:
+    """What the listing says of each file, None where it says too little; and the files that are set aside, with why."""
+    listed: dict[str, StoredFile | None] = {}
+    set_aside = {}
+    for sibling in info.siblings:
+        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
+        if (name := sibling.rfilename) != name.replace("\\", ""):
+            check_name(name.replace("\\", "/"), source)
+            set_aside[name] = "its name holds a backslash"
+        else:
+            listed[name] = _listed_file(sibling)
+    return listed, set_aside
+
+
 def _listed_file(sibling: Sibling) -> StoredFile | None:
     """The size and object id of a file; None if the listing does not say both."""
     size = sibling.lfs.size if sibling.lfs else sibling.size
     content_id = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     return None if size is None or not content_id else hub_file(size, content_id)
+
+
+def _files(commit: "_Commit", listed: dict[str, StoredFile | None]) -> tuple[Mapping[str, StoredFile], HttpFiles]:
+    """The files of a commit, and how their bytes are read. What is not listed is asked when a file is needed."""
+    remote = HttpFiles(lambda file, _: commit.find(file, listed[file])[1], commit.client)
+
+    def ask(file: str) -> StoredFile:
+        stored, address = commit.client.retry(lambda: commit.find(file, None))
+        listed[file] = stored
+        remote.add(file, address)
+        return stored
+
+    known = {file: stored for file, stored in listed.items() if stored is not None}
+    return (known if len(known) == len(listed) else FilesOnDemand(listed, ask)), remote
 
 
 @dataclass(frozen=True)

@@ -308,6 +308,23 @@ def test_a_plan_asks_a_server_that_cannot_be_reached_once_more_at_the_end(
     assert len(attempts) <= 2 * (IMPATIENT.attempts - 1)
 
 
+def test_a_cdn_that_cannot_be_reached_is_not_asked_again_though_the_hub_is(
+    hub: LoopbackHub, settings: Settings, tmp_path: Path
+) -> None:
+    folder = write_checkpoint(tmp_path / "small", planted(300, 8, []))
+    for name in ("org/a", "org/b"):
+        hub.add(name, folder)
+    (port,) = free_ports(1)
+    hub.faults = [Fault(WEIGHTS, "hub", headers={"Location": f"http://127.0.0.1:{port}/blob"}, times=None)]
+    access = Access(hub.endpoint, None, 5.0, Cooldowns(), retry_policy=IMPATIENT)
+    refs = [parse_reference(name) for name in ("org/a", "org/b")]
+    first, second = survey_models(refs, settings, open_store(settings.output, []), access, progress())
+    assert isinstance(first.error, TransientError)
+    assert first.error.server == f"http://127.0.0.1:{port}"
+    assert f"http://127.0.0.1:{port}: not asked, because it could not be reached before" in str(second.error)
+    assert any(request.path.startswith("/api/models/org/b") for request in hub.log)
+
+
 def test_a_server_that_answers_503_is_not_unreachable(hub: LoopbackHub, open_model: Callable[[], Checkpoint]) -> None:
     hub.faults = [Fault("/api/*", "hub", status=503, times=None)]
     with pytest.raises(TransientError) as raised:

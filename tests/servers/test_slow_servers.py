@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
@@ -111,51 +112,46 @@ def test_a_store_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(asked) == 3
 
 
-def s3_that_trickles() -> "ServedStore":
-    return ServedStore()
+@contextmanager
+def s3_that_trickles() -> Iterator[tuple[str, list[str]]]:
+    """The address of an S3 store with one object, which it sends byte by byte, and the reads that it was asked for."""
+    asked: list[str] = []
+    listing = (
+        b"<ListBucketResult><Contents><Key>model/model.safetensors</Key><Size>100000</Size>"
+        b"<ETag>&quot;0&quot;</ETag></Contents></ListBucketResult>"
+    )
 
-
-class ServedStore:
-    """An S3 store with one object, which it sends byte by byte."""
-
-    def __enter__(self) -> tuple[str, list[str]]:
-        asked: list[str] = []
-        listing = (
-            "<ListBucketResult><Contents><Key>model/model.safetensors</Key><Size>100000</Size>"
-            "<ETag>&quot;0&quot;</ETag></Contents></ListBucketResult>"
-        )
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200 if "list-type" in self.path else 206)
-                if "list-type" in self.path:
-                    self.send_header("Content-Length", str(len(listing)))
-                    self.end_headers()
-                    self.wfile.write(listing.encode())
-                    return
-                asked.append(self.path)
-                self.send_header("Content-Length", "100000")
-                self.send_header("Content-Range", "bytes 0-99999/100000")
-                self.send_header("ETag", '"0"')
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "list-type" in self.path:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(listing)))
                 self.end_headers()
-                try:
-                    for _ in range(500):
-                        self.wfile.write(b".")
-                        time.sleep(0.02)
-                except OSError:
-                    pass  # the client has gone away
+                self.wfile.write(listing)
+                return
+            asked.append(self.path)
+            self.send_response(206)
+            for name, value in {
+                "Content-Length": "100000",
+                "Content-Range": "bytes 0-99999/100000",
+                "ETag": '"0"',
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for _ in range(500):
+                    self.wfile.write(b".")
+                    time.sleep(0.02)
+            except OSError:
+                self.close_connection = True  # the client has gone away
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Not on the test's output."""
+        def log_message(self, format: str, *args: object) -> None:
+            """Not on the test's output."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        self._serving = serving(server)
-        self._serving.__enter__()
-        return f"http://127.0.0.1:{server.server_port}", asked
-
-    def __exit__(self, *error: object) -> None:
-        self._serving.__exit__(None, None, None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_port}", asked
 
 
 def test_a_deadline_ends_a_read_and_the_waits_between_attempts(

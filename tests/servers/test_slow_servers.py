@@ -1,5 +1,6 @@
 """Servers that are slow without end, that cannot be reached, or that lie behind a proxy: each read comes to an end."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -204,6 +205,21 @@ def test_a_model_that_takes_too_long_fails_and_the_run_goes_on(
     said = " ".join(capsys.readouterr().out.split())
     assert "org/slow: not done after 2 s (in the stage 'stream W'), expected less" in said
     assert (tmp_path / "out/org/good/latest.json").exists()
+
+
+def test_a_plan_of_a_model_that_takes_too_long_goes_on_with_the_others(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "small", planted(300, 8, []))
+    for name in ("org/slow", "org/good"):
+        hub.add(name, folder)
+    hub.faults = [Fault("/org/slow/*/model.safetensors", "hub", ending="silent", times=None)]
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    arguments = ["plan", "org/slow", "org/good", "--model-deadline", "1.5", "--read-timeout", "0.2", "--format", "json"]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 75
+    slow, good = json.loads(capsys.readouterr().out)["models"]
+    assert "org/slow: not done after 2 s, expected less" in json.dumps(slow)
+    assert good["status"] == "to survey"
 
 
 def test_a_query_that_takes_too_long_ends(hub: LoopbackHub, model: Path) -> None:

@@ -138,7 +138,7 @@ def retryable_refusal(response: httpx2.Response, where: str) -> RetryableError:
 
 def final_if_repeated(refusal: SurveyError, response: httpx2.Response) -> RetryableError:
     """The error for an answer that is final if it is repeated: once, if the Hub said why in its own headers."""
-    explained = bool({"X-Error-Code", "X-Error-Message"} & {*map(str.title, response.headers)})
+    explained = "X-Error-Code" in response.headers or "X-Error-Message" in response.headers
     return RetryableError.unless_repeated(refusal, explained=explained)
 
 

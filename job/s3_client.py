@@ -22,7 +22,6 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from job.errors import ConfigError
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError | ResponseParserError
-S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError, ResponseParserError)
+S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
+S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
 """What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
 
 CHECKSUM_SETTING: Final = "AWS_REQUEST_CHECKSUM_CALCULATION"
@@ -196,17 +195,15 @@ def may_be_checksum(error: BaseException | None) -> bool:
         code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
         refused = status == 501 or (400 <= status < 500 and status not in OTHER_STATUSES)
         return code in CHECKSUM_CODES or (refused and code not in REFUSALS)
-    # Some servers answer 411 before they have read the body, and close the connection while it is sent.
-    return isinstance(error, ConnectionClosedError)
+    # Some servers answer 411 before they have read the body, and close the connection while it is sent. Some give back
+    # bytes with the checksum of others.
+    return isinstance(error, ConnectionClosedError | FlexibleChecksumError)
 
 
 def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
     """What an error means. Its message begins with ``where``; ``use`` says what the bucket is used for."""
     if isinstance(error, ClientError):
         return _refusal(error, where, use)
-    if isinstance(error, ResponseParserError):  # its text quotes the whole answer
-        found = f"{where}: found an answer that is not S3's"
-        return S3Failure("retryable", found, "expected XML; check AWS_ENDPOINT_URL, or run again")
     found = f"{where}: {_without_password(str(error))}"
     if any(mark in found for mark in TLS_REFUSALS):
         return S3Failure("setting", found, "expected a trusted TLS certificate; correct AWS_ENDPOINT_URL")

@@ -63,13 +63,6 @@ class ContentDigest:
         self._md5 = hashlib.md5(usedforsecurity=False)
 
 
-def digest_of(content: bytes) -> Written:
-    """What is written if ``content`` is put at once."""
-    digest = ContentDigest(None)
-    digest.update(content)
-    return digest.written()
-
-
 def encode_crc32(crc32: int) -> str:
     """A CRC32 as S3 writes it."""
     return base64.b64encode(crc32.to_bytes(4)).decode()

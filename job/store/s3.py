@@ -33,7 +33,7 @@ from job.s3_client import (
     redirect_loop,
     s3_failure,
 )
-from job.store.content_digests import ContentDigest, Written, digest_of, encode_crc32
+from job.store.content_digests import ContentDigest, Written, encode_crc32
 from job.store.store import LATE_SECONDS, RACERS, check_length, checked_key
 
 if TYPE_CHECKING:
@@ -72,9 +72,6 @@ NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
 on the way; after that, a write without the condition could replace what is there."""
 
-
-WRITE_ATTEMPTS: Final = 3
-"""How often a small object is written that is not there afterwards: another worker may have replaced it meanwhile."""
 
 Evidence = Literal["CRC32", "ETag", "size"]
 """What a store tells of an object's content: its CRC32 (as FULL_OBJECT), an ETag that is its MD5, or its size alone."""
@@ -213,18 +210,19 @@ class S3Store:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
-        written = digest_of(content)
-        for attempts_left in reversed(range(WRITE_ATTEMPTS)):
+        for seconds in (*LATE_SECONDS, 0.0):
             with self._errors_translated("write", self._key(key)):
                 self.client.put_object(**self._object(key), Body=content)
-            try:
-                self._check_stored(key, written)
-            except TransientError:
-                if not attempts_left:
-                    raise
-                time.sleep(secrets.randbelow(1000) / 1000)  # so that two workers do not replace each other's again
-            else:
-                break
+            found = self.read(key)
+            if found == content:
+                return
+            # Written again after a while, which differs so that two workers do not replace each other's for ever.
+            time.sleep(seconds * (0.5 + secrets.randbelow(100) / 100))
+        raise TransientError(
+            f"{self.url(key)}: found {'nothing' if found is None else f'{len(found):,} other bytes'}, expected "
+            f"{len(content):,} bytes, as written; the store lost or changed them: run again, and if that does not "
+            "help, use another store"
+        )
 
     def create(self, key: str, content: bytes) -> bool:
         with self._errors_translated("create", self._key(key)):
@@ -301,9 +299,8 @@ class S3Store:
             time.sleep(seconds)
         if found == "other bytes" and self._read_crc32(key) == written.crc32:
             # Some stores tell another CRC32 or ETag than they should. The bytes decide.
-            self._warn_once(
-                self.evidence, f"{self.url(key)}: found another {self.evidence} than that of its bytes; they are right"
-            )
+            message = "%s: found another %s than that of its bytes, which are right; from now on, sizes are compared"
+            self._warn_once(self.evidence, message % (self.url(key), self.evidence))
             return
         raise TransientError(
             f"{self.url(key)}: found {found}, expected {written.nbytes:,} bytes with the CRC32 {written.crc32}, as "
@@ -317,7 +314,8 @@ class S3Store:
             return "nothing"
         if head.get("ContentLength") != written.nbytes:
             return f"{head.get('ContentLength', 0):,} bytes"
-        return None if self.evidence in {"size", *_matching(head, written)} else "other bytes"
+        known = self.evidence != "size" and self.evidence not in self._warned
+        return "other bytes" if known and self.evidence not in _matching(head, written) else None
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
         """What the store tells of an object; None if there is none."""

@@ -1,11 +1,12 @@
 """A plain S3 server for the tests: it stores bodies as they come, with the framing of ``aws-chunked`` if there is one.
 
-It looks at no key, checksum or condition.
+It looks at no key and no checksum, and at conditions only if it is told to.
 """
 
 import hashlib
 import itertools
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class PlainS3:
     has_etags: bool = True
     has_part_etags: bool = True
     has_dates: bool = True
+    condition_gap: float | None = None
+    """The seconds between a look whether an object exists and the write; None: there is no look."""
+    etag_prefix: str = ""
     etag_seed: bytes = b""
     """If this is not empty, ETags of several parts are no MD5s."""
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
@@ -51,7 +55,7 @@ class PlainS3:
 
     def etag(self, path: str) -> str:
         if path not in self.part_counts:
-            return etag(self.objects[path])
+            return self.etag_prefix + etag(self.objects[path])
         count = self.part_counts[path]
         return etag(self.part_md5s[path] + (self.etag_seed if count > 1 else b""), f"-{count}")
 
@@ -97,6 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer_object(self, store: PlainS3, path: str, query: dict[str, str], body: bytes) -> None:
         if self.command == "PUT":
+            if store.condition_gap is not None and "If-None-Match" in self.headers:
+                exists = path in store.objects
+                time.sleep(store.condition_gap)
+                if exists:
+                    self.send(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+                    return
             store.objects[path] = body
             store.part_counts.pop(path, None)
             self.send(200, b"", store.identity(path))
@@ -119,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             upload = f"{path}?{next(store.upload_numbers)}"
             store.uploads[upload] = {}
             self.send(200, _element("InitiateMultipartUploadResult", _element("UploadId", escape(upload))).encode())
+        elif "uploadId" in query and self.command != "DELETE" and query["uploadId"] not in store.uploads:
+            self.send(404, b"<Error><Code>NoSuchUpload</Code></Error>")
         elif self.command == "POST":
             store.complete(path, query["uploadId"])
             self.send(200, _element("CompleteMultipartUploadResult", _element("Key", escape(path))).encode())

@@ -3,7 +3,12 @@
 import base64
 import hashlib
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+Evidence = Literal["CRC32", "ETag", "size"]
+"""What a store tells of an object's content: its CRC32 (as FULL_OBJECT), an ETag that is its MD5, or its size alone."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,14 @@ class ContentDigest:
 def encode_crc32(crc32: int) -> str:
     """A CRC32 as S3 writes it."""
     return base64.b64encode(crc32.to_bytes(4)).decode()
+
+
+def matching_evidence(head: Mapping[str, object], written: Written) -> set[Evidence]:
+    """By what a store's answer to HeadObject shows that an object is the one that was written."""
+    matching: set[Evidence] = set()
+    # A checksum of type COMPOSITE is one of the parts' CRCs.
+    if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and head.get("ChecksumCRC32") == written.crc32:
+        matching.add("CRC32")
+    if str(head.get("ETag", "")).strip('"') == written.etag:
+        matching.add("ETag")
+    return matching

@@ -33,7 +33,7 @@ from job.s3_client import (
     redirect_loop,
     s3_failure,
 )
-from job.store.content_digests import ContentDigest, Written, encode_crc32
+from job.store.content_digests import ContentDigest, Evidence, Written, encode_crc32, matching_evidence
 from job.store.store import LATE_SECONDS, RACERS, check_length, checked_key
 
 if TYPE_CHECKING:
@@ -71,10 +71,6 @@ CONFLICT_ATTEMPTS = 3
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
 on the way; after that, a write without the condition could replace what is there."""
-
-
-Evidence = Literal["CRC32", "ETag", "size"]
-"""What a store tells of an object's content: its CRC32 (as FULL_OBJECT), an ETag that is its MD5, or its size alone."""
 
 
 class _Object(TypedDict):
@@ -120,8 +116,11 @@ class S3Store:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def check(self) -> S3Store:
-        """Write a few bytes, read them back, compare and delete them. The store that is returned sends no checksums if
-        this store refuses them or keeps their framing, and knows what the store tells of an object's content."""
+        """Write a few bytes, read them back, compare and delete them.
+
+        The store that is returned knows what an object's content is recognised by. If the check fails, and succeeds
+        without checksums, it sends none, unless the environment demands them.
+        """
         with self._errors_translated("list the bucket", self.prefix):
             try:
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
@@ -132,19 +131,16 @@ class S3Store:
         except (ConfigError, TransientError) as error:
             if not self._sends_checksums or not (isinstance(error, _OtherContent) or may_be_checksum(error.__cause__)):
                 raise
-            found = str(error)
+            found, _, _ = str(error).partition(", expected ")
         without_checksums = create_client(S3_CONFIG.merge(WITHOUT_CHECKSUMS), f"s3://{self.bucket}/{self.prefix}")
         store = replace(self, client=without_checksums)._try_writing()
         if checksum_setting() is not None:
             raise ConfigError(
-                f"{found}; {CHECKSUM_SETTING} is when_supported, and without checksums it succeeds: expected "
-                "when_required, or no such setting; change it"
+                f"{found}, and not so without checksums; {CHECKSUM_SETTING} is when_supported, expected when_required "
+                "for this store; set that, or nothing"
             )
-        logger.warning(
-            "%s; without checksums it succeeds, so they are not sent (as with %s=when_required)",
-            found,
-            CHECKSUM_SETTING,
-        )
+        message = "%s, and not so without checksums: they are not sent in this run, as if %s were when_required"
+        logger.warning(message, found, CHECKSUM_SETTING)
         return store
 
     def _try_writing(self) -> S3Store:
@@ -171,7 +167,7 @@ class S3Store:
                 )
             self._check_listed(key, len(content))
             head = self._head(key)
-            told = set[Evidence]() if head is None else _matching(head, written)
+            told = set[Evidence]() if head is None else matching_evidence(head, written)
         except BaseException:
             with suppress(*S3_ERRORS):  # the first error counts
                 self.client.delete_object(**self._object(key))
@@ -315,7 +311,7 @@ class S3Store:
         if head.get("ContentLength") != written.nbytes:
             return f"{head.get('ContentLength', 0):,} bytes"
         known = self.evidence != "size" and self.evidence not in self._warned
-        return "other bytes" if known and self.evidence not in _matching(head, written) else None
+        return "other bytes" if known and self.evidence not in matching_evidence(head, written) else None
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
         """What the store tells of an object; None if there is none."""
@@ -416,17 +412,6 @@ class S3Store:
         if what not in self._warned:
             self._warned.add(what)
             logger.warning("%s", message)
-
-
-def _matching(head: HeadObjectOutputTypeDef, written: Written) -> set[Evidence]:
-    """By what the store tells that an object is the one that was written."""
-    matching: set[Evidence] = set()
-    # That of type COMPOSITE is one of the parts' CRCs.
-    if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and head.get("ChecksumCRC32") == written.crc32:
-        matching.add("CRC32")
-    if head.get("ETag", "").strip('"') == written.etag:
-        matching.add("ETag")
-    return matching
 
 
 class _UploadStopped(Exception):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from safetensors.torch import load
@@ -74,7 +75,7 @@ def test_a_check_finds_the_way_to_write_that_a_store_understands(
     takes_checksums = any(name in request.node.name for name in ("SeaweedFS", "rclone-nginx"))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == (0 if takes_checksums else 1)
-    assert all(f"{SETTING}=when_required" in warning for warning in warnings)
+    assert all(f"as if {SETTING} were when_required" in warning for warning in warnings)
 
 
 def test_checksums_that_were_asked_for_are_not_given_up(
@@ -113,7 +114,8 @@ def test_keys_that_may_not_write_are_refused_over_tls_too(
     assert SETTING not in f"{caught.value}{caplog.text}"
 
 
-REFUSALS: dict[str, Refusal] = {
+REFUSALS: dict[str, Refusal | Literal["lost"]] = {
+    "a closed connection": "lost",
     "411": 411,
     "501": 501,
     "a refused header": (400, "InvalidArgument"),
@@ -124,9 +126,9 @@ REFUSALS: dict[str, Refusal] = {
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 def test_after_any_refusal_that_checksums_explain_they_are_not_sent(
-    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, refusal: Refusal | Literal["lost"]
 ) -> None:
-    def meddles(asked: Asked) -> Refusal | None:
+    def meddles(asked: Asked) -> Refusal | Literal["lost"] | None:
         return refusal if "x-amz-checksum-crc32" in asked.headers else None
 
     with meddling_store(s3_server.endpoint, meddles) as proxy:
@@ -134,7 +136,7 @@ def test_after_any_refusal_that_checksums_explain_they_are_not_sent(
         store = open_s3_store(f"s3://{s3_bucket}/surveys").check()
         store.write("org/small", b"content")
         assert store.read("org/small") == b"content"
-        assert len(proxy.meddled) == 1
+        assert len({request.partition("?")[0] for request in proxy.meddled}) == 1
 
 
 OTHER_REFUSALS = {

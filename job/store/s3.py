@@ -146,7 +146,9 @@ class S3Store:
     def _try_writing(self) -> S3Store:
         """Write an object at once and one in parts. Returns the store with what it tells of the content of both."""
         told = self._try_object(None) & self._try_object(PART_NBYTES)
-        return replace(self, evidence="CRC32" if "CRC32" in told else "ETag" if "ETag" in told else "size")
+        evidence: Evidence = "CRC32" if "CRC32" in told else "ETag" if "ETag" in told else "size"
+        logger.info("s3://%s/%s: what is written is recognised by its %s", self.bucket, self.prefix, evidence)
+        return replace(self, evidence=evidence)
 
     def _try_object(self, part_nbytes: int | None) -> set[Evidence]:
         """Write an object, read it back, compare, list and delete it. Returns what the store tells of its content.

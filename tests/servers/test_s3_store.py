@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
-from job.store.store import creates_once
+from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Meddling, meddling_store
 from tests.servers.plain_s3 import plain_s3
@@ -19,7 +19,7 @@ from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, fre
 MIB = 1 << 20
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
-POOL = Config(max_pool_connections=8)
+POOL = Config(max_pool_connections=RACERS)
 
 
 @pytest.fixture

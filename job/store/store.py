@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 RACES: Final = 10
 RACERS: Final = 4
-"""How often, and by how many threads, one object is created at once. OpenStack Swift 2.38 seems right in a third of such
-races on a machine with two cores; of 8 threads, in half of them."""
+"""How often, and by how many threads, one object is created at once. On a machine with two cores, OpenStack Swift 2.38
+seems right in a third of such races; of 8 threads, in half of them."""
 
 LATE_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 """The waits between looks at what was just written: some stores show it late."""

@@ -28,7 +28,7 @@ from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
-from job.store.artifacts import ArtifactFolder
+from job.store.artifacts import ArtifactFolder, check_stored
 from job.store.store import Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
@@ -44,7 +44,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
             pinned list; no model was surveyed.
     """
     store, access = store_and_access(settings)
-    store.check()
+    store = store.check()
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -169,6 +169,7 @@ def survey_model(
             bytes_fetched=located.bytes_fetched(),
             seconds=monitor.seconds,
         )
+        check_stored(store, {entry["key"]: entry["size"] for entry in manifest["artifacts"].values()})
         publish_page(store, published.folder, model_page(manifest))
         publish_manifest(store, published.folder, manifest)
     changes = survey_changes(published, manifest)

@@ -10,14 +10,16 @@ from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
-from job.store.store import creates_once
+from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Meddling, meddling_store
+from tests.servers.plain_s3 import plain_s3
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
+POOL = Config(max_pool_connections=RACERS)
 
 
 @pytest.fixture
@@ -198,6 +200,16 @@ def test_a_store_that_knows_no_conditions_is_found_out(s3_server: SeaweedServer,
         store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
         assert not creates_once(store, "runs/a/")
         assert list(store.sizes("")) == []
+
+
+def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
+    with plain_s3() as server:
+        server.condition_gap = 0.05
+        store = S3Store(SeaweedServer.client_at(server.endpoint, ADMIN, HASTY.merge(POOL)), "bucket", "surveys/")
+        assert store.create("runs/a/plan.json", b"first")
+        assert not store.create("runs/a/plan.json", b"second"), "one after another, it seems to work"
+        assert not creates_once(store, "runs/a/")
+        assert list(server.objects) == ["bucket/surveys/runs/a/plan.json"]
 
 
 def test_a_server_that_sends_every_request_elsewhere_is_refused() -> None:

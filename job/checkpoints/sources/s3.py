@@ -1,13 +1,14 @@
 """A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
@@ -20,6 +21,7 @@ from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_l
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _PIECE_NBYTES = 1 << 18
 
@@ -29,7 +31,31 @@ class _ListedObject(BaseModel):
 
     Key: str
     Size: NonNegativeInt
-    ETag: Annotated[str, Field(pattern='[^"]')]
+    ETag: str = ""
+    LastModified: datetime | None = None
+
+    @property
+    def content_id(self) -> str | None:
+        """What identifies the content: the ETag, or else the date and the size, as on a web server without ETags."""
+        if etag := _bare(self.ETag):
+            return etag
+        return f"{_seconds(self.LastModified)}, {self.Size} bytes" if self.LastModified else None
+
+    def is_in(self, answer: "GetObjectOutputTypeDef") -> bool | None:
+        """Whether an answer is of the object that was listed; None if the answer does not tell."""
+        if _bare(self.ETag) and _bare(answer.get("ETag", "")):
+            return _bare(self.ETag) == _bare(answer["ETag"])
+        date = answer.get("LastModified")
+        return _seconds(date) == _seconds(self.LastModified) if date and self.LastModified else None
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _seconds(date: datetime) -> str:
+    """A date without the milliseconds, which listings have and headers do not."""
+    return date.astimezone(UTC).isoformat(timespec="seconds")
 
 
 _LISTED: Final = TypeAdapter(list[_ListedObject])
@@ -43,7 +69,7 @@ def open_s3(
     cooldown: Cooldown | None = None,
     deadline: Deadline | None = None,
 ) -> Checkpoint:
-    """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags.
+    """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags (or dates).
 
     ``cooldown`` is shared with everyone who asks this store, ``deadline`` with everyone who reads for the model.
     Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
@@ -70,13 +96,13 @@ def open_s3(
     cooldown, deadline = cooldown or Cooldown(), deadline or Deadline()
     unreachable, server = cooldown.unreachable, client.meta.endpoint_url
 
-    def list_objects() -> dict[str, StoredFile]:
+    def list_objects() -> dict[str, _ListedObject]:
         unreachable.check(server)
         return _list(client, bucket, below, source)
 
-    def read(file: str, stored: StoredFile, begin: int, end: int) -> Generator[bytes, None, None]:
+    def read(file: str, _stored: StoredFile, begin: int, end: int) -> Generator[bytes, None, None]:
         unreachable.check(server)
-        return _read(client, bucket, below + file, stored, begin, end, _PIECE_NBYTES / retry_policy.min_rate)
+        return _read(client, bucket, listed[file], begin, end, _PIECE_NBYTES / retry_policy.min_rate)
 
     listed = retry(list_objects, retry_policy, cooldown, deadline)
     unreachable.remove(server)
@@ -85,7 +111,7 @@ def open_s3(
             f"{source}: found no object below it, expected config.json and weights; check the address"
         )
     reasons = {name: unusable_name(name) for name in listed}
-    files = {name: stored for name, stored in listed.items() if not reasons[name]}
+    files = {name: StoredFile(item.Size, str(item.content_id)) for name, item in listed.items() if not reasons[name]}
 
     return Checkpoint(
         repo_id=f"local/{source.rpartition('/')[2]}",
@@ -105,8 +131,8 @@ def open_s3(
     )
 
 
-def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, StoredFile]:
-    """Every visible object below a prefix, by its name relative to it."""
+def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, _ListedObject]:
+    """Every visible object below a prefix, by its name relative to it. Each has a content id."""
     files = {}
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
@@ -115,12 +141,17 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
                 folder_marker = name == "" or name.endswith("/")
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
                 if not folder_marker and not hidden:
-                    files[name] = StoredFile(item.Size, item.ETag.strip('"'))
+                    if item.content_id is None:
+                        raise UnsupportedCheckpoint(
+                            f"{source}: found neither ETag nor LastModified of {name} in the listing, expected one to "
+                            "tell whether it changes; use another server, or a copy in a local folder"
+                        )
+                    files[name] = item
     except (KeyError, ValueError) as error:  # of the check, or of botocore's own parsing
         found = error.errors()[0] if isinstance(error, ValidationError) else {"loc": type(error).__name__, "msg": error}
         raise UnsupportedCheckpoint(
-            f"{source}: found a listing that is not S3's ({found['loc']}: {found['msg']}), expected a key, size and "
-            "ETag for each object; use another server"
+            f"{source}: found a listing that is not S3's ({found['loc']}: {found['msg']}), expected a key and a "
+            "size for each object; use another server"
         ) from error
     except S3_ERRORS as error:
         raise _failure(error, source, client.meta.endpoint_url) from error
@@ -130,7 +161,7 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
 
 
 def _read(
-    client: "S3Client", bucket: str, key: str, stored: StoredFile, begin: int, end: int, seconds_per_piece: float
+    client: "S3Client", bucket: str, listed: _ListedObject, begin: int, end: int, seconds_per_piece: float
 ) -> Generator[bytes, None, None]:
     """Bytes ``begin`` to ``end`` of an object in pieces, as many as one request brings.
 
@@ -139,16 +170,26 @@ def _read(
         CorruptCheckpoint: the object changed since it was listed.
         UnsupportedCheckpoint: the server gives another range than was requested.
     """
-    where = f"s3://{bucket}/{key}"
+    where = f"s3://{bucket}/{listed.Key}"
+    wanted = f"bytes={begin}-{end - 1}"
     try:
-        answer = client.get_object(
-            Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}", IfMatch=f'"{stored.content_id}"'
-        )
+        # A weak ETag matches nothing, and without an ETag there is no condition to make.
+        if _bare(listed.ETag) and not listed.ETag.startswith("W/"):
+            etag = f'"{_bare(listed.ETag)}"'
+            answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted, IfMatch=etag)
+        else:
+            answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted)
         body = answer["Body"]
         try:
             status, content_range = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
-            expected = f"bytes {begin}-{end - 1}/{stored.size}"
-            if answer.get("ETag", "").strip('"') != stored.content_id:  # a server that ignores IfMatch
+            expected = f"bytes {begin}-{end - 1}/{listed.Size}"
+            is_listed = listed.is_in(answer)
+            if is_listed is None:
+                raise UnsupportedCheckpoint(
+                    f"{where}: found neither the ETag nor the date of the listing in an answer, expected one to tell "
+                    "whether the object changed; use another server, or a copy in a local folder"
+                )
+            if not is_listed:  # a server that ignores IfMatch
                 raise _changed(where)
             if status != 206 or content_range != expected:
                 refusal = UnsupportedCheckpoint(

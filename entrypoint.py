@@ -29,6 +29,7 @@ def run_as_process() -> NoReturn:
     open_standard_streams()
     ending = Ending()
     with ending.heeding_signals():
+        ending.watch()
         # At once: the interpreter would wait for threads that hang, and give another status if it fails to end well.
         os._exit(_run(sys.argv[1:], ending))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from select import select
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -28,6 +30,9 @@ that hangs would keep it longer, and what it leaves then, the next run removes."
 LAST_SECONDS = 8
 """What a run still has if it had ended when the signal came. A Pushgateway takes 5 seconds at most; whoever should read
 standard output may take for ever."""
+
+HANDLER_SECONDS = 1
+"""What the main thread has for calling a signal's handler."""
 
 
 class Ending:
@@ -63,10 +68,30 @@ class Ending:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def watch(self) -> None:
+        """Heed signals too while the main thread is in a call that none interrupts, such as the lookup of a host's name
+        where no server answers, or a long computation."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # Without another thread, such a call delays the ending.
+        with suppress(RuntimeError):
+            Thread(target=self._await_signal, args=(reader,), daemon=True).start()
+
+    def _await_signal(self, reader: int) -> None:
+        while (number := os.read(reader, 1)[0]) not in SIGNALS:
+            pass
+        time.sleep(HANDLER_SECONDS)
+        if self.status is None:
+            self.by_signal = True
+            self.record(self.decide(128 + number))
+        time.sleep(GRACE_SECONDS)
+        os._exit(self.decide(128 + number))
+
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         for later in SIGNALS:
             signal.signal(later, signal.SIG_IGN)
-        has_ended = self.status is not None
+        has_ended = self.status is not None and not self.by_signal
         status = self.decide(128 + number)
         signal.signal(signal.SIGALRM, lambda *_: os._exit(status))
         signal.alarm(LAST_SECONDS if has_ended else GRACE_SECONDS)

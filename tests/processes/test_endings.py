@@ -73,6 +73,14 @@ def signals(*names: str) -> str:
     return happens(*lines, *(f"    os.kill(os.getpid(), signal.{name})" for name in names[1:]), "    time.sleep(0.2)")
 
 
+UNINTERRUPTED = happens(
+    "import hashlib, threading",
+    "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()",
+    "hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 30)",
+)
+"""As the lookup of a host's name is where no server answers: Python's handlers have to wait for its end."""
+
+
 def killed_at(name: str, number: str = "SIGTERM") -> str:
     """A signal when this module is imported."""
     return AT_AN_IMPORT.format(name=name, signal=number)
@@ -197,6 +205,7 @@ ENDINGS = {
         "exit status 143: 1 already published",
     ),
     "TERM-and-cleaning-up-hangs": (signals("SIGTERM") + "\njob.ending.GRACE_SECONDS = 1", 143, NOT_REACHED),
+    "TERM-in-a-call-that-none-interrupts": (UNINTERRUPTED, 143, NOT_REACHED),
     "TERM-at-the-job's-import": (killed_at("job.survey"), 143, "exit status 143: no model was reached"),
     "TERM-at-the-summary": (AT_THE_SUMMARY.format(signal="SIGTERM"), 0, PUBLISHED),
     "INT-and-HUP-at-the-summary": (

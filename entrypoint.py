@@ -1,14 +1,13 @@
-"""Run a verb: settings → run → exit status. Signals are handled here and nowhere else."""
+"""Run a verb: settings → run → exit status."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NoReturn
 
-from job.errors import ConfigError, SurveyError, Terminated, exit_status_of
+from job.ending import Ending, open_standard_streams, write_failure, write_in_place
+from job.errors import ConfigError, SurveyError, TransientError, exit_status_of, shortages_translated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,36 +16,38 @@ if TYPE_CHECKING:
     from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_GRACE_SECONDS: Final = 25
-"""What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
-that hangs would keep it longer, and what it leaves then, the next run removes."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run with these command-line arguments; returns the exit status, which for a signal is 128 and its number."""
-    received: list[int] = []
+    ending = Ending()
+    with ending.heeding_signals():
+        return _run(arguments, ending)
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
-        signal.alarm(_GRACE_SECONDS)
-        raise Terminated("SIGTERM") if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+def run_as_process() -> NoReturn:
+    """Run with the arguments of this process, and end it."""
+    open_standard_streams()
+    ending = Ending()
+    with ending.heeding_signals():
+        ending.watch()
+        # At once: the interpreter would wait for threads that hang, and give another status if it fails to end well.
+        os._exit(_run(sys.argv[1:], ending))
+
+
+def _run(arguments: Sequence[str], ending: Ending) -> int:
     try:
-        status = _main(arguments, received)
-    except BaseException:
-        # Whatever it is: an import that is interrupted half way may end in any error, or in none.
-        if not received:
-            raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return 128 + received[0] if received else status
+        return ending.decide(_run_verb(arguments, ending))
+    except SystemExit:  # help was printed
+        return ending.decide(0)
+    except BaseException:  # noqa: BLE001 - a bug is told, and has an exit status too
+        status = ending.decide(1)
+        # After a signal it is none: an import that is interrupted half way may end in any error.
+        if not ending.by_signal:
+            sys.excepthook(*sys.exc_info())
+        return status
 
 
-def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
+def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
     # Imports wait for their turn, here and below: those of torch take seconds, in which a signal has to be heeded, and
     # whoever asks for help or mistypes a setting should not wait.
     from rich.console import Console
@@ -61,72 +62,87 @@ def _main(arguments: Sequence[str], received: Sequence[int]) -> int:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
 
+    if path := settings.termination_message:
+        # Until what is imported here can say more.
+        ending.record = lambda status: write_in_place(path, f"exit status {status}: no model was reached\n")
+
     from job.logs import set_up_logging
 
     worker: dict[str, str | int] = {"run": settings.run, "index": settings.worker} if settings.run else {}
     set_up_logging(settings.log_format, console, now, worker)
     match settings.verb:
         case "survey":
-            return survey(settings, console, now, received)
+            return survey(settings, console, now, ending)
         case "plan":
             return plan(settings)
 
 
-def survey(settings: "Settings", console: "Console", now: "CurrentStage", received: Sequence[int]) -> int:
-    """Survey every model, tell what came of it, and return the exit status. ``received``: the signals so far."""
-    import logging
-
+def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending: Ending) -> int:
+    """Survey every model, tell what came of it, and return the exit status."""
     from job.monitor.metrics import Metrics
+    from job.monitor.progress import ProgressReporter
     from job.monitor.pushgateway import Pushgateway
     from job.report.terminal import shorten_manifest
+    from job.report.termination import leave_message
 
-    logger = logging.getLogger("job")
     gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
+    progress = ProgressReporter(console, console.is_terminal and settings.log_format == "text", metrics)
+    worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
     outcomes: list[Outcome] = []
-    ended_by: Exception | None = None
-    status = 1  # a bug's, until the run has come to another end
+    ended_by: BaseException | None = None
+
+    def record(status: int) -> None:
+        if path := settings.termination_message:
+            error = None if ending.by_signal else ended_by
+            leave_message(path, outcomes, metrics.models, status, error, worker, now.model)
+        metrics.end(status)
+        progress.end()
+
+    ending.record = record
     try:
-        metrics.check()
+        with shortages_translated("the run"):
+            metrics.check()
+            from job.survey import run
 
-        from job.monitor.progress import ProgressReporter
-        from job.survey import run
-
-        bars = console.is_terminal and settings.log_format == "text"
-        for outcome in run(settings, ProgressReporter(console, bars, metrics)):
-            outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
-        status = exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
-    except SurveyError as error:
-        status, ended_by = error.exit_status, error
-        logger.error("%s: %s", type(error).__name__, error)
-    except KeyboardInterrupt:
-        logger.error("stopped after %d of %d models; what is finished stays", len(outcomes), metrics.models)
-        raise
-    except Exception as bug:
-        if not received:
-            ended_by = bug
-            extra = {"model": now.model} if now.model else {}
-            message = "%s: a bug of this program (%s) after %d of %d models; what is finished stays"
-            logger.error(
-                message, now.model or "no model", type(bug).__name__, len(outcomes), metrics.models, extra=extra
-            )
-        raise
-    finally:
-        status, model = 128 + received[0] if received else status, now.model
-        # In this order, because a gateway that does not answer takes some of the seconds that a signal leaves. Each is
-        # tried whatever becomes of those before it.
-        with ExitStack() as last:
-            last.callback(metrics.end, status)
-            last.callback(leave_message, settings, outcomes, metrics.models, status, ended_by, model)
-            if not received:  # what the run ended with is said from here on, and has to be what the process ends with
-                last.callback(_ignore_signals)
-            tell(settings, outcomes)
+            for outcome in run(settings, progress):
+                outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
+    except BaseException as error:  # noqa: BLE001 - it is told below, and raised again if it is a bug
+        ended_by = error
+    status = ending.decide(_status_of_run(outcomes, ended_by))
+    # From the last to the first: local files, then what may wait for a server or a reader. Each is tried whatever
+    # becomes of those before it.
+    with ExitStack() as last:
+        last.callback(tell, settings, outcomes)
+        last.callback(log_ending, ended_by, now.model, len(outcomes), metrics.models, is_signal=ending.by_signal)
+        last.callback(metrics.push_last)
+        last.callback(record, status)
+    if ended_by and not isinstance(ended_by, SurveyError):
+        raise ended_by
     return status
 
 
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def _status_of_run(outcomes: "Sequence[Outcome]", ended_by: BaseException | None) -> int:
+    if ended_by:
+        return ended_by.exit_status if isinstance(ended_by, SurveyError) else 1
+    return exit_status_of(outcome.error for outcome in outcomes if outcome.error and outcome.status == "failed")
+
+
+def log_ending(
+    ended_by: BaseException | None, model: str | None, n_done: int, n_models: int, *, is_signal: bool
+) -> None:
+    """Log what ended a run before its last model, if anything did."""
+    import logging
+
+    logger = logging.getLogger("job")
+    if is_signal:
+        logger.error("stopped after %d of %d models; what is finished stays", n_done, n_models)
+    elif isinstance(ended_by, SurveyError):
+        logger.error("%s: %s", type(ended_by).__name__, ended_by)
+    elif ended_by:
+        message = "%s: a bug of this program (%s) after %d of %d models; what is finished stays"
+        extra = {"model": model} if model else {}
+        logger.error(message, model or "no model", type(ended_by).__name__, n_done, n_models, extra=extra)
 
 
 def plan(settings: "Settings") -> int:
@@ -138,72 +154,60 @@ def plan(settings: "Settings") -> int:
     logger = logging.getLogger("job")
     known: dict[int, PlannedModel] = {}
     try:
-        for place, planned in plan_models(settings):
-            known[place] = planned  # noqa: PERF403 - what comes before an interruption is counted
+        with shortages_translated("the plan"):
+            for place, planned in plan_models(settings):
+                known[place] = planned  # noqa: PERF403 - what comes before an interruption is counted
+        tell_plan(settings, [known[place] for place in sorted(known)])
     except SurveyError as error:
         logger.error("%s: %s", type(error).__name__, error)
         return error.exit_status
     except KeyboardInterrupt:
         logger.error("stopped after %d models; nothing was written", len(known))
         raise
-    tell_plan(settings, [known[place] for place in sorted(known)])
     return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
 def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary."""
-    from job.report.standard_output import standard_output
+    import logging
+
+    from job.report.messages import console_for_results
     from job.report.terminal import print_changes, print_output_location, print_summary, print_tokens
 
-    with standard_output() as console:
-        if outcomes:
-            print_changes(console, outcomes)
-        for outcome in outcomes:
-            if settings.show_tokens and outcome.manifest:
-                print_tokens(console, str(outcome.ref), outcome.manifest, settings.show_tokens)
-        if outcomes:
-            print_summary(console, outcomes)
-            print_output_location(console, settings.output, outcomes)
+    if not outcomes:
+        return
+    console = console_for_results()
+    print_changes(console, outcomes)
+    for outcome in outcomes:
+        if settings.show_tokens and outcome.manifest:
+            print_tokens(console, str(outcome.ref), outcome.manifest, settings.show_tokens)
+    print_summary(console, outcomes)
+    print_output_location(console, settings.output, outcomes)
+    if (failure := write_failure(sys.stdout)) and not isinstance(failure, BrokenPipeError):
+        logging.getLogger("job").warning(
+            "standard output: %s; the summary is not whole, and the manifests have what it says", failure.strerror
+        )
 
 
 def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
-    """Print the plan."""
-    from job.report.plan_table import plan_as_json, print_plan
-    from job.report.standard_output import standard_output
+    """Print the plan.
 
-    with standard_output() as console:
-        if settings.format == "json":
-            print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
-        else:
-            print_plan(console, plan)
-
-
-def leave_message(
-    settings: "Settings",
-    outcomes: "Sequence[Outcome]",
-    n_models: int,
-    status: int,
-    error: Exception | None,
-    model: str | None,
-) -> None:
-    """Write the summary in short where Kubernetes looks for it; the run's result counts, whether or not that works.
-
-    ``error``: what ended the run early, if anything did, and ``model`` the model that it was at.
+    Raises:
+        TransientError: it cannot be written. (Whoever closes the pipe has read enough.)
     """
-    import logging
+    from job.report.messages import console_for_results
+    from job.report.plan_table import plan_as_json, print_plan
 
-    from job.report.termination import termination_message
-
-    if path := settings.termination_message:
-        worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
-        try:
-            # In place: it is a file that is mounted alone, so nothing can be moved there.
-            path.write_text(termination_message(outcomes, n_models, status, error, worker, model), "utf-8")
-        except OSError as failure:
-            logging.getLogger("job").warning("TERMINATION_MESSAGE: %s: %s; it is not written", path, failure.strerror)
+    if settings.format == "json":
+        print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
+    else:
+        print_plan(console_for_results(), plan)
+    if (failure := write_failure(sys.stdout)) and not isinstance(failure, BrokenPipeError):
+        raise TransientError(
+            f"standard output: {failure.strerror}, expected that the plan can be written to it; make room, or send it "
+            "elsewhere, then run again"
+        )
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file of this process has it
-    sys.exit(main(sys.argv[1:]))
+    run_as_process()

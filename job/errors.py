@@ -8,14 +8,16 @@
     │   ├── UnsupportedCheckpoint     its format, dtype, quantisation or server cannot be read
     │   └── CorruptCheckpoint         its files contradict themselves
     └── TransientError            75  network, rate limit, server or store failure; a retry may succeed
-    Terminated                   143  SIGTERM (KeyboardInterrupt, 130, for SIGINT)
+    Terminated                   143  SIGTERM; 129, SIGHUP (KeyboardInterrupt, 130, for SIGINT)
 
 A message reads ``where: what was found, what is expected; what to do``, with values and without secrets.
 A bug is none of these errors; it shows as a traceback.
 """
 
+import errno
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Final, Self
 
 
@@ -81,8 +83,43 @@ class TransientError(SurveyError):
         """The server that could not be reached, if that is why."""
 
 
+_SHORTAGES: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""The error codes of a process that may not have another process, more memory or another open file."""
+
+
+@contextmanager
+def shortages_translated(where: str) -> Iterator[None]:
+    """Raise TransientError if the code inside may not have another thread, process, open file, or more memory.
+
+    ``where``: what needed it.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        found = _shortage(error)
+        if not found:
+            raise
+        raise TransientError(
+            f"{where}: {found}, expected enough threads, processes, open files and memory; raise the limit (of a "
+            "container or of ulimit), or lower CONNECTIONS or PLAN_CONCURRENCY, then run again"
+        ) from error
+
+
+def _shortage(error: Exception) -> str:
+    """What a process lacked that ended with this error; empty if the error has another cause."""
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory ({text})" if text else "out of memory"
+    if isinstance(error, OSError):
+        return text if error.errno in _SHORTAGES else ""
+    # CPython's words, and those of torch's allocator.
+    marks = ("can't start new thread", "can't allocate memory")
+    return next((text for mark in marks if mark in text), "")
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. It is a KeyboardInterrupt, so libraries clean up as for Ctrl-C, and none of them catches it."""
+    """SIGTERM or SIGHUP came. It is a KeyboardInterrupt, so libraries clean up as for Ctrl-C, and none of them catches
+    it."""
 
     exit_status = 143
 

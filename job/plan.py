@@ -17,7 +17,7 @@ from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.parallel import map_as_completed
-from job.errors import SurveyError
+from job.errors import SurveyError, shortages_translated
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.manifest.build import embedding_entry
@@ -136,8 +136,9 @@ def plan_model(
     MODEL_OF_THREAD.set(str(ref))
     deadline = Deadline(max_seconds, str(ref))
     try:
-        located = locate(ref, replace(access, deadline=deadline), store, tensors)
-        planned_survey = _planned_survey(located, dedup, connections)
+        with shortages_translated(str(ref)):
+            located = locate(ref, replace(access, deadline=deadline), store, tensors)
+            planned_survey = _planned_survey(located, dedup, connections)
     except SurveyError as error:
         status: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
         logger.info("%s: %s: %s: %s", ref, status, type(error).__name__, error)

@@ -11,7 +11,7 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
-from job.errors import CorruptCheckpoint, SurveyError
+from job.errors import CorruptCheckpoint, SurveyError, shortages_translated
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.manifest.build import build_manifest, embedding_entry
@@ -87,16 +87,17 @@ def survey_or_fail(
     progress.metrics.begin_model(str(ref))
     monitor = ModelMonitor(str(ref), progress, settings.model_deadline)
     try:
-        return survey_model(
-            ref,
-            store,
-            replace(access, deadline=monitor.deadline),
-            monitor,
-            tensors=settings.tensors,
-            dedup=settings.dedup,
-            scratch=settings.scratch,
-            connections=settings.connections,
-        )
+        with shortages_translated(str(ref)):
+            return survey_model(
+                ref,
+                store,
+                replace(access, deadline=monitor.deadline),
+                monitor,
+                tensors=settings.tensors,
+                dedup=settings.dedup,
+                scratch=settings.scratch,
+                connections=settings.connections,
+            )
     except SurveyError as error:
         status: Status = "passed over" if is_passed_over(ref, error) else "failed"
         return Outcome(ref, status, monitor.total_seconds, error=error.without_frames())

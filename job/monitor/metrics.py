@@ -1,9 +1,13 @@
 """The metrics of a run, written to a file as OpenMetrics text and sent to a Pushgateway while the run goes on."""
 
+import errno
 import logging
+import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
@@ -25,6 +29,9 @@ logger = logging.getLogger(__name__)
 _PREFIX: Final = "black_hole_survey"
 
 _ERROR_KINDS: Final[tuple[type[SurveyError], ...]] = (ConfigError, TransientError, *ModelError.__subclasses__())
+
+_PASSING: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The error codes of a disk on which there may be room again."""
 
 
 class Metrics(Collector):
@@ -65,16 +72,30 @@ class Metrics(Collector):
         """Write the file for the first time.
 
         Raises:
-            ConfigError: the file cannot be written.
+            ConfigError: it is no regular file, or cannot be written. It is left alone from then on.
         """
-        if path := self._file:
-            try:
-                self._write(path)
-            except OSError as error:
+        path, self._file = self._file, None
+        if path is None:
+            return
+        target = Path(os.path.realpath(path))  # a link stays a link
+        try:
+            if path.exists() and not _is_replaceable(path.stat()):
+                raise ConfigError(
+                    f"METRICS_FILE: {path}: found a device, a pipe or the run's own output, expected a file, which is "
+                    "replaced by every new one; choose another"
+                )
+            self._write(target)
+        except OSError as error:
+            if error.errno in _PASSING:
+                logger.warning(
+                    "METRICS_FILE: %s: %s; there are no metrics yet, and the run goes on", path, error.strerror
+                )
+            else:
                 raise ConfigError(
                     f"METRICS_FILE: {path}: {error.strerror}, expected a writable file; choose another file, or give "
                     "this user write access to its folder"
                 ) from error
+        self._file = target
 
     def begin(self, n_models: int) -> None:
         """The run starts with its first model; ``n_models`` are to be surveyed."""
@@ -125,10 +146,12 @@ class Metrics(Collector):
             self._gateway.push(self)
 
     def end(self, exit_status: int) -> None:
-        """The run ends with this exit status."""
-        self._current.model = self._current.stage = None
+        """The run ends with this exit status. Writes the file."""
         self._exit_status = exit_status
         self._refresh()
+
+    def push_last(self) -> None:
+        """Send the metrics after the end. A gateway that does not answer is waited for a few seconds."""
         if self._gateway:
             self._gateway.push(self, is_last=True)
 
@@ -157,7 +180,7 @@ class Metrics(Collector):
         yield _gauge("stage_bytes", "Bytes to process in the current stage; 0 if it processes none.", self._stage_bytes)
         yield _gauge("stage_done_bytes", "Bytes processed so far in the current stage.", self._stage_bytes_done)
         model, stage = self._current.model, self._current.stage
-        current = {"model": escape(model), "stage": stage or ""} if model else None
+        current = {"model": escape(model), "stage": stage or ""} if model and self._exit_status is None else None
         yield InfoMetricFamily(f"{_PREFIX}_current", "Current model and stage; absent between models.", current)
 
     def _refresh(self) -> None:
@@ -178,8 +201,18 @@ class Metrics(Collector):
     def _write(self, path: Path) -> None:
         """Replace the whole file at once, so that no reader ever sees a part of it."""
         unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_bytes(generate_latest(self))  # type: ignore[no-untyped-call]  # it has no types
-        unfinished.replace(path)
+        try:
+            unfinished.write_bytes(generate_latest(self))  # type: ignore[no-untyped-call]  # it has no types
+            unfinished.replace(path)
+        except OSError:
+            with suppress(OSError):  # the first error is the one to tell
+                unfinished.unlink(missing_ok=True)
+            raise
+
+
+def _is_replaceable(found: os.stat_result) -> bool:
+    """Whether a file may be replaced: it is a regular one, and nothing that this process writes to."""
+    return stat.S_ISREG(found.st_mode) and not any(os.path.samestat(found, os.fstat(number)) for number in (1, 2))
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -1,58 +1,89 @@
-"""Shows the progress of streams of bytes: a bar on a terminal, or else a log line for every tenth; and in metrics."""
+"""Shows the progress of streams of bytes: a bar on a terminal, or else a log line every half minute; and in metrics."""
 
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from job.monitor.metrics import Metrics
+from job.report.text import escape
 
 logger = logging.getLogger(__name__)
 
+LOG_SECONDS = 30.0
+"""The time between two log lines about a stream. A stream that takes less has none."""
+BAR_SECONDS = 0.1
+"""The time between two drawings of a bar."""
+_NUMBERS_WIDTH = len("1,023.9/1,023.9 GB 1,023.9 MB/s 0:00:00")
+"""The width of what stands to the right of a bar."""
 
-@dataclass(frozen=True)
+
 class ProgressReporter:
-    """Shows the progress of streams of bytes."""
+    """Shows the progress of streams of bytes, one stream at a time."""
 
-    console: Console
-    bars: bool
-    """Whether to draw bars; log lines otherwise."""
-    metrics: Metrics
+    def __init__(self, console: Console, bars: bool, metrics: Metrics) -> None:
+        """``bars``: whether to draw bars; log lines otherwise."""
+        self.metrics = metrics
+        self._console, self._bars = console, bars
+        self._shown: Progress | None = None
+        """The bar that is on the terminal."""
 
     def track(self, model: str, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``model label``."""
-        report = self._bar if self.bars else self._log
-        started = time.monotonic()
-        yield from report(self.metrics.count_chunks(chunks, nbytes), nbytes, model, label)
-        _log_progress(nbytes, nbytes, time.monotonic() - started, model, label)
+        counted = self._log(self.metrics.count_chunks(chunks, nbytes), nbytes, model, label)
+        return self._bar(counted, nbytes, f"{model} {label}") if self._bars else counted
 
-    def _bar(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
+    def end(self) -> None:
+        """Leave the terminal as it was, wherever a stream is."""
+        if self._shown:
+            self._shown.stop()
+        if self._bars:
+            self._console.show_cursor()
+
+    def _bar(self, chunks: Iterable[bytes], nbytes: int, description: str) -> Iterator[bytes]:
+        bar_width = min(40, self._console.width // 4)
+        text = _shorten(escape(description), self._console.width - bar_width - _NUMBERS_WIDTH - 2)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(f"{model} {label}", total=nbytes)
+        # Drawn by this thread: one of its own would draw into what other threads print, or could not be started.
+        with Progress(*columns, console=self._console, transient=True, auto_refresh=False) as self._shown:
+            task = self._shown.add_task(text, total=nbytes)
+            drawn_at = 0.0
             for chunk in chunks:
                 yield chunk
-                progress.advance(task, len(chunk))
+                self._shown.advance(task, len(chunk))
+                if time.monotonic() - drawn_at >= BAR_SECONDS:
+                    self._shown.refresh()
+                    drawn_at = time.monotonic()
 
     def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
-        started = time.monotonic()
+        started = logged_at = time.monotonic()
         done = 0
         for chunk in chunks:
             yield chunk
-            tenths_before = done * 10 // nbytes
             done += len(chunk)
-            if tenths_before < done * 10 // nbytes < 10:
-                _log_progress(done, nbytes, time.monotonic() - started, model, label)
+            now = time.monotonic()
+            if now - logged_at >= LOG_SECONDS or (done == nbytes and now - started >= LOG_SECONDS):
+                _log_progress(done, nbytes, now - started, model, label)
+                logged_at = now
+
+
+def _shorten(text: str, width: int) -> str:
+    """The end of the text, which holds the model's own name, in so many columns."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) >= width:
+        text = text[1:]
+    return f"…{text}"
 
 
 def _log_progress(done: int, nbytes: int, seconds: float, model: str, label: str) -> None:

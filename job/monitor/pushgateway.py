@@ -59,10 +59,14 @@ class Pushgateway:
 
         # This time-out holds for the whole answer, including the lookup of the host's name.
         thread = Thread(target=send, daemon=True)
-        thread.start()
-        thread.join(_TIMEOUT)
-        if thread.is_alive():
-            failure.append(f"no answer within {_TIMEOUT:.0f} s")
+        try:
+            thread.start()
+        except RuntimeError as error:  # this process may not have another thread
+            failure.append(str(error))
+        else:
+            thread.join(_TIMEOUT)
+            if thread.is_alive():
+                failure.append(f"no answer within {_TIMEOUT:.0f} s")
         self._failed_at = time.monotonic() if failure else None
         if failure:
             logger.warning(

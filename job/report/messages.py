@@ -1,14 +1,28 @@
-"""Prints warnings, failures and models that were passed over, after a run and in a plan."""
+"""Prints a table of models, warnings, failures and models that were passed over, after a run and in a plan."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from job.errors import SurveyError
 from job.models.references import ModelRef
 from job.outcome import Outcome, PlannedModel
 from job.report.text import escape
+
+_MIN_WRAPPED_WIDTH: Final = 24
+"""The width at which a name is wrapped rather than that a number is left out."""
+_GAP: Final = 2
+"""Between two columns."""
+
+
+def console_for_results() -> Console:
+    """A console for standard output: as wide as the terminal, or wide enough for a file."""
+    return Console() if sys.stdout.isatty() else Console(width=250)
 
 
 def status_text(model: Outcome | PlannedModel) -> Text:
@@ -18,6 +32,48 @@ def status_text(model: Outcome | PlannedModel) -> Text:
     if model.error:
         return Text(type(model.error).__name__, "bold red")
     return Text(model.status, "green")
+
+
+def models_table(
+    rows: Sequence[tuple[Outcome | PlannedModel, dict[str, str]]],
+    width: int,
+    *,
+    dispensable: Sequence[str],
+    text: Collection[str],
+    wrapped: Collection[str] = (),
+) -> Table:
+    """A table with a row for each model: its name, its cells by column title, and its status.
+
+    Nothing but names is wrapped, since a wrapped number reads as another number, and nothing is cut.
+
+    Args:
+        width: the terminal's.
+        dispensable: the columns that a narrow terminal has no room for, those to leave out first at the beginning.
+        text: the columns that are aligned to the left.
+        wrapped: the columns with names, besides that of the models.
+    """
+    models = [escape(str(model.ref)) for model, _ in rows]
+    statuses = [status_text(model) for model, _ in rows]
+    widths = {
+        title: max(cell_len(cell) for cell in (title, *(cells[title] for _, cells in rows)))
+        for title in (rows[0][1] if rows else ())
+    }
+    for title in wrapped:
+        widths[title] = min(widths[title], _MIN_WRAPPED_WIDTH)
+    needed = min(_MIN_WRAPPED_WIDTH, max(map(cell_len, models), default=0))
+    needed += max((status.cell_len for status in statuses), default=0)
+    for title in dispensable:
+        if needed + _GAP + sum(_GAP + column for column in widths.values()) > width:
+            del widths[title]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold")
+    for title in widths:
+        may_wrap, justify = title in wrapped, "left" if title in text else "right"
+        table.add_column(title, justify=justify, no_wrap=not may_wrap, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("status", no_wrap=True)
+    for model, (_, cells), status in zip(models, rows, statuses, strict=True):
+        table.add_row(model, *(cells[title] for title in widths), status)
+    return table
 
 
 def print_failures(console: Console, models: Iterable[Outcome | PlannedModel]) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
 from job.errors import join_limited
 from job.outcome import PlannedModel, PlannedSurvey
-from job.report.messages import print_failures, print_warning, status_text
+from job.report.messages import models_table, print_failures, print_warning
 from job.report.text import count_statuses, escape
 
 PLAN_JSON_VERSION: Final = 1
@@ -27,13 +26,20 @@ _MAX_MODELS: Final = 4
 
 _COLUMNS: Final = ("W", "dtype", "tie", "rows × columns", "to read", "of checkpoint", "scratch", "memory")
 _TEXT_COLUMNS: Final = ("W", "dtype", "tie")
-_HIDDEN_COLUMNS: Final = ((140, ("W", "dtype", "tie", "of checkpoint")), (90, ("scratch", "memory")))
-"""The columns for which a terminal narrower than this width has no room. The JSON has their values."""
+_DISPENSABLE_COLUMNS: Final = (
+    *("W", "of checkpoint", "tie", "dtype", "scratch", "memory"),
+    *("to read", "rows × columns"),
+)
+"""A narrow terminal may have no room for these columns, the first ones to be left out first. The JSON has their
+values."""
 
 
 def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
     """Print the table of the models, and below it why each tensor was chosen, the warnings, and the failures."""
-    console.print(_table(plan, console.width))
+    rows = [(model, _cells(model.survey) if model.survey else dict.fromkeys(_COLUMNS, "–")) for model in plan]
+    console.print(
+        models_table(rows, console.width, dispensable=_DISPENSABLE_COLUMNS, text=_TEXT_COLUMNS, wrapped=("W",))
+    )
     reasons, warnings = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for model in plan:
         if model.survey:
@@ -65,7 +71,7 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
 
 
 def plan_as_json(plan: Sequence[PlannedModel]) -> str:
-    """The plan as one JSON document, with the models in the order of the list."""
+    """The plan as one JSON document in ASCII, with the models in the order of the list."""
     totals = plan_totals(plan)
     return json.dumps(
         {
@@ -74,7 +80,6 @@ def plan_as_json(plan: Sequence[PlannedModel]) -> str:
             "totals": {**totals, "kubernetes": kubernetes_limits(totals)},
         },
         indent=1,
-        ensure_ascii=False,
     )
 
 
@@ -108,22 +113,6 @@ def _json_entry(model: PlannedModel) -> dict[str, object]:
         if error
         else None,
     }
-
-
-def _table(plan: Sequence[PlannedModel], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model", overflow="fold", min_width=16)
-    hidden = {title for min_width, titles in _HIDDEN_COLUMNS if width < min_width for title in titles}
-    titles = [title for title in _COLUMNS if title not in hidden]
-    for title in titles:
-        may_wrap = title == "W"  # a wrapped number would read as another number
-        justify: JustifyMethod = "left" if title in _TEXT_COLUMNS else "right"
-        table.add_column(title, justify=justify, no_wrap=not may_wrap, overflow="fold" if may_wrap else "ellipsis")
-    table.add_column("status", no_wrap=True)
-    for model in plan:
-        cells = _cells(model.survey) if model.survey else dict.fromkeys(_COLUMNS, "–")
-        table.add_row(escape(str(model.ref)), *(cells[title] for title in titles), status_text(model))
-    return table
 
 
 def _cells(survey: PlannedSurvey) -> dict[str, str]:

@@ -6,19 +6,21 @@ from typing import Final
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
 from job.manifest.schema import BlackHole, SummaryFields, TokenName, summary_fields
 from job.outcome import Outcome
 from job.report.changes import list_changes
-from job.report.messages import print_failures, print_warning, status_text
+from job.report.messages import models_table, print_failures, print_warning
 from job.report.text import count_statuses, escape
 
-_WIDE_TERMINAL: Final = 110
-_WIDE_ONLY_COLUMNS: Final = ("dtype", "unique", "fetched / checkpoint", "seconds")
-"""A narrower terminal has no room for these columns; the manifests have their values."""
-_TEXT_COLUMNS: Final = ("dtype", "largest", "status")
+_DISPENSABLE_COLUMNS: Final = (
+    *("fetched / checkpoint", "seconds", "dtype", "unique", "largest", "holes"),
+    *("in holes", "rows × columns"),
+)
+"""A narrow terminal may have no room for these columns, the first ones to be left out first; the manifests have their
+values."""
+_TEXT_COLUMNS: Final = ("dtype", "largest")
 _MAX_HOLES: Final = 50
 """The number of black holes printed; the manifest has all."""
 _MAX_CHANGED_MODELS: Final = 20
@@ -44,7 +46,8 @@ def print_changes(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print the table of the models, and below it the warnings, the models that were passed over, and the failures."""
-    console.print(_table(outcomes, console.width))
+    rows = [(outcome, _cells(outcome)) for outcome in outcomes]
+    console.print(models_table(rows, console.width, dispensable=_DISPENSABLE_COLUMNS, text=_TEXT_COLUMNS))
     for outcome in outcomes:
         for warning in outcome.manifest["warnings"] if outcome.manifest else ():
             print_warning(console, f"{outcome.ref}: {warning}")
@@ -52,22 +55,9 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(count_statuses(outcome.status for outcome in outcomes))
 
 
-def _table(outcomes: Sequence[Outcome], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model", overflow="fold", min_width=16)
-    rows = [_cells(outcome) for outcome in outcomes]
-    hidden = _WIDE_ONLY_COLUMNS if width < _WIDE_TERMINAL else ()
-    titles = [title for title in rows[0] if title not in hidden]
-    for title in titles:
-        table.add_column(title, justify="left" if title in _TEXT_COLUMNS else "right", no_wrap=True)
-    for outcome, cells in zip(outcomes, rows, strict=True):
-        table.add_row(escape(str(outcome.ref)), *(cells[title] for title in titles))
-    return table
-
-
-def _cells(outcome: Outcome) -> dict[str, str | Text]:
+def _cells(outcome: Outcome) -> dict[str, str]:
     """The cells of a model's row by column title."""
-    cells: dict[str, str | Text] = dict.fromkeys(
+    cells = dict.fromkeys(
         ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "fetched / checkpoint"), "–"
     )
     if manifest := outcome.manifest:
@@ -83,7 +73,7 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
             "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
             "fetched / checkpoint": f"{decimal(outcome.bytes_fetched)} / {'?' if nbytes is None else decimal(nbytes)}",
         }
-    return cells | {"seconds": f"{outcome.seconds:.1f}", "status": status_text(outcome)}
+    return cells | {"seconds": f"{outcome.seconds:.1f}"}
 
 
 def print_output_location(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:

@@ -1,13 +1,18 @@
 """The short summary of a run that Kubernetes keeps with the container's status (``terminationMessagePath``)."""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from job.ending import write_in_place
 from job.errors import EXIT_STATUS_ORDER, SurveyError, without_credentials
 from job.outcome import Outcome
 from job.report.changes import list_changes
 from job.report.messages import message_with_model
 from job.report.text import count_statuses, escape
+
+logger = logging.getLogger(__name__)
 
 LIMIT_NBYTES: Final = 4096
 """Kubernetes keeps no more (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)."""
@@ -17,18 +22,39 @@ _MAX_CHANGED_MODELS: Final = 3
 """With lines this long, these models leave half of the room to the failures."""
 
 
+def leave_message(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    n_models: int,
+    exit_status: int,
+    error: BaseException | None,
+    worker: str | None,
+    model: str | None,
+) -> None:
+    """Write the message to ``path``. If that fails, it is logged; the run's result counts.
+
+    The other arguments are those of ``termination_message``.
+    """
+    text = termination_message(outcomes, n_models, exit_status, error, worker, model)
+    try:
+        write_in_place(path, text)
+    except OSError as failure:
+        logger.warning("TERMINATION_MESSAGE: %s: %s; it is not written", path, failure.strerror)
+
+
 def termination_message(
     outcomes: Sequence[Outcome],
     n_models: int,
     exit_status: int,
-    error: Exception | None,
+    error: BaseException | None,
     worker: str | None,
     model: str | None = None,
 ) -> str:
     """The exit status and the counts, then what is new, then as many failures as fit, the most important first.
 
     ``n_models``: the number of models to survey. ``error``: the error that ended the run early, if any; a bug, if it is
-    no SurveyError. ``worker``: this worker of a distributed run. ``model``: the model that the run ended at.
+    neither a SurveyError nor a signal's. ``worker``: this worker of a distributed run. ``model``: the model that the
+    run ended at.
     """
     not_reached = n_models - len(outcomes)
     counts = [
@@ -46,7 +72,7 @@ def termination_message(
         failures.insert(0, (error.exit_status, f"{type(error).__name__}  {error}"))
     failures.sort(key=lambda failure: EXIT_STATUS_ORDER.index(failure[0]))
     lines = [f"{first_line} ({worker})" if worker else first_line]
-    if error is not None and not isinstance(error, SurveyError):
+    if isinstance(error, Exception) and not isinstance(error, SurveyError):
         at = f" at {model}" if model else ""
         bug = f"{type(error).__name__}: {without_credentials(str(error))}"
         lines.append(f"ended by a bug of this program{at}: {bug}; report it with the log")

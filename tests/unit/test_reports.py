@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from safetensors.torch import save_file
 from tokenizers.models import WordLevel
 
 from entrypoint import main
+from job.errors import UnsupportedCheckpoint
 from job.models.references import parse_reference
+from job.monitor import progress
+from job.monitor.current import CurrentStage
+from job.monitor.progress import ProgressReporter
 from job.outcome import Outcome
 from job.plan import plan_models
 from job.report.model_page import model_page
@@ -22,6 +27,7 @@ from job.report.terminal import print_summary
 from job.report.text import escape
 from job.settings import read_settings
 from tests.checkpoints import planted, write_checkpoint
+from tests.unit.test_metrics import metrics_in
 
 HOSTILE = {
     "markup": "<script>alert(1)</script>",
@@ -236,3 +242,51 @@ def test_a_plan_ends_with_what_output_grows_by(tmp_path: Path, capsys: pytest.Ca
     model = write_checkpoint(tmp_path / "one", planted(1000, 16, []))
     assert main(["plan", str(model), "--output", str(tmp_path / "out")]) == 0
     assert "; OUTPUT grows by 101.1 kB" in capsys.readouterr().out  # 32,000 + 64,000 + 64 + 5,000
+
+
+def wide_outcomes() -> list[Outcome]:
+    """Outcomes of models with long names and wide numbers."""
+    manifest: Any = {
+        "tensor": {"shape": [262_208, 16_384], "dtype": "BF16"},
+        "statistics": {"unique_rows": 125_043, "black_holes": 1_234, "black_hole_tokens": 137_170},
+        "black_holes": [{"population": n} for n in (123_456, 12_345, 1_234, 123, 12)],
+        "checkpoint": {"nbytes": 800_000_000_000},
+        "warnings": [],
+    }
+    long = parse_reference("meta-llama/Llama-4-Maverick-17B-128E-Instruct-with-a-name-that-has-no-end-at-all")
+    pinned = parse_reference("Qwen/Qwen3-4B-Instruct-2507@cdbee75f17c01a7cc42f958dc650907174af0554")
+    return [
+        Outcome(long, "surveyed", 12_345.6, 2_147_483_648, manifest),
+        Outcome(pinned, "already published", 0.3, 0, manifest),
+        Outcome(parse_reference("org/name"), "failed", 1.0, error=UnsupportedCheckpoint("org/name: is quantised")),
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160, 250])
+def test_wide_numbers_and_long_names_leave_no_cell_cut(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    outcomes = wide_outcomes()
+    print_summary(console, outcomes)
+    table = console.export_text().partition("\nUnsupported")[0].splitlines()
+    assert all(len(line) <= width for line in table)
+    assert not any("…" in line.replace("123 …", "") for line in table)
+    names = re.sub(r"\s", "", "".join(line[: table[0].index("rows × columns") - 2] for line in table[1:]))
+    assert all(str(outcome.ref)[:40] in names for outcome in outcomes)
+    for whole in ("262,208 × 16,384", "137,170", "surveyed", "already published", "UnsupportedCheckpoint"):
+        assert any(whole in line for line in table), whole
+    if width == 250:
+        assert "2.1 GB / 800.0 GB" in table[1]
+
+
+def test_progress_is_logged_by_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    reporter = ProgressReporter(Console(file=io.StringIO()), False, metrics_in(tmp_path / "run.prom", CurrentStage()))
+    chunks = [b"12345"] * 10
+    assert list(reporter.track("org/name", chunks, 50, "W")) == chunks
+    assert caplog.messages == []
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    assert list(reporter.track("org/name", chunks, 50, "W")) == chunks
+    assert [message.partition(" %")[0] for message in caplog.messages] == [f"org/name: W {n}0" for n in range(1, 11)]
+    assert "done in" in caplog.messages[-1]

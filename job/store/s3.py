@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from job.errors import ConfigError, TransientError
-from job.s3_client import S3_ERRORS, WRITING, create_client, redirect_loop, s3_failure
+from job.s3_client import S3_ERRORS, WRITING, create_client, s3_failure
+from job.s3_retries import DEFAULT_RETRIES, S3Retries
 from job.store.store import check_length, checked_key
 
 if TYPE_CHECKING:
@@ -37,18 +38,15 @@ PIPE_POLL_SECONDS = 0.1
 """How often a thread that waits for the other one looks whether the upload has ended."""
 
 S3_CONFIG = Config(
-    # botocore retries after at most 1, 2, 4, 8 and 16 s, half of that on average. This bridges up to half a minute of
-    # 5xx, SlowDown or refused connections, because after a failure the whole of W has to be read again. A server that
-    # accepts connections and never answers is given up after six minutes. The read time-out is long because some
-    # stores send nothing while they assemble a multipart upload.
-    retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,
+    # Long, because some stores send nothing while they assemble a multipart upload. A server that accepts connections
+    # and never answers is given up after six attempts: about six minutes.
     read_timeout=60,
     max_pool_connections=PARTS_IN_FLIGHT + 1,
 )
 
-CONFLICT_ATTEMPTS = 3
-"""How often a write is tried that conflicts with another write of the same key: Amazon S3 asks to send it again."""
+BODY_ATTEMPTS = 3
+"""How often a small object is read whose body breaks off: botocore sends no request again once a body has begun."""
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
@@ -65,8 +63,8 @@ class _Checksums(TypedDict, total=False):
     ChecksumType: Literal["FULL_OBJECT"]
 
 
-def open_s3_store(url: str) -> S3Store:
-    """The store at ``s3://bucket/prefix``. No request is sent yet.
+def open_s3_store(url: str, retries: S3Retries = DEFAULT_RETRIES) -> S3Store:
+    """The store at ``s3://bucket/prefix``. No request is sent yet. ``retries``: how long to wait for each attempt.
 
     Raises:
         ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
@@ -75,7 +73,8 @@ def open_s3_store(url: str) -> S3Store:
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket:
         raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
-    return S3Store(create_client(S3_CONFIG, url), bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
+    client = create_client(S3_CONFIG, url, retries)
+    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,7 @@ class S3Store:
 
     def check(self) -> None:
         with self._errors_translated("list the bucket", self.prefix):
-            try:
-                self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
-            except RecursionError as error:
-                raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
         # To begin an upload and abort it shows that writing is allowed. No reader ever sees it.
         key = f"{self.prefix}write-check"
         with self._errors_translated("write", key):
@@ -103,10 +99,17 @@ class S3Store:
 
     def read(self, key: str) -> bytes | None:
         with self._errors_translated("read", self._key(key)):
-            try:
-                return self.client.get_object(**self._object(key))["Body"].read()
-            except self.client.exceptions.NoSuchKey:
-                return None
+            for attempt in range(BODY_ATTEMPTS):
+                try:
+                    body = self.client.get_object(**self._object(key))["Body"]
+                except self.client.exceptions.NoSuchKey:
+                    return None
+                try:
+                    return body.read()
+                except (BotoCoreError, HTTPError):
+                    if attempt == BODY_ATTEMPTS - 1:
+                        raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def write(self, key: str, content: bytes) -> None:
         with self._errors_translated("write", self._key(key)):
@@ -114,23 +117,20 @@ class S3Store:
 
     def create(self, key: str, content: bytes) -> bool:
         with self._errors_translated("create", self._key(key)):
-            for _ in range(CONFLICT_ATTEMPTS):
-                try:
-                    self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
-                except ClientError as error:
-                    status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-                    if status == 412:
-                        # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
-                        return self.read(key) == content
-                    if status in (405, 501) or code in NO_CONDITIONS_CODES:
-                        self.write(key, content)
-                        return True
-                    if status != 409:
-                        raise
-                    time.sleep(1)  # another worker is creating or deleting it now
+            try:
+                self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
+            except ClientError as error:
+                status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+                if status == 412:
+                    # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
+                    return self.read(key) == content
+                if status in (405, 501) or code in NO_CONDITIONS_CODES:
+                    self.write(key, content)
+                elif status == 409:  # others are creating or deleting it all the time
+                    return False
                 else:
-                    return True
-        return False
+                    raise
+            return True
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         """By boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``."""

@@ -1,4 +1,4 @@
-"""Stands before an S3 server: refuses what it is told to, loses answers, and passes on all else as it came.
+"""Stands before an S3 server: refuses what it is told to, loses or cuts answers, and passes on all else as it came.
 
 The ``Host`` header is passed on too, so that signatures stay valid.
 """
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.servers.serving import serving
 
@@ -21,10 +21,33 @@ class Asked:
     method: str
     path: str
     headers: Mapping[str, str]
+    query: str = ""
+
+    @property
+    def operation(self) -> str:
+        """What kind of request it is, near enough: the method, and what distinguishes it in the query."""
+        marks = ("uploads", "uploadId", "partNumber", "list-type")
+        names = {name for name, _ in parse_qsl(self.query, keep_blank_values=True)}
+        return " ".join([self.method, *(mark for mark in marks if mark in names)])
 
 
-Meddling: TypeAlias = Callable[[Asked], int | Literal["lost"] | None]
-"""The status that is answered in the server's place; or that its answer gets lost; None: nothing is done."""
+What: TypeAlias = int | tuple[int, str] | Literal["lost", "half", "whole"] | None
+"""The status that is answered in the server's place, perhaps with a code; or that its answer gets lost, that half of
+its body comes, or that it claims to be the whole object. None: nothing is done."""
+Meddling: TypeAlias = Callable[[Asked], What]
+
+
+def once_each(what: What) -> Meddling:
+    """Something happens to the first request of each operation."""
+    met: set[str] = set()
+
+    def meddles(asked: Asked) -> What:
+        if asked.operation in met:
+            return None
+        met.add(asked.operation)
+        return what
+
+    return meddles
 
 
 CODES = {
@@ -43,15 +66,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        meddling = self.server.meddles(Asked(self.command, urlsplit(self.path).path, dict(self.headers)))
+        address = urlsplit(self.path)
+        meddling = self.server.meddles(Asked(self.command, address.path, dict(self.headers), address.query))
         if meddling is not None:
             self.server.meddled.append(f"{self.command} {self.path}")
-        if isinstance(meddling, int):
-            body = f"<Error><Code>{CODES[meddling]}</Code></Error>".encode()
-            self.send_response(meddling)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        if isinstance(meddling, int | tuple):
+            self._refuse(*(meddling if isinstance(meddling, tuple) else (meddling, CODES[meddling])))
             return
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -65,14 +85,25 @@ class _Handler(BaseHTTPRequestHandler):
         if meddling == "lost":
             self.close_connection = True
             return
-        self.send_response_only(answer.status, answer.reason)
+        if meddling == "half":
+            content = content[: len(content) // 2]
+        self.send_response_only(200 if meddling == "whole" else answer.status, answer.reason)
+        left_out = ("connection", "transfer-encoding", "content-length", "content-range" if meddling == "whole" else "")
         for name, value in answer.getheaders():
-            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+            if name.lower() not in left_out:
                 self.send_header(name, value)
         length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content)
+
+    def _refuse(self, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - the names http.server looks for
 

@@ -10,8 +10,16 @@ from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationEr
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
-from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
-from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_loop, s3_failure
+from job.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    ModelUnavailable,
+    SurveyError,
+    TransientError,
+    UnsupportedCheckpoint,
+)
+from job.s3_client import READING, S3_ERRORS, S3Error, create_client, s3_failure
+from job.s3_retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,10 +38,16 @@ class _ListedObject(BaseModel):
 _LISTED: Final = TypeAdapter(list[_ListedObject])
 
 
-def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy = DEFAULT_RETRY) -> Checkpoint:
+def open_s3(
+    url: str,
+    *,
+    read_timeout: float = 30.0,
+    retry_policy: RetryPolicy = DEFAULT_RETRY,
+    refusal_waits: tuple[float, ...] = DEFAULT_RETRIES.refusal_waits,
+) -> Checkpoint:
     """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags.
 
-    Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
+    Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it. ``refusal_waits`` is as in S3Retries.
 
     Raises:
         ModelUnavailable: the bucket does not exist, has no object below the prefix, or may not be read.
@@ -49,10 +63,10 @@ def open_s3(url: str, *, read_timeout: float = 30.0, retry_policy: RetryPolicy =
     config = Config(
         connect_timeout=read_timeout,
         read_timeout=read_timeout,
-        retries={"total_max_attempts": 1},  # read_resuming() retries; botocore does not once a body has begun
         max_pool_connections=64,  # more than are ever used at once: botocore warns of any beyond
     )
-    client = create_client(config, url)
+    # After an outage, retry() and read_resuming() try again: botocore does not once a body has begun.
+    client = create_client(config, url, S3Retries(outage_waits=(), refusal_waits=refusal_waits))
     below = f"{prefix}/" if prefix else ""
     listed = retry(lambda: _list(client, bucket, below, source), retry_policy)
     if not listed:
@@ -97,8 +111,6 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
         ) from error
     except S3_ERRORS as error:
         raise _failure(error, source) from error
-    except RecursionError as error:
-        raise redirect_loop(source) from error
     return files
 
 
@@ -141,7 +153,7 @@ def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
         return _changed(where)
     failure = s3_failure(error, where, READING)
     if failure.kind == "retryable":
-        return RetryableError(failure.found)
+        return TransientError(failure.message) if failure.tried_again else RetryableError(failure.found)
     return (ConfigError if failure.kind == "setting" else ModelUnavailable)(failure.message)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _GRACE_SECONDS: Final = 25
 """What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
-that hangs would keep it longer, and what it leaves then, the next run removes."""
+that hangs would keep it longer, and what it leaves then, a later run removes."""
 
 
 def main(arguments: Sequence[str]) -> int:

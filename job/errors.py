@@ -8,6 +8,7 @@
     │   ├── UnsupportedCheckpoint     its format, dtype, quantisation or server cannot be read
     │   └── CorruptCheckpoint         its files contradict themselves
     └── TransientError            75  network, rate limit, server or store failure; a retry may succeed
+        └── UploadLost                somebody removed the unfinished upload of an artifact
     Terminated                   143  SIGTERM (KeyboardInterrupt, 130, for SIGINT)
 
 A message reads ``where: what was found, what is expected; what to do``, with values and without secrets.
@@ -74,6 +75,10 @@ class TransientError(SurveyError):
     """The network, a rate limit, a server or the store failed. A later attempt may succeed."""
 
     exit_status = 75
+
+
+class UploadLost(TransientError):
+    """Somebody removed the unfinished upload or file of an artifact, perhaps another run that published the same."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -6,9 +6,12 @@ from __future__ import annotations
 import io
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -18,14 +21,22 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from job.errors import ConfigError, TransientError
+from job.errors import ConfigError, TransientError, UploadLost
 from job.s3_client import S3_ERRORS, WRITING, create_client, s3_failure
 from job.s3_retries import DEFAULT_RETRIES, S3Retries
-from job.store.store import check_length, checked_key
+from job.store.store import (
+    PROBE_PREFIXES,
+    UNFINISHED_MIN_AGE,
+    check_length,
+    checked_key,
+    is_own_upload,
+    is_probe,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ResponseMetadataTypeDef
 
 MIB = 1 << 20
 PART_NBYTES = 8 * MIB
@@ -142,18 +153,27 @@ class S3Store:
             # boto3 prefers the CRT client if it is installed, which ignores these settings.
             preferred_transfer_client="classic",
         )
+        begun = time.monotonic()
         config.max_in_memory_upload_chunks = PARTS_IN_FLIGHT  # TransferConfig() has no argument for it
         with create_transfer_manager(self.client, config) as manager:
             pipe = _ChunkPipe()
             try:
                 file = io.BufferedReader(pipe)
                 future = manager.upload(file, self.bucket, self._key(key), extra_args=dict(self._checksums()))
-                pipe.feed(check_length(chunks, nbytes), future.done)
+                pulled_all = pipe.feed(check_length(chunks, nbytes), future.done)
             except BaseException:
                 pipe.stop()  # or the manager would wait for the submission thread
                 raise
             with self._errors_translated("write", self._key(key)):
-                future.result()
+                try:
+                    future.result()
+                except self.client.exceptions.NoSuchUpload as error:
+                    if not (pulled_all and self._is_stored(key, nbytes, time.monotonic() - begun)):
+                        raise UploadLost(
+                            f"s3://{self.bucket}/{self._key(key)}: the store no longer knows the upload, expected it "
+                            "until its end; see which rule of the bucket or which other program aborts uploads, then "
+                            "run again"
+                        ) from error
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -169,17 +189,51 @@ class S3Store:
         with self._errors_translated("delete", self._key(key)):
             self.client.delete_object(**self._object(key))
 
-    def discard_unfinished(self, prefix: str) -> None:
-        with self._errors_translated("discard unfinished uploads", self.prefix + prefix):
-            pages = self.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
+    def discard_unfinished(self, min_age: float = UNFINISHED_MIN_AGE) -> None:
+        with self._errors_translated("discard unfinished uploads", self.prefix):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
             # The list is read to its end first, because an abort could shift the next pages.
-            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+            old = [
+                upload
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if is_own_upload(upload["Key"].removeprefix(self.prefix))
+                and _age(upload["Initiated"], page["ResponseMetadata"]) >= min_age
+            ]
+            for upload in old:
                 with suppress(self.client.exceptions.NoSuchUpload):  # another worker aborted or finished it
-                    self.client.abort_multipart_upload(
-                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
+                    self._abort_if_idle(upload["Key"], upload["UploadId"], min_age)
+            for key in [key for prefix in PROBE_PREFIXES for key in self._old_probes(prefix, min_age)]:
+                self.delete(key)
+
+    def _old_probes(self, prefix: str, min_age: float) -> Iterator[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+        for page in pages:
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self.prefix)
+                if is_probe(key) and _age(item["LastModified"], page["ResponseMetadata"]) >= min_age:
+                    yield key
+
+    def _abort_if_idle(self, key: str, upload_id: str, min_age: float) -> None:
+        """Abort an upload if none of its parts arrived within the last ``min_age`` seconds."""
+        pages = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload_id)
+        ages = [
+            _age(part["LastModified"], page["ResponseMetadata"]) for page in pages for part in page.get("Parts", [])
+        ]
+        if min(ages, default=min_age) >= min_age:
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+
+    def _is_stored(self, key: str, nbytes: int, seconds: float) -> bool:
+        """Whether an object of this size was stored within the last ``seconds``: the end of an upload whose answer got
+        lost is refused when it is sent again."""
+        try:
+            head = self.client.head_object(**self._object(key))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+        # A store tells times in whole seconds.
+        return head["ContentLength"] == nbytes and _age(head["LastModified"], head["ResponseMetadata"]) <= seconds + 1
 
     def _key(self, key: str) -> str:
         return self.prefix + checked_key(key)
@@ -208,6 +262,13 @@ class S3Store:
             raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
+def _age(time_of_store: datetime, answer: ResponseMetadataTypeDef) -> float:
+    """Seconds from a time that the store told to the time of its answer: both by its own clock, not by this machine's.
+    0 if it does not say when it answered."""
+    now = answer["HTTPHeaders"].get("date")
+    return (parsedate_to_datetime(now) - time_of_store).total_seconds() if now else 0.0
+
+
 class _UploadStopped(Exception):
     """Raised in s3transfer's thread to end the upload."""
 
@@ -225,8 +286,8 @@ class _ChunkPipe(io.RawIOBase):
         self._rest = memoryview(b"")
         self._at_end = self._stopped = False
 
-    def feed(self, chunks: Iterable[bytes], upload_ended: Callable[[], bool]) -> None:
-        """Pass on all chunks. Stops early if the upload has ended, that is, failed."""
+    def feed(self, chunks: Iterable[bytes], upload_ended: Callable[[], bool]) -> bool:
+        """Pass on all chunks. Stops early if the upload has ended, that is, failed. Returns whether all were pulled."""
         for chunk in chain(chunks, [None]):
             while not upload_ended():
                 with suppress(Full):
@@ -234,7 +295,8 @@ class _ChunkPipe(io.RawIOBase):
                     break
             else:
                 self.stop()
-                return
+                return chunk is None
+        return True
 
     def stop(self) -> None:
         """Raise an exception in the thread that reads the chunks."""

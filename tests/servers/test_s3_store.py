@@ -1,19 +1,23 @@
 """What only an S3 store can meet: refused keys, missing buckets, a server that fails, stops or disappears midway."""
 
+import json
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from botocore.config import Config
 
-from job.errors import ConfigError, SurveyError, TransientError
+from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.s3_retries import S3Retries
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
 from job.store.store import creates_once
 from tests.servers.answering import server_that_answers
-from tests.servers.meddling_store import Meddling, meddling_store
+from tests.servers.meddling_store import Asked, Meddling, meddling_store
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
@@ -238,7 +242,7 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
     # The server answers before it has room for what is written; that is not what this is about.
     store = S3Store(s3_server.client(config=S3_CONFIG), s3_bucket, "surveys/")
     assert list(store.sizes("")) == []
-    store.discard_unfinished("org/")
+    store.discard_unfinished(0.0)
     assert uploads(s3_server, s3_bucket) == []
     store.write_stream(W, iter([b"again"]), 5)
     assert store.read(W) == b"again"
@@ -316,3 +320,93 @@ def test_a_thousand_keys_and_more_are_listed(store: S3Store) -> None:
     for key in keys:
         store.write(key, b"")
     assert list(store.sizes("runs/")) == keys
+
+
+def part_ages(server: SeaweedServer, bucket: str) -> list[float]:
+    """The seconds since each part of the unfinished uploads arrived, by the server's clock."""
+    client, ages = server.client(), []
+    for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        answer = client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        ages += [(now - part["LastModified"]).total_seconds() for part in answer.get("Parts", [])]
+    return ages
+
+
+def test_an_upload_that_was_begun_long_ago_is_alive_while_its_parts_arrive(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store
+) -> None:
+    min_age = 4.0
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(PART_NBYTES + 1)
+        wait_until(lambda: min(part_ages(s3_server, s3_bucket), default=0) > min_age)
+        yield bytes(PART_NBYTES)
+        wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 2)
+        store.discard_unfinished(min_age)
+        yield b"end"
+
+    store.write_stream(W, chunks(), 2 * PART_NBYTES + 4)
+    assert store.sizes("") == {W: 2 * PART_NBYTES + 4}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    client = s3_server.client()
+    for key in ("backup.tar", "org/name/data.safetensors", "org/name/0123abcd/data.parquet", W):
+        client.create_multipart_upload(Bucket=s3_bucket, Key=key)
+    open_s3_store(f"s3://{s3_bucket}").discard_unfinished(0.0)
+    assert sorted(uploads(s3_server, s3_bucket)) == [
+        "backup.tar",
+        "org/name/0123abcd/data.parquet",
+        "org/name/data.safetensors",
+    ]
+
+
+def test_an_upload_that_somebody_aborted_is_lost_and_pulls_no_more(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store
+) -> None:
+    pulled = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal pulled
+        for pulled in range(200):
+            if pulled == 20:
+                wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 2)
+                store.discard_unfinished(0.0)
+            yield bytes(MIB)
+
+    with pytest.raises(UploadLost, match="no longer knows the upload"):
+        store.write_stream(W, chunks(), 200 * MIB)
+    assert pulled < 100
+    assert store.sizes("") == {}
+
+
+def test_an_upload_whose_end_was_not_heard_is_not_lost(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses_the_end(asked: Asked) -> Literal["lost"] | tuple[int, str] | None:
+        if asked.operation != "POST uploadId":
+            return None
+        ends.append(asked)
+        return "lost" if len(ends) == 1 else (404, "NoSuchUpload")  # as MinIO says
+
+    ends: list[Asked] = []
+    content = bytes(range(256)) * (PART_NBYTES // 128)
+    with meddling_store(s3_server.endpoint, loses_the_end) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
+        store.write_stream(W, iter([content]), len(content))
+        assert len(ends) == 2
+        assert store.read(W) == content
+
+
+def test_a_store_takes_the_lifecycle_rule_of_the_documentation(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    (rule,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    s3_server.client().put_bucket_lifecycle_configuration(Bucket=s3_bucket, LifecycleConfiguration=json.loads(rule))

@@ -47,11 +47,13 @@ class S3Retries:
     that failed together do not all come back together.
 
     The defaults try six times. The waits for an outage bridge up to half a minute, because after a failed upload all of
-    W has to be read again. Every other refusal may be a passing one too (409, 400 InvalidPart, 403), but most of them
-    are wrong settings: their waits add up to less than 8 s, so a wrong key soon ends the run.
+    W has to be read again. None is longer than 8 s, because a part that waits cannot be stopped, and a terminated run
+    has 25 s; for the same reason an upload is aborted with the shorter waits. Every other refusal may be a passing one
+    too (409, 400 InvalidPart, 403), but most of them are wrong settings: their waits add up to less than 8 s, so a
+    wrong key soon ends the run.
     """
 
-    outage_waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    outage_waits: tuple[float, ...] = (2.0, 4.0, 8.0, 8.0, 8.0)
     refusal_waits: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -85,6 +87,8 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
                 waits = () if _is_range_asked_for(answer, operation, request_dict) else retries.refusal_waits
             else:
                 waits = _waits_after_refusal(answer.status_code, code, retries)
+        if operation.name == "AbortMultipartUpload":
+            waits = waits and retries.refusal_waits
         if attempts > len(waits):
             return None
         if response is not None:

@@ -198,7 +198,7 @@ class S3Store:
                 for page in pages
                 for upload in page.get("Uploads", [])
                 if is_own_upload(upload["Key"].removeprefix(self.prefix))
-                and _age(upload["Initiated"], page["ResponseMetadata"]) >= min_age
+                and _age(upload.get("Initiated"), page["ResponseMetadata"]) >= min_age
             ]
             for upload in old:
                 with suppress(self.client.exceptions.NoSuchUpload):  # another worker aborted or finished it
@@ -211,14 +211,14 @@ class S3Store:
         for page in pages:
             for item in page.get("Contents", []):
                 key = item["Key"].removeprefix(self.prefix)
-                if is_probe(key) and _age(item["LastModified"], page["ResponseMetadata"]) >= min_age:
+                if is_probe(key) and _age(item.get("LastModified"), page["ResponseMetadata"]) >= min_age:
                     yield key
 
     def _abort_if_idle(self, key: str, upload_id: str, min_age: float) -> None:
         """Abort an upload if none of its parts arrived within the last ``min_age`` seconds."""
         pages = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload_id)
         ages = [
-            _age(part["LastModified"], page["ResponseMetadata"]) for page in pages for part in page.get("Parts", [])
+            _age(part.get("LastModified"), page["ResponseMetadata"]) for page in pages for part in page.get("Parts", [])
         ]
         if min(ages, default=min_age) >= min_age:
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
@@ -233,7 +233,9 @@ class S3Store:
                 return False
             raise
         # A store tells times in whole seconds.
-        return head["ContentLength"] == nbytes and _age(head["LastModified"], head["ResponseMetadata"]) <= seconds + 1
+        return (
+            head["ContentLength"] == nbytes and _age(head.get("LastModified"), head["ResponseMetadata"]) <= seconds + 1
+        )
 
     def _key(self, key: str) -> str:
         return self.prefix + checked_key(key)
@@ -262,11 +264,11 @@ class S3Store:
             raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
 
 
-def _age(time_of_store: datetime, answer: ResponseMetadataTypeDef) -> float:
+def _age(time_of_store: datetime | None, answer: ResponseMetadataTypeDef) -> float:
     """Seconds from a time that the store told to the time of its answer: both by its own clock, not by this machine's.
-    0 if it does not say when it answered."""
+    0 if it does not say either."""
     now = answer["HTTPHeaders"].get("date")
-    return (parsedate_to_datetime(now) - time_of_store).total_seconds() if now else 0.0
+    return (parsedate_to_datetime(now) - time_of_store).total_seconds() if now and time_of_store else 0.0
 
 
 class _UploadStopped(Exception):

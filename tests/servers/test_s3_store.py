@@ -368,6 +368,20 @@ def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_server: Seawe
     ]
 
 
+@pytest.mark.parametrize("element", [rb"<Initiated>.*?</Initiated>", rb"<LastModified>.*?</LastModified>"])
+def test_an_upload_of_which_the_store_tells_no_time_is_left_alone(
+    s3_server: SeaweedServer, s3_bucket: str, element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = s3_server.client()
+    upload = client.create_multipart_upload(Bucket=s3_bucket, Key=W)
+    client.upload_part(Bucket=s3_bucket, Key=W, UploadId=upload["UploadId"], PartNumber=1, Body=b"half")
+    client.put_object(Bucket=s3_bucket, Key="write-check")
+    with meddling_store(s3_server.endpoint, lambda _: None, lambda content: re.sub(element, b"", content)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        open_s3_store(f"s3://{s3_bucket}").discard_unfinished(0.001)
+    assert uploads(s3_server, s3_bucket) == [W]
+
+
 def test_an_upload_that_somebody_aborted_is_lost_and_pulls_no_more(
     s3_server: SeaweedServer, s3_bucket: str, store: S3Store
 ) -> None:

@@ -31,9 +31,9 @@ class Asked:
         return " ".join([self.method, *(mark for mark in marks if mark in names)])
 
 
-What: TypeAlias = int | tuple[int, str] | Literal["lost", "half", "whole"] | None
+What: TypeAlias = int | tuple[int, str] | Literal["lost", "half", "cut", "whole"] | None
 """The status that is answered in the server's place, perhaps with a code; or that its answer gets lost, that half of
-its body comes, or that it claims to be the whole object. None: nothing is done."""
+its body comes, as if it were all or cut off, or that it claims to be the whole object. None: nothing is done."""
 Meddling: TypeAlias = Callable[[Asked], What]
 
 
@@ -93,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in left_out:
                 self.send_header(name, value)
         length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        if meddling == "cut":
+            content, self.close_connection = content[: len(content) // 2], True
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -61,17 +62,21 @@ def test_every_operation_goes_on_after_one_refusal(
         assert len(proxy.meddled) >= 4
 
 
-@pytest.mark.parametrize("meddling", ["half", "lost"])
+@pytest.mark.parametrize("meddling", ["half", "cut", "lost"])
 def test_every_operation_goes_on_after_an_answer_that_is_cut_or_lost(
-    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, meddling: str
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    meddling: Literal["half", "cut", "lost"],
 ) -> None:
     content = noise(PART_NBYTES + 1)
-    with meddling_store(s3_server.endpoint, once_each("half" if meddling == "half" else "lost")) as proxy:
+    with meddling_store(s3_server.endpoint, once_each(meddling)) as proxy:
         store = store_at(proxy, s3_bucket, monkeypatch)
         store.write("runs/a/plan.json", b"{}")
         store.write_stream("org/W", iter([content]), len(content))
         assert list(store.sizes("")) == ["org/W", "runs/a/plan.json"]
         assert store.create("runs/b/plan.json", b"{}")
+        assert store.read("runs/a/plan.json") == b"{}"
         checkpoint = open_s3(f"s3://{s3_bucket}/surveys/org", refusal_waits=QUICK.refusal_waits)
         assert checkpoint.fetch("W", 5, 10) == content[5:10]
     assert s3_server.client().get_object(Bucket=s3_bucket, Key="surveys/org/W")["Body"].read() == content

@@ -15,9 +15,10 @@ from botocore.config import Config
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.s3_retries import S3Retries
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
-from job.store.store import creates_once
+from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store
+from tests.servers.plain_s3 import plain_s3
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
@@ -25,6 +26,7 @@ W = "org/name/0123abcd/W.safetensors"
 QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
+POOL = Config(max_pool_connections=RACERS)
 
 
 @pytest.fixture
@@ -214,6 +216,16 @@ def test_a_store_that_knows_no_conditions_is_found_out(
         store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
         assert not creates_once(store, "runs/a/")
         assert list(store.sizes("")) == []
+
+
+def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
+    with plain_s3() as server:
+        server.condition_gap = 0.05
+        store = S3Store(SeaweedServer.client_at(server.endpoint, ADMIN, HASTY.merge(POOL)), "bucket", "surveys/")
+        assert store.create("runs/a/plan.json", b"first")
+        assert not store.create("runs/a/plan.json", b"second"), "one after another, it seems to work"
+        assert not creates_once(store, "runs/a/")
+        assert list(server.objects) == ["bucket/surveys/runs/a/plan.json"]
 
 
 def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_SECONDS = 25
 """What a stopped run has for leaving the store clean. Kubernetes and Docker kill after 30 and 10 by default; a store
-that hangs would keep it longer, and what it leaves then, the next run removes."""
+that hangs would keep it longer, and what it leaves then, a later run removes."""
 LAST_SECONDS = 8
 """What a run still has if it had ended when the signal came. A Pushgateway takes 5 seconds at most; whoever should read
 standard output may take for ever."""

@@ -8,6 +8,7 @@
     │   ├── UnsupportedCheckpoint     its format, dtype, quantisation or server cannot be read
     │   └── CorruptCheckpoint         its files contradict themselves
     └── TransientError            75  network, rate limit, server or store failure; a retry may succeed
+        └── UploadLost                somebody removed the unfinished upload of an artifact
     Terminated                   143  SIGTERM; 129, SIGHUP (KeyboardInterrupt, 130, for SIGINT)
 
 A message reads ``where: what was found, what is expected; what to do``, with values and without secrets.
@@ -81,6 +82,10 @@ class TransientError(SurveyError):
         super().__init__(message)
         self.server = server
         """The server that could not be reached, if that is why."""
+
+
+class UploadLost(TransientError):
+    """Somebody removed the unfinished upload or file of an artifact, perhaps another run that published the same."""
 
 
 _SHORTAGES: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)

@@ -12,7 +12,9 @@ from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.identity import pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
+from job.manifest.filing import is_whole, manifest_key, read_manifest
 from job.manifest.published import ContentIdentity, Published, find_published
+from job.manifest.schema import Manifest
 from job.models.references import ModelRef
 from job.outcome import Status
 from job.store.store import Store
@@ -69,6 +71,20 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
         store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor, tensors
     )
     return Located(checkpoint, unembedding, published, tensors, pinned_w.w_sha256, bytes_fetched)
+
+
+def published_meanwhile(located: Located, store: Store) -> Manifest | None:
+    """The manifest of this survey, if another run has published it since the model was located; reads only the store.
+
+    Raises:
+        SurveyError: the store cannot be read.
+    """
+    checkpoint = located.checkpoint
+    manifest = read_manifest(store, manifest_key(located.published.folder))
+    identity = content_identity(checkpoint, located.unembedding, located.w_sha256)
+    if manifest is None or not identity.matches(manifest) or not located.tensors <= manifest["artifacts"].keys():
+        return None
+    return manifest if is_whole(manifest, store.sizes(f"{checkpoint.repo_id}/")) else None
 
 
 def content_identity(checkpoint: Checkpoint, unembedding: Unembedding, w_sha256: str | None) -> ContentIdentity:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import boto3
 import botocore.session
+from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
@@ -25,9 +25,10 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from job.errors import ConfigError
+from job.s3_credentials import RenewableCredentials, session_with
+from job.s3_retries import OUTAGE_CODES, TLS_REFUSALS, S3Retries, is_outage, retry_requests
 
 if TYPE_CHECKING:
-    from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
 S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
@@ -84,6 +85,8 @@ class S3Failure:
     """``where: what was found``."""
     advice: str
     """``expected …; what to do``."""
+    tried_again: bool = False
+    """Whether it was tried again for as long as ``S3Retries.refusal_waits`` says, and was no outage."""
 
     @property
     def message(self) -> str:
@@ -97,35 +100,36 @@ RETRYABLE: Final[Meaning] = ("retryable", "expected success; run again, later if
 UNEXPLAINED: Final[Meaning] = ("unavailable", "expected an S3 store that supports this request; {use.other}")
 
 REFUSALS: Final[dict[str, Meaning]] = {
-    # Damage on the way, throttling, or an upload that another worker aborted: a later attempt may succeed.
+    # An outage, damage on the way, another write of the same key, or an upload that somebody aborted: a later attempt
+    # may succeed.
     **dict.fromkeys(
         (
+            *OUTAGE_CODES,
             "BadDigest",
+            "ConditionalRequestConflict",
+            "IDPCommunicationError",
             "IncompleteBody",
-            "InternalError",
+            "InvalidPart",
             "NoSuchUpload",
             "OperationAborted",
-            "RequestTimeout",
-            "ServiceUnavailable",
-            "SlowDown",
-            "Throttling",
-            "ThrottlingException",
-            "TooManyRequests",
             "XAmzContentSHA256Mismatch",
         ),
         RETRYABLE,
     ),
+    # The credentials were fetched anew before each attempt. Whoever starts the job again may have newer ones.
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "RequestExpired", "TokenRefreshRequired"),
+        ("retryable", "expected a session that has not expired; renew the credentials, then run again"),
+    ),
     "RequestTimeTooSkewed": ("retryable", "expected clocks that agree; set this machine's clock, then run again"),
     "AuthorizationHeaderMalformed": ("setting", "expected the bucket's own region; correct AWS_DEFAULT_REGION"),
-    "ExpiredToken": ("setting", "expected a session that has not expired; renew the credentials"),
     "InvalidAccessKeyId": (
         "setting",
         "expected an access key that this store knows; correct AWS_ACCESS_KEY_ID, the profile or the role",
     ),
-    "InvalidToken": ("setting", "expected a valid session token; renew the credentials"),
     "PermanentRedirect": (
         "setting",
-        "expected the bucket's own endpoint; correct AWS_DEFAULT_REGION or AWS_ENDPOINT_URL",
+        "expected the bucket's own endpoint; correct AWS_DEFAULT_REGION or AWS_ENDPOINT_URL (perhaps to https)",
     ),
     "SignatureDoesNotMatch": ("setting", "expected the secret of this access key; correct AWS_SECRET_ACCESS_KEY"),
     "AccessDenied": (
@@ -143,7 +147,11 @@ CHECKSUM_CODES: Final = ("BadDigest", "IncompleteBody", "SignatureDoesNotMatch",
 OTHER_STATUSES: Final = (401, 403, 404, 407, 408, 429)
 """Statuses from 400 to 499 with which no store refuses them."""
 
-CODE_BY_STATUS: Final = {301: "PermanentRedirect", 307: "PermanentRedirect", 403: "AccessDenied"}
+CODE_BY_STATUS: Final = {
+    **dict.fromkeys((301, 302, 307), "PermanentRedirect"),
+    **dict.fromkeys((401, 403), "AccessDenied"),
+    409: "OperationAborted",
+}
 """Which code an answer stands for that has an unknown code or none."""
 
 RETRYABLE_ERRORS: Final = (
@@ -159,23 +167,26 @@ RETRYABLE_ERRORS: Final = (
 """What goes wrong on the way to the store, or to the service that gives out credentials. Every other BotoCoreError is
 about a setting: no credentials, no such profile, an impossible bucket name or region."""
 
-TLS_REFUSALS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
-"""Connection errors that are about a setting: an unknown certificate, or https to a server that speaks http."""
 
-
-def create_client(config: Config, where: str) -> S3Client:
+def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
     """A client with the endpoint, region and credentials that boto3 finds. Error messages begin with ``where``.
+
+    Every failed request is sent again as ``retries`` says. ``config`` says the other properties of the client.
 
     Raises:
         ConfigError: boto3 found a setting that it cannot use.
     """
+    credentials = RenewableCredentials(retries.refusal_waits)
+    one_attempt = Config(retries={"mode": "standard", "total_max_attempts": 1})  # retry_requests() sends the others
     try:
-        return boto3.Session().client("s3", config=config)
+        client = session_with(credentials).client("s3", config=config.merge(one_attempt))
     except (BotoCoreError, ValueError) as error:  # botocore raises ValueError for an invalid endpoint
         raise ConfigError(
             f"{where}: {_without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
             "they name"
         ) from error
+    retry_requests(client, retries, credentials.renew)
+    return client
 
 
 def checksum_setting() -> str | None:
@@ -208,7 +219,8 @@ def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
     if any(mark in found for mark in TLS_REFUSALS):
         return S3Failure("setting", found, "expected a trusted TLS certificate; correct AWS_ENDPOINT_URL")
     if isinstance(error, RETRYABLE_ERRORS):
-        return S3Failure("retryable", found, "expected an answer; check AWS_ENDPOINT_URL and the network, or run again")
+        advice = "expected an answer; check AWS_ENDPOINT_URL and the network, or run again"
+        return S3Failure("retryable", found, advice, tried_again=isinstance(error, CredentialRetrievalError))
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return S3Failure(
             "setting",
@@ -218,30 +230,17 @@ def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
     return S3Failure("setting", found, "expected usable AWS_… settings; correct them, or the profile they name")
 
 
-def redirect_loop(where: str) -> ConfigError:
-    """What a RecursionError of a request means.
-
-    When botocore is redirected, it asks for the bucket's region first; when that is redirected too, it asks again, and
-    so on.
-    """
-    return ConfigError(
-        f"{where}: the endpoint redirects every request, expected an S3 server; correct AWS_ENDPOINT_URL (perhaps to "
-        "https)"
-    )
-
-
 def _refusal(error: ClientError, where: str, use: BucketUse) -> S3Failure:
     code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
     words = error.response["Error"].get("Message", "")
     found = f"{where}: the store answered {error.operation_name} with {status} {code}" + (
         f" ({words})" if words else ""
     )
-    kind, advice = REFUSALS.get(code) or REFUSALS.get(CODE_BY_STATUS.get(status, ""), UNEXPLAINED)
-    if status in (408, 429) or (status >= 500 and status != 501):
-        kind, advice = RETRYABLE
+    by_status = RETRYABLE if is_outage(status, code) else REFUSALS.get(CODE_BY_STATUS.get(status, ""), UNEXPLAINED)
+    kind, advice = REFUSALS.get(code, by_status)
     if (kind, advice) == UNEXPLAINED and error.operation_name in OPERATIONS_WITH_BODY:
         advice += use.with_body
-    return S3Failure(kind, found, advice.format(use=use))
+    return S3Failure(kind, found, advice.format(use=use), tried_again=not is_outage(status, code))
 
 
 def _without_password(text: str) -> str:

@@ -11,9 +11,9 @@ from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
-from job.errors import CorruptCheckpoint, SurveyError, shortages_translated
+from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
-from job.locate import Located, locate
+from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import page_key, publish_manifest, publish_page, update_latest
@@ -45,6 +45,10 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     """
     store, access = store_and_access(settings)
     store = store.check()
+    try:
+        store.discard_unfinished()
+    except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
+        logger.warning("leftovers of earlier runs stay: %s", error)
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -146,13 +150,18 @@ def survey_model(
             update_latest(store, published.folder, published.this_survey)
             return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
-        store.discard_unfinished(f"{published.folder}/")
         with monitor.stage("fetch tokenizer"):
             tokenizer = fetch_tokenizer(
                 checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
             )
         embedding_sha256 = digest_embedding(located, monitor, connections)
-        results, stored_sha256 = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
+        try:
+            results, stored_sha256 = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
+        except UploadLost:
+            manifest = published_meanwhile(located, store)
+            if manifest is None:
+                raise
+            return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), manifest)
         w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
         with monitor.stage("name tokens"):
             rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from job.errors import ConfigError, SurveyError, TransientError
-from job.store.store import check_length, checked_key
+from job.errors import ConfigError, SurveyError, TransientError, UploadLost
+from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, is_probe
 
 TEMP_SUFFIX = ".unfinished"
 """The end of a temporary file's name. The name also begins with a dot. Listings leave such files out."""
@@ -97,11 +98,15 @@ class FolderStore:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes = {}
-        for path in self._files(prefix):
+        folder, _, _ = prefix.rpartition("/")
+        with _errors_translated(self.root):
+            paths = list(_walk(self._path(folder) if folder else self.root))
+        for path in paths:
+            key = path.relative_to(self.root).as_posix()
             # A file may be removed or renamed after it was listed.
             with _errors_translated(path), suppress(FileNotFoundError):
-                if not _is_temp(path):
-                    sizes[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                if key.startswith(prefix) and not _is_temp(path):
+                    sizes[key] = path.stat().st_size
         return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
@@ -109,24 +114,37 @@ class FolderStore:
         with _errors_translated(path):
             path.unlink(missing_ok=True)
 
-    def discard_unfinished(self, prefix: str) -> None:
-        for path in self._files(prefix):
-            if _is_temp(path):
-                with _errors_translated(path):
-                    path.unlink(missing_ok=True)
+    def discard_unfinished(self, min_age: float = UNFINISHED_MIN_AGE) -> None:
+        # Folders that this user cannot read are left out: os.walk() ignores the errors.
+        paths = (Path(parent, name) for parent, _, names in os.walk(self.root) for name in names)
+        leftovers = [path for path in paths if _is_temp(path) or is_probe(path.relative_to(self.root).as_posix())]
+        if not leftovers:
+            return
+        with _errors_translated(self.root):
+            now = self._now()
+        errors = []
+        for path in leftovers:
+            try:
+                if now - path.stat().st_mtime >= min_age:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # another run removed or finished it
+            except OSError as error:
+                errors.append(survey_error(error, path))
+        if errors:
+            raise errors[0]
+
+    def _now(self) -> float:
+        """The time by the clock of the file system, which may be another machine's."""
+        temp_path = _temp_path(self.root / "clock")
+        try:
+            temp_path.touch()
+            return temp_path.stat().st_mtime
+        finally:
+            temp_path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
-
-    def _files(self, prefix: str) -> list[Path]:
-        """All files whose key starts with ``prefix``. A temporary file has the key of its final name."""
-        folder, _, _ = prefix.rpartition("/")
-        with _errors_translated(self.root):
-            return [
-                path
-                for path in _walk(self._path(folder) if folder else self.root)
-                if _final_path(path).relative_to(self.root).as_posix().startswith(prefix)
-            ]
 
 
 @dataclass(frozen=True)
@@ -161,8 +179,9 @@ def _new_file(target: Path) -> Iterator[_NewFile]:
             try:
                 temp_path.replace(target)
             except FileNotFoundError as error:
-                raise TransientError(
-                    f"{target}: its unfinished file is gone; another run of the same model removed it; run again"
+                raise UploadLost(
+                    f"{target}: its unfinished file is gone, expected it until its end; see which other program "
+                    "removes files there, then run again"
                 ) from error
             _sync_folder(target.parent)
     except BaseException:
@@ -197,12 +216,7 @@ def _temp_path(target: Path) -> Path:
 
 
 def _is_temp(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(TEMP_SUFFIX)
-
-
-def _final_path(path: Path) -> Path:
-    """The final path of a temporary file; any other path unchanged."""
-    return path.with_name(path.name[1 : -len(TEMP_SUFFIX)].rpartition(".")[0]) if _is_temp(path) else path
+    return re.fullmatch(rf"\..+\.[0-9a-f]{{16}}{re.escape(TEMP_SUFFIX)}", path.name) is not None
 
 
 def _walk(folder: Path) -> Iterator[Path]:

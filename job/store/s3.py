@@ -13,15 +13,18 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
-from job.errors import ConfigError, TransientError
+from job.errors import ConfigError, TransientError, UploadLost
 from job.s3_client import (
     CHECKSUM_SETTING,
     S3_ERRORS,
@@ -30,16 +33,25 @@ from job.s3_client import (
     checksum_setting,
     create_client,
     may_be_checksum,
-    redirect_loop,
     s3_failure,
 )
+from job.s3_retries import DEFAULT_RETRIES, S3Retries
 from job.store.content_digests import ContentDigest, Evidence, Written, encode_crc32, matching_evidence
-from job.store.store import LATE_SECONDS, RACERS, check_length, checked_key
+from job.store.store import (
+    LATE_SECONDS,
+    PROBE_PREFIXES,
+    RACERS,
+    UNFINISHED_MIN_AGE,
+    check_length,
+    checked_key,
+    is_own_upload,
+    is_probe,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ResponseMetadataTypeDef
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +66,16 @@ PIPE_POLL_SECONDS = 0.1
 """How often a thread that waits for the other one looks whether the upload has ended."""
 
 S3_CONFIG = Config(
-    # botocore retries after at most 1, 2, 4, 8 and 16 s, half of that on average. This bridges up to half a minute of
-    # 5xx, SlowDown or refused connections, because after a failure the whole of W has to be read again. A server that
-    # accepts connections and never answers is given up after six minutes. The read time-out is long because some
-    # stores send nothing while they assemble a multipart upload.
-    retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=10,
+    # Long, because some stores send nothing while they assemble a multipart upload. A server that accepts connections
+    # and never answers is given up after six attempts: about six minutes.
     read_timeout=60,
     max_pool_connections=max(PARTS_IN_FLIGHT + 1, RACERS),
 )
 WITHOUT_CHECKSUMS: Final = Config(request_checksum_calculation="when_required")
 
-CONFLICT_ATTEMPTS = 3
-"""How often a write is tried that conflicts with another write of the same key: Amazon S3 asks to send it again."""
+BODY_ATTEMPTS = 3
+"""How often a small object is read whose body breaks off: botocore sends no request again once a body has begun."""
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
@@ -83,8 +92,8 @@ class _Checksums(TypedDict, total=False):
     ChecksumType: Literal["FULL_OBJECT"]
 
 
-def open_s3_store(url: str) -> S3Store:
-    """The store at ``s3://bucket/prefix``. No request is sent yet.
+def open_s3_store(url: str, retries: S3Retries = DEFAULT_RETRIES) -> S3Store:
+    """The store at ``s3://bucket/prefix``. No request is sent yet. ``retries``: how long to wait for each attempt.
 
     Raises:
         ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
@@ -93,7 +102,8 @@ def open_s3_store(url: str) -> S3Store:
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket:
         raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
-    return S3Store(create_client(S3_CONFIG, url), bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"))
+    client = create_client(S3_CONFIG, url, retries)
+    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"), retries)
 
 
 class _OtherContent(ConfigError):
@@ -107,6 +117,7 @@ class S3Store:
     client: S3Client
     bucket: str
     prefix: str
+    retries: S3Retries = DEFAULT_RETRIES
     evidence: Evidence = "size"
     """By what an object that was written is recognised. ``check`` finds it out."""
     _warned: set[str] = field(default_factory=set, compare=False)
@@ -122,17 +133,15 @@ class S3Store:
         without checksums, it sends none, unless the environment demands them.
         """
         with self._errors_translated("list the bucket", self.prefix):
-            try:
-                self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
-            except RecursionError as error:
-                raise redirect_loop(f"s3://{self.bucket}/{self.prefix}") from error
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
         try:
             return self._try_writing()
         except (ConfigError, TransientError) as error:
             if not self._sends_checksums or not (isinstance(error, _OtherContent) or may_be_checksum(error.__cause__)):
                 raise
             found, _, _ = str(error).partition(", expected ")
-        without_checksums = create_client(S3_CONFIG.merge(WITHOUT_CHECKSUMS), f"s3://{self.bucket}/{self.prefix}")
+        config, where = S3_CONFIG.merge(WITHOUT_CHECKSUMS), f"s3://{self.bucket}/{self.prefix}"
+        without_checksums = create_client(config, where, self.retries)
         store = replace(self, client=without_checksums)._try_writing()
         if checksum_setting() is not None:
             raise ConfigError(
@@ -202,10 +211,17 @@ class S3Store:
 
     def read(self, key: str) -> bytes | None:
         with self._errors_translated("read", self._key(key)):
-            try:
-                return self.client.get_object(**self._object(key))["Body"].read()
-            except self.client.exceptions.NoSuchKey:
-                return None
+            for attempt in range(BODY_ATTEMPTS):
+                try:
+                    body = self.client.get_object(**self._object(key))["Body"]
+                except self.client.exceptions.NoSuchKey:
+                    return None
+                try:
+                    return body.read()
+                except (BotoCoreError, HTTPError):
+                    if attempt == BODY_ATTEMPTS - 1:
+                        raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def write(self, key: str, content: bytes) -> None:
         for seconds in (*LATE_SECONDS, 0.0):
@@ -224,26 +240,20 @@ class S3Store:
 
     def create(self, key: str, content: bytes) -> bool:
         with self._errors_translated("create", self._key(key)):
-            for _ in range(CONFLICT_ATTEMPTS):
-                try:
-                    self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
-                except ClientError as error:
-                    status, code = (
-                        error.response["ResponseMetadata"]["HTTPStatusCode"],
-                        error.response["Error"].get("Code"),
-                    )
-                    if status == 412:
-                        # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
-                        return self.read(key) == content
-                    if status in (405, 501) or code in NO_CONDITIONS_CODES:
-                        self.write(key, content)
-                        return True
-                    if status != 409:
-                        raise
-                    time.sleep(1)  # another worker is creating or deleting it now
+            try:
+                self.client.put_object(**self._object(key), Body=content, IfNoneMatch="*")
+            except ClientError as error:
+                status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"].get("Code")
+                if status == 412:
+                    # botocore's second attempt also gets this, if the first succeeded and its answer was lost.
+                    return self.read(key) == content
+                if status in (405, 501) or code in NO_CONDITIONS_CODES:
+                    self.write(key, content)
+                elif status == 409:  # others are creating or deleting it all the time
+                    return False
                 else:
-                    return True
-        return False
+                    raise
+            return True
 
     def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
         part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes)
@@ -277,11 +287,14 @@ class S3Store:
                     future.result()
                 except ClientError as error:
                     # botocore's second attempt gets this, if the first one succeeded and its answer was lost.
+                    if error.response["Error"].get("Code") != "NoSuchUpload":
+                        raise
                     completed = error.operation_name == "CompleteMultipartUpload"
-                    if not completed or error.response["Error"].get("Code") != "NoSuchUpload":
-                        raise
-                    if self.evidence == "size" or self._difference(key, digest.written()):
-                        raise
+                    if not completed or self.evidence == "size" or self._difference(key, digest.written()):
+                        raise UploadLost(
+                            f"{self.url(key)}: the store no longer knows the upload, expected it until its end; see "
+                            "which rule of the bucket or which other program aborts uploads, then run again"
+                        ) from error
         return digest.written()
 
     def _check_stored(self, key: str, written: Written) -> None:
@@ -352,17 +365,39 @@ class S3Store:
         with self._errors_translated("delete", self._key(key)):
             self.client.delete_object(**self._object(key))
 
-    def discard_unfinished(self, prefix: str) -> None:
-        with self._housekeeping("discard unfinished uploads", self.prefix + prefix):
-            pages = self.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
+    def discard_unfinished(self, min_age: float = UNFINISHED_MIN_AGE) -> None:
+        with self._housekeeping("discard unfinished uploads", self.prefix):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
             # The list is read to its end first, because an abort could shift the next pages.
-            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+            old = [
+                upload
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if is_own_upload(upload["Key"].removeprefix(self.prefix))
+                and _age(upload.get("Initiated"), page["ResponseMetadata"]) >= min_age
+            ]
+            for upload in old:
                 with suppress(self.client.exceptions.NoSuchUpload):  # another worker aborted or finished it
-                    self.client.abort_multipart_upload(
-                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
+                    self._abort_if_idle(upload["Key"], upload["UploadId"], min_age)
+            for key in [key for prefix in PROBE_PREFIXES for key in self._old_probes(prefix, min_age)]:
+                self.delete(key)
+
+    def _old_probes(self, prefix: str, min_age: float) -> Iterator[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+        for page in pages:
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self.prefix)
+                if is_probe(key) and _age(item.get("LastModified"), page["ResponseMetadata"]) >= min_age:
+                    yield key
+
+    def _abort_if_idle(self, key: str, upload_id: str, min_age: float) -> None:
+        """Abort an upload if none of its parts arrived within the last ``min_age`` seconds."""
+        pages = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload_id)
+        ages = [
+            _age(part.get("LastModified"), page["ResponseMetadata"]) for page in pages for part in page.get("Parts", [])
+        ]
+        if min(ages, default=min_age) >= min_age:
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
 
     def _key(self, key: str) -> str:
         return self.prefix + checked_key(key)
@@ -414,6 +449,13 @@ class S3Store:
         if what not in self._warned:
             self._warned.add(what)
             logger.warning("%s", message)
+
+
+def _age(time_of_store: datetime | None, answer: ResponseMetadataTypeDef) -> float:
+    """Seconds from a time that the store told to the time of its answer: both by its own clock, not by this machine's.
+    0 if it does not say either."""
+    now = answer["HTTPHeaders"].get("date")
+    return (parsedate_to_datetime(now) - time_of_store).total_seconds() if now and time_of_store else 0.0
 
 
 class _UploadStopped(Exception):

@@ -1,5 +1,6 @@
 """The contract of every store, for a folder and for an S3 bucket. A key is a path below OUTPUT with forward slashes."""
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,27 @@ seems right in a third of such races; of 8 threads, in half of them."""
 
 LATE_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 """The waits between looks at what was just written: some stores show it late."""
+
+UNFINISHED_MIN_AGE: Final = 3600.0
+"""After how many seconds without a further byte an unfinished upload or file is dead, by the store's own clock. No run
+that is alive waits so long: the longest waits of its sources (five minutes that a server demands, several times in a
+row) and of its store (six time-outs) stay below. An upload may itself take days, as long as its bytes arrive."""
+
+PROBE_PREFIXES: Final = ("runs/", "write-check")
+"""What the keys of probes begin with. Probes are small objects by which the job tries what a store can do."""
+_PROBE: Final = re.compile(r"(runs/[^/]+/condition-check|write-check)(-[0-9a-f]+)?")
+_OWN_UPLOAD: Final = re.compile(rf"[^/]+/[^/]+/[0-9a-f]+/([^/]+/)?[^/]+\.safetensors|{_PROBE.pattern}")
+
+
+def is_probe(key: str) -> bool:
+    """Whether a key is that of a probe."""
+    return _PROBE.fullmatch(key) is not None
+
+
+def is_own_upload(key: str) -> bool:
+    """Whether an upload to this key is one of this job: of a survey's tensors or of a probe. A bucket without a prefix
+    may hold the uploads of other programs."""
+    return _OWN_UPLOAD.fullmatch(key) is not None
 
 
 class Store(Protocol):
@@ -51,6 +73,7 @@ class Store(Protocol):
         raised unchanged, and nothing is left behind.
 
         Raises:
+            UploadLost: somebody removed the unfinished upload or file.
             ValueError: ``chunks`` held more or fewer than ``nbytes`` bytes; nothing was published.
         """
 
@@ -60,8 +83,11 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
 
-    def discard_unfinished(self, prefix: str) -> None:
-        """Remove what killed runs left under ``prefix``: temporary files or multipart uploads."""
+    def discard_unfinished(self, min_age: float = UNFINISHED_MIN_AGE) -> None:
+        """Remove what killed runs left anywhere in the store: temporary files or multipart uploads, and probes.
+
+        Only what got no byte for ``min_age`` seconds is removed. Runs that are alive may work in the same store.
+        """
 
 
 def creates_once(store: Store, prefix: str) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.servers.serving import read_body, serving
 
@@ -23,17 +23,40 @@ class Asked:
     headers: Mapping[str, str]
     query: str = ""
 
+    @property
+    def operation(self) -> str:
+        """What kind of request it is, near enough: the method, and what distinguishes it in the query."""
+        marks = ("uploads", "uploadId", "partNumber", "list-type")
+        names = {name for name, _ in parse_qsl(self.query, keep_blank_values=True)}
+        return " ".join([self.method, *(mark for mark in marks if mark in names)])
+
 
 Refusal: TypeAlias = int | tuple[int, str]
 """A status, and the code of the error if it is not that of ``CODES``."""
 
-Meddling: TypeAlias = Callable[[Asked], Refusal | Literal["lost", "swallowed"] | None]
-"""What is answered in the server's place; or that its answer gets lost; or that the server never gets the request, and
-200 is answered without content; None: nothing is done."""
+What: TypeAlias = Refusal | Literal["lost", "swallowed", "half", "cut", "whole"] | None
+"""What is answered in the server's place; or that its answer gets lost, that half of its body comes, as if it were all
+or cut off, or that it claims to be the whole object; or that the server never gets the request, and 200 is answered
+without content. None: nothing is done."""
+Meddling: TypeAlias = Callable[[Asked], What]
 
 Rewriting: TypeAlias = Callable[[bytes], bytes]
 Damaging: TypeAlias = Callable[[str, bytes], bytes]
 """Of a request's query and body: the body that the server gets, of the same length."""
+
+
+def once_each(what: What) -> Meddling:
+    """Something happens to the first request of each operation."""
+    met: set[str] = set()
+
+    def meddles(asked: Asked) -> What:
+        if asked.operation in met:
+            return None
+        met.add(asked.operation)
+        return what
+
+    return meddles
+
 
 CODES = {
     400: "InvalidArgument",
@@ -59,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         if meddling == "swallowed":
             self.answer(200, b"")
             return
-        if meddling is not None and meddling != "lost":
+        if isinstance(meddling, int | tuple):
             status, code = meddling if isinstance(meddling, tuple) else (meddling, CODES[meddling])
             self.answer(status, f"<Error><Code>{code}</Code></Error>".encode())
             return
@@ -76,11 +99,16 @@ class _Handler(BaseHTTPRequestHandler):
         if meddling == "lost":
             self.close_connection = True
             return
-        self.send_response_only(answer.status, answer.reason)
+        if meddling == "half":
+            content = content[: len(content) // 2]
+        self.send_response_only(200 if meddling == "whole" else answer.status, answer.reason)
+        left_out = ("connection", "transfer-encoding", "content-length", "content-range" if meddling == "whole" else "")
         for name, value in answer.getheaders():
-            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+            if name.lower() not in left_out:
                 self.send_header(name, value)
         length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        if meddling == "cut":
+            content, self.close_connection = content[: len(content) // 2], True
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content)

@@ -32,7 +32,7 @@ IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded
 
 
 def open_impatient(url: str) -> Checkpoint:
-    return open_s3(url, read_timeout=1.0, retry_policy=IMPATIENT)
+    return open_s3(url, read_timeout=1.0, retry_policy=IMPATIENT, refusal_waits=(0.01,) * 5)
 
 
 @pytest.fixture

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from botocore.config import Config
 
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
 from job.s3_client import REFUSALS
-from job.store.s3 import S3Store
+from job.s3_retries import S3Retries
+from job.store.s3 import open_s3_store
 from tests.servers.answering import server_that_answers
 from tests.servers.seaweed import ADMIN, SeaweedServer, free_ports
 
 ONE_ATTEMPT = RetryPolicy(attempts=1, first_wait=0.0)
-HASTY = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=1, read_timeout=1)
+NO_RETRIES = S3Retries(outage_waits=(), refusal_waits=())
 
 Direction = Callable[[str], None]
 
@@ -27,15 +27,21 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Direction:
     def read(endpoint: str) -> None:
         for name, value in SeaweedServer.environment_at(endpoint, ADMIN).items():
             monkeypatch.setenv(name, value)
-        open_s3("s3://bucket/model", read_timeout=1.0, retry_policy=ONE_ATTEMPT)
+        open_s3("s3://bucket/model", read_timeout=1.0, retry_policy=ONE_ATTEMPT, refusal_waits=())
 
     return read
 
 
 @pytest.fixture
-def write() -> Direction:
+def write(monkeypatch: pytest.MonkeyPatch) -> Direction:
     """Write to the store at an endpoint."""
-    return lambda endpoint: S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "").write("a", b"{}")
+
+    def write(endpoint: str) -> None:
+        for name, value in SeaweedServer.environment_at(endpoint, ADMIN).items():
+            monkeypatch.setenv(name, value)
+        open_s3_store("s3://bucket", NO_RETRIES).write("a", b"{}")
+
+    return write
 
 
 KINDS: Final[dict[str, tuple[type[SurveyError], type[SurveyError]]]] = {
@@ -48,7 +54,10 @@ OUTPUT for writing."""
 
 ANSWERS: Final = [
     (400, "BadDigest", "retryable"),
+    (409, "ConditionalRequestConflict", "retryable"),
+    (400, "IDPCommunicationError", "retryable"),
     (400, "IncompleteBody", "retryable"),
+    (400, "InvalidPart", "retryable"),
     (500, "InternalError", "retryable"),
     (404, "NoSuchUpload", "retryable"),
     (409, "OperationAborted", "retryable"),
@@ -60,17 +69,23 @@ ANSWERS: Final = [
     (400, "ThrottlingException", "retryable"),
     (429, "TooManyRequests", "retryable"),
     (400, "XAmzContentSHA256Mismatch", "retryable"),
+    (400, "ExpiredToken", "retryable"),
+    (400, "ExpiredTokenException", "retryable"),
+    (400, "InvalidToken", "retryable"),
+    (400, "RequestExpired", "retryable"),
+    (400, "TokenRefreshRequired", "retryable"),
     (408, "SomethingElse", "retryable"),
+    (409, "SomethingElse", "retryable"),
     (429, "SomethingElse", "retryable"),
     (502, "SomethingElse", "retryable"),
     (400, "AuthorizationHeaderMalformed", "setting"),
-    (400, "ExpiredToken", "setting"),
     (403, "InvalidAccessKeyId", "setting"),
-    (400, "InvalidToken", "setting"),
     (301, "PermanentRedirect", "setting"),
     (403, "SignatureDoesNotMatch", "setting"),
     (403, "AccessDenied", "unavailable"),
+    (401, "SomethingElse", "unavailable"),
     (403, "SomethingElse", "unavailable"),
+    (307, "SomethingElse", "setting"),
     (400, "InvalidBucketName", "unavailable"),
     (404, "NoSuchBucket", "unavailable"),
     (404, "NoSuchKey", "unavailable"),
@@ -122,12 +137,15 @@ def test_https_to_a_server_that_speaks_http_is_a_wrong_setting(request: pytest.F
         request.getfixturevalue(direction)(endpoint.replace("http://", "https://"))
 
 
-def test_a_server_that_redirects_every_reader_is_a_wrong_setting(read: Direction) -> None:
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_a_server_that_redirects_every_request_is_a_wrong_setting(
+    request: pytest.FixtureRequest, direction: str
+) -> None:
     with (
         server_that_answers(301, "MovedPermanently") as endpoint,
-        pytest.raises(ConfigError, match=r"redirects every request.*AWS_ENDPOINT_URL"),
+        pytest.raises(ConfigError, match=r"301 MovedPermanently.*AWS_ENDPOINT_URL \(perhaps to https\)"),
     ):
-        read(endpoint)
+        request.getfixturevalue(direction)(endpoint)
 
 
 @pytest.mark.parametrize("direction", ["read", "write"])

@@ -1,22 +1,29 @@
 """What only an S3 store can meet: refused keys, missing buckets, a server that fails, stops or disappears midway."""
 
+import json
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from botocore.config import Config
 
-from job.errors import ConfigError, SurveyError, TransientError
+from job.errors import ConfigError, SurveyError, TransientError, UploadLost
+from job.s3_retries import S3Retries
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
 from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
-from tests.servers.meddling_store import Meddling, meddling_store
+from tests.servers.meddling_store import Asked, Meddling, meddling_store
 from tests.servers.plain_s3 import plain_s3
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
+W = "org/name/0123abcd/W.safetensors"
+QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
 POOL = Config(max_pool_connections=RACERS)
@@ -76,7 +83,7 @@ def test_a_key_that_may_not_write_is_refused_by_the_check(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, identity: Identity, advice: str
 ) -> None:
     set_identity(monkeypatch, identity)
-    store = open_s3_store(f"s3://{s3_bucket}/surveys")
+    store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
     with pytest.raises(ConfigError, match=advice) as caught:
         store.check()
     assert identity.secret_key not in str(caught.value)
@@ -85,7 +92,7 @@ def test_a_key_that_may_not_write_is_refused_by_the_check(
 
 def test_a_read_only_key_pulls_next_to_nothing_of_a_stream(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_identity(monkeypatch, READ_ONLY)
-    store, pulled = open_s3_store(f"s3://{s3_bucket}/surveys"), 0
+    store, pulled = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK), 0
 
     def chunks() -> Iterator[bytes]:
         nonlocal pulled
@@ -99,7 +106,7 @@ def test_a_read_only_key_pulls_next_to_nothing_of_a_stream(s3_bucket: str, monke
 
 
 def test_a_bucket_that_is_not_there_is_refused_and_not_made(s3_bucket: str, s3_server: SeaweedServer) -> None:
-    store = open_s3_store(f"s3://{s3_bucket}-missing/surveys")
+    store = open_s3_store(f"s3://{s3_bucket}-missing/surveys", QUICK)
     with pytest.raises(ConfigError, match=r"NoSuchBucket.*create it or correct OUTPUT"):
         store.check()
     with pytest.raises(ConfigError, match="NoSuchBucket"):
@@ -113,7 +120,7 @@ def test_missing_credentials_are_refused(s3_bucket: str, monkeypatch: pytest.Mon
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(ConfigError, match="credentials"):
-        open_s3_store(f"s3://{s3_bucket}/surveys").check()
+        open_s3_store(f"s3://{s3_bucket}/surveys", QUICK).check()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,7 @@ def test_a_server_that_is_not_there_is_a_passing_failure_and_its_password_stays_
         (404, "NoSuchUpload", TransientError),
         (301, "PermanentRedirect", ConfigError),
         (400, "AuthorizationHeaderMalformed", ConfigError),
-        (400, "ExpiredToken", ConfigError),
+        (400, "ExpiredToken", TransientError),
         (400, "InvalidRequest", ConfigError),
         (403, "SomethingElse", ConfigError),
         (403, "RequestTimeTooSkewed", TransientError),
@@ -177,7 +184,7 @@ def conditional(answer: int | Literal["lost"], times: int) -> Meddling:
 CREATIONS = {
     "its answer is lost, so that it is sent again and refused": (conditional("lost", 1), True, b"mine"),
     "somebody else was deleting it": (conditional(409, 1), True, b"mine"),
-    "somebody else is creating it all the time": (conditional(409, 9), False, None),
+    "somebody else is creating it all the time": (conditional(409, 99), False, None),
     "the store knows no conditions": (conditional(501, 9), True, b"mine"),
     "the store takes conditions for a mistake": (conditional(400, 9), True, b"mine"),
     "the store forbids conditions": (conditional(405, 9), True, b"mine"),
@@ -186,18 +193,27 @@ CREATIONS = {
 
 @pytest.mark.parametrize(("meddling", "created", "content"), CREATIONS.values(), ids=CREATIONS)
 def test_a_write_that_is_to_create_tells_whether_it_did(
-    s3_server: SeaweedServer, s3_bucket: str, meddling: Meddling, created: bool, content: bytes | None
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    meddling: Meddling,
+    created: bool,
+    content: bytes | None,
 ) -> None:
     with meddling_store(s3_server.endpoint, meddling) as proxy:
-        store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
         assert store.create("runs/a/plan.json", b"mine") is created
         assert store.read("runs/a/plan.json") == content
         assert proxy.meddled
 
 
-def test_a_store_that_knows_no_conditions_is_found_out(s3_server: SeaweedServer, s3_bucket: str) -> None:
-    with meddling_store(s3_server.endpoint, conditional(501, 9)) as proxy:
-        store = S3Store(s3_server.client_at(proxy.endpoint, ADMIN, HASTY), s3_bucket, "surveys/")
+def test_a_store_that_knows_no_conditions_is_found_out(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with meddling_store(s3_server.endpoint, conditional(501, 99)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
         assert not creates_once(store, "runs/a/")
         assert list(store.sizes("")) == []
 
@@ -210,13 +226,6 @@ def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
         assert not store.create("runs/a/plan.json", b"second"), "one after another, it seems to work"
         assert not creates_once(store, "runs/a/")
         assert list(server.objects) == ["bucket/surveys/runs/a/plan.json"]
-
-
-def test_a_server_that_sends_every_request_elsewhere_is_refused() -> None:
-    with server_that_answers(301, "MovedPermanently") as endpoint:
-        store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
-        with pytest.raises(ConfigError, match="https"):
-            store.check()
 
 
 def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(
@@ -236,7 +245,7 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
     begun = time.monotonic()
     try:
         with pytest.raises(TransientError, match=r"s3://.*could not write"):
-            store.write_stream("org/W", chunks(), 10**10)
+            store.write_stream(W, chunks(), 10**10)
         assert time.monotonic() - begun < 30
         assert pulled < 200
     finally:
@@ -245,10 +254,10 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
     # The server answers before it has room for what is written; that is not what this is about.
     store = S3Store(s3_server.client(config=S3_CONFIG), s3_bucket, "surveys/")
     assert list(store.sizes("")) == []
-    store.discard_unfinished("org/")
+    store.discard_unfinished(0.0)
     assert uploads(s3_server, s3_bucket) == []
-    store.write_stream("org/W", iter([b"again"]), 5)
-    assert store.read("org/W") == b"again"
+    store.write_stream(W, iter([b"again"]), 5)
+    assert store.read(W) == b"again"
 
 
 def test_a_store_that_stops_answering_fails_in_time(s3_server: SeaweedServer, s3_bucket: str) -> None:
@@ -323,3 +332,107 @@ def test_a_thousand_keys_and_more_are_listed(store: S3Store) -> None:
     for key in keys:
         store.write(key, b"")
     assert list(store.sizes("runs/")) == keys
+
+
+def part_ages(server: SeaweedServer, bucket: str) -> list[float]:
+    """The seconds since each part of the unfinished uploads arrived, by the server's clock."""
+    client, ages = server.client(), []
+    for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        answer = client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        ages += [(now - part["LastModified"]).total_seconds() for part in answer.get("Parts", [])]
+    return ages
+
+
+def test_an_upload_that_was_begun_long_ago_is_alive_while_its_parts_arrive(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store
+) -> None:
+    min_age = 4.0
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(PART_NBYTES + 1)
+        wait_until(lambda: min(part_ages(s3_server, s3_bucket), default=0) > min_age)
+        yield bytes(PART_NBYTES)
+        wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 2)
+        store.discard_unfinished(min_age)
+        yield b"end"
+
+    store.write_stream(W, chunks(), 2 * PART_NBYTES + 4)
+    assert store.sizes("") == {W: 2 * PART_NBYTES + 4}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    client = s3_server.client()
+    for key in ("backup.tar", "org/name/data.safetensors", "org/name/0123abcd/data.parquet", W):
+        client.create_multipart_upload(Bucket=s3_bucket, Key=key)
+    open_s3_store(f"s3://{s3_bucket}").discard_unfinished(0.0)
+    assert sorted(uploads(s3_server, s3_bucket)) == [
+        "backup.tar",
+        "org/name/0123abcd/data.parquet",
+        "org/name/data.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("element", [rb"<Initiated>.*?</Initiated>", rb"<LastModified>.*?</LastModified>"])
+def test_an_upload_of_which_the_store_tells_no_time_is_left_alone(
+    s3_server: SeaweedServer, s3_bucket: str, element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = s3_server.client()
+    upload = client.create_multipart_upload(Bucket=s3_bucket, Key=W)
+    client.upload_part(Bucket=s3_bucket, Key=W, UploadId=upload["UploadId"], PartNumber=1, Body=b"half")
+    client.put_object(Bucket=s3_bucket, Key="write-check")
+    with meddling_store(s3_server.endpoint, lambda _: None, lambda content: re.sub(element, b"", content)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        open_s3_store(f"s3://{s3_bucket}").discard_unfinished(0.001)
+    assert uploads(s3_server, s3_bucket) == [W]
+
+
+def test_an_upload_that_somebody_aborted_is_lost_and_pulls_no_more(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store
+) -> None:
+    pulled = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal pulled
+        for pulled in range(200):
+            if pulled == 20:
+                wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 2)
+                store.discard_unfinished(0.0)
+            yield bytes(MIB)
+
+    with pytest.raises(UploadLost, match="no longer knows the upload"):
+        store.write_stream(W, chunks(), 200 * MIB)
+    assert pulled < 100
+    assert store.sizes("") == {}
+
+
+def test_an_upload_whose_end_was_not_heard_is_not_lost(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses_the_end(asked: Asked) -> Literal["lost"] | tuple[int, str] | None:
+        if asked.operation != "POST uploadId":
+            return None
+        ends.append(asked)
+        return "lost" if len(ends) == 1 else (404, "NoSuchUpload")  # as MinIO says
+
+    ends: list[Asked] = []
+    content = bytes(range(256)) * (PART_NBYTES // 128)
+    with meddling_store(s3_server.endpoint, loses_the_end) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
+        store.write_stream(W, iter([content]), len(content))
+        assert len(ends) == 2
+        assert store.read(W) == content
+
+
+def test_a_store_takes_the_lifecycle_rule_of_the_documentation(s3_server: SeaweedServer, s3_bucket: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    (rule,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    s3_server.client().put_bucket_lifecycle_configuration(Bucket=s3_bucket, LifecycleConfiguration=json.loads(rule))

@@ -282,16 +282,29 @@ def run_python(place: Place, template: str, **values: object) -> "subprocess.Com
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
-def test_what_a_killed_run_left_is_discarded_under_its_prefix_alone(place: Place) -> None:
-    for key in ("org/mine/W.safetensors", "org/other/W.safetensors"):
-        assert run_python(place, KILLED, key=key).returncode == -signal.SIGKILL
-    assert len(place.leftovers()) == 2
+COMMITS = ("org/mine/0123abcd", "org/mine/4567abcd", "local/other/89abcdef/tensor-01234567")
+
+
+def test_what_killed_runs_left_is_discarded_wherever_it_lies_once_it_is_old(place: Place) -> None:
+    for folder in COMMITS:
+        assert run_python(place, KILLED, key=f"{folder}/W.safetensors").returncode == -signal.SIGKILL
+    assert len(place.leftovers()) == 3
     assert list(place.store.sizes("")) == []
-    place.store.discard_unfinished("org/mine/")
-    assert [("other" in left) for left in place.leftovers()] == [True]
-    place.store.discard_unfinished("")
+    place.store.discard_unfinished()
+    assert len(place.leftovers()) == 3, "a run that is alive could have begun them just now"
+    place.store.discard_unfinished(0.0)
     assert place.leftovers() == []
-    place.store.discard_unfinished("never/was")
+
+
+def test_old_probes_are_discarded_and_nothing_else(place: Place) -> None:
+    probes = ["runs/a/condition-check-0123456789abcdef", "write-check", "write-check-0123456789abcdef"]
+    others = ["org/name/0123abcd/W.safetensors", "runs/a/plan.json", "runs/condition-check.json", "write-checks/a"]
+    for key in probes + others:
+        place.store.write(key, b"")
+    place.store.discard_unfinished()
+    assert list(place.store.sizes("")) == sorted(probes + others)
+    place.store.discard_unfinished(0.0)
+    assert list(place.store.sizes("")) == sorted(others)
 
 
 MEMORY = """

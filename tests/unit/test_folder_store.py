@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import ConfigError, SurveyError, TransientError
+from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.store.folder import FolderStore, survey_error
 
 
@@ -96,13 +96,62 @@ def test_a_failure_of_the_source_is_not_taken_for_one_of_the_folder(tmp_path: Pa
     assert caught.value is cause
 
 
-def test_unfinished_files_are_no_keys_and_are_found_by_the_key_they_were_for(tmp_path: Path) -> None:
+def make_leftovers(root: Path, *keys: str) -> None:
+    for key in keys:
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).write_bytes(b"half")
+
+
+LEFTOVERS = (
+    "org/name/0123abcd/.W.safetensors.0123456789abcdef.unfinished",
+    "org/.latest.json.0123456789abcdef.unfinished",
+    ".index.html.0123456789abcdef.unfinished",
+    "runs/a/condition-check-0123456789abcdef",
+    "write-check-0123456789abcdef",
+)
+OTHERS = ("org/W", "org/.mine.unfinished", "org/condition-check-0123456789abcdef", "runs/a/plan.json")
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def test_old_leftovers_are_removed_wherever_they_lie_and_nothing_else(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    store.write("org/W", b"done")
-    for name in ("W", "mu"):
-        (tmp_path / "org" / f".{name}.0123456789abcdef.unfinished").write_bytes(b"half")
-    assert list(store.sizes("")) == ["org/W"]
-    store.discard_unfinished("org/m")
-    assert sorted(path.name for path in (tmp_path / "org").iterdir()) == [".W.0123456789abcdef.unfinished", "W"]
-    store.discard_unfinished("org/W")
-    assert [path.name for path in (tmp_path / "org").iterdir()] == ["W"]
+    make_leftovers(tmp_path, *LEFTOVERS, *OTHERS)
+    store.discard_unfinished()
+    assert len(files(tmp_path)) == len(LEFTOVERS + OTHERS), "they are young: a run that is alive may need them"
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (path.stat().st_mtime - 3601,) * 2)
+    store.discard_unfinished()
+    assert files(tmp_path) == sorted(OTHERS)
+
+
+def test_a_file_that_is_written_to_is_not_old(tmp_path: Path) -> None:
+    store, temp_path = FolderStore(tmp_path), tmp_path / LEFTOVERS[0]
+
+    def chunks() -> Iterator[bytes]:
+        yield b"slo"
+        (temp_path,) = tmp_path.rglob("*.unfinished")
+        os.utime(temp_path, (0, 0))
+        yield b"w"
+        store.discard_unfinished()
+
+    store.write_stream("org/W", chunks(), 4)
+    assert store.read("org/W") == b"slow"
+    assert not temp_path.exists()
+
+
+def test_no_folder_and_no_leftovers_are_no_error(tmp_path: Path) -> None:
+    FolderStore(tmp_path / "none").discard_unfinished(0.0)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_somebody_removed_while_it_was_written_is_lost(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        for path in tmp_path.rglob("*.unfinished"):
+            path.unlink()
+
+    with pytest.raises(UploadLost, match="its unfinished file is gone"):
+        FolderStore(tmp_path).write_stream("org/W", chunks(), 4)

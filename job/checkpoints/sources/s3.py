@@ -16,8 +16,16 @@ from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.parallel import call_within
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
-from job.errors import ConfigError, CorruptCheckpoint, ModelUnavailable, SurveyError, UnsupportedCheckpoint
-from job.s3_client import READING, S3_ERRORS, S3Error, create_client, redirect_loop, s3_failure
+from job.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    ModelUnavailable,
+    SurveyError,
+    TransientError,
+    UnsupportedCheckpoint,
+)
+from job.s3_client import READING, S3_ERRORS, S3Error, create_client, s3_failure
+from job.s3_retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -68,11 +76,12 @@ def open_s3(
     retry_policy: RetryPolicy = DEFAULT_RETRY,
     cooldown: Cooldown | None = None,
     deadline: Deadline | None = None,
+    refusal_waits: tuple[float, ...] = DEFAULT_RETRIES.refusal_waits,
 ) -> Checkpoint:
     """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags (or dates).
 
     ``cooldown`` is shared with everyone who asks this store, ``deadline`` with everyone who reads for the model.
-    Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it.
+    Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it. ``refusal_waits`` is as in S3Retries.
 
     Raises:
         ModelUnavailable: the bucket does not exist, has no object below the prefix, or may not be read.
@@ -88,10 +97,10 @@ def open_s3(
     config = Config(
         connect_timeout=read_timeout,
         read_timeout=read_timeout,
-        retries={"total_max_attempts": 1},  # read_resuming() retries; botocore does not once a body has begun
         max_pool_connections=64,  # more than are ever used at once: botocore warns of any beyond
     )
-    client = create_client(config, url)
+    # After an outage, retry() and read_resuming() try again: botocore does not once a body has begun.
+    client = create_client(config, url, S3Retries(outage_waits=(), refusal_waits=refusal_waits))
     below = f"{prefix}/" if prefix else ""
     cooldown, deadline = cooldown or Cooldown(), deadline or Deadline()
     unreachable, server = cooldown.unreachable, client.meta.endpoint_url
@@ -155,8 +164,6 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
         ) from error
     except S3_ERRORS as error:
         raise _failure(error, source, client.meta.endpoint_url) from error
-    except RecursionError as error:
-        raise redirect_loop(source) from error
     return files
 
 
@@ -221,6 +228,8 @@ def _failure(error: S3Error, where: str, server: str) -> SurveyError | Retryable
         return _changed(where)
     failure = s3_failure(error, where, READING)
     if failure.kind == "retryable":
+        if failure.tried_again:
+            return TransientError(failure.message)
         return RetryableError(failure.found, server=server if isinstance(error, BotoConnectionError) else None)
     return (ConfigError if failure.kind == "setting" else ModelUnavailable)(failure.message)
 

@@ -1,0 +1,152 @@
+"""Two runs on one OUTPUT at once, and runs after one that was killed: as processes, on a folder and on S3."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from entrypoint import main
+from job.store.folder import FolderStore
+from job.store.s3 import S3Store
+from tests.checkpoints import planted, write_checkpoint
+from tests.servers.loopback_hub import Fault, LoopbackHub
+from tests.servers.seaweed import SeaweedServer
+
+ROOT = Path(__file__).parents[2]
+W_NBYTES = 5000 * 2048 * 2
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where runs publish, with a look at what they have not finished, and a way to remove it as another program may."""
+
+    address: str
+    unfinished: Callable[[], list[str]]
+    remove_unfinished: Callable[[], None]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
+    if request.param == "folder":
+        root = tmp_path / "surveys"
+
+        def temp_files() -> list[str]:
+            return [str(path) for path in root.rglob("*.unfinished")]
+
+        def remove() -> None:
+            for path in temp_files():
+                Path(path).unlink()
+
+        return Output(str(root), temp_files, remove)
+    bucket: str = request.getfixturevalue("s3_bucket")
+    server: SeaweedServer = request.getfixturevalue("s3_server")
+    client = server.client()
+
+    def uploads() -> list[str]:
+        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+    def abort() -> None:
+        for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    return Output(f"s3://{bucket}/surveys", uploads, abort)
+
+
+@pytest.fixture
+def served(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
+    """The Hub with two models, of which each range stalls after some bytes, so that W takes seconds."""
+    for number, name in enumerate(("model", "other")):
+        hub.add(f"org/{name}", write_checkpoint(tmp_path / name, planted(5000, 2048, [[5, 700 + number]])))
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    hub.faults.append(Fault("*", ending="stall", nbytes=6_000_000, times=None))
+    return hub
+
+
+@contextmanager
+def start(output: Output) -> Iterator["subprocess.Popen[bytes]"]:
+    """A run of org/model as a process, which ends with the block at the latest."""
+    command = [sys.executable, str(ROOT / "entrypoint.py"), "org/model", "--output", output.address]
+    with subprocess.Popen(command, env={**os.environ, "CONNECTIONS": "1", "READ_TIMEOUT": "1"}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def weight_bytes_sent(hub: LoopbackHub) -> int:
+    return sum(
+        request.nbytes for request in hub.log if request.path.endswith(".safetensors") and request.method == "GET"
+    )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_for_uploads(output: Output, count: int) -> None:
+    wait_until(lambda: len(output.unfinished()) >= count)
+
+
+def test_two_runs_at_once_both_end_with_0_and_each_reads_w_once(served: LoopbackHub, output: Output) -> None:
+    with start(output) as first:
+        wait_for_uploads(output, 1)
+        first.send_signal(signal.SIGSTOP)
+        with start(output) as second:
+            wait_for_uploads(output, 2)
+            first.send_signal(signal.SIGCONT)
+            served.faults.clear()
+            assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert weight_bytes_sent(served) < 2.2 * W_NBYTES
+    assert output.unfinished() == []
+
+
+def test_a_run_whose_upload_was_removed_takes_the_survey_that_another_run_published(
+    served: LoopbackHub, output: Output, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with start(output) as first:
+        wait_for_uploads(output, 1)
+        first.send_signal(signal.SIGSTOP)
+        output.remove_unfinished()
+        served.faults.clear()
+        assert main(["org/model", "--output", output.address]) == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    assert "already published" in capfd.readouterr().err
+    assert weight_bytes_sent(served) < 2.2 * W_NBYTES
+
+
+def test_a_run_whose_upload_was_removed_ends_with_75_and_has_read_w_at_most_once(
+    served: LoopbackHub, output: Output, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with start(output) as process:
+        wait_for_uploads(output, 1)
+        output.remove_unfinished()
+        served.faults.clear()
+        assert process.wait(60) == 75
+    assert "UploadLost" in capfd.readouterr().err
+    assert weight_bytes_sent(served) < 1.1 * W_NBYTES
+
+
+def test_the_next_run_removes_what_a_killed_run_left_of_another_model_once_it_is_old(
+    served: LoopbackHub, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(output) as process:
+        wait_for_uploads(output, 1)
+        process.send_signal(signal.SIGKILL)
+    served.faults.clear()
+    assert main(["org/other", "--output", output.address]) == 0
+    assert len(output.unfinished()) == 1
+    for store in (FolderStore, S3Store):
+        monkeypatch.setattr(store.discard_unfinished, "__defaults__", (0.0,))
+    assert main(["org/other", "--output", output.address]) == 0
+    assert output.unfinished() == []

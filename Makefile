@@ -9,7 +9,7 @@ EMBEDDED := $(if $(strip $(MODELS)$(MODELS_FILE)$(ARGS)),,yes)
 
 # A misspelt variable would be ignored, and the examples surveyed in place of the models that it names.
 SETTINGS := MODELS MODELS_FILE OUTPUT TENSORS DEDUP SHOW_TOKENS PLAN_CONCURRENCY FORMAT LOG_FORMAT SCRATCH CONNECTIONS \
-	READ_TIMEOUT HF_ENDPOINT HF_TOKEN RUN TERMINATION_MESSAGE METRICS_FILE PUSHGATEWAY JOB_COMPLETION_INDEX JOB_COMPLETIONS
+	READ_TIMEOUT MODEL_DEADLINE HF_ENDPOINT HF_TOKEN RUN TERMINATION_MESSAGE METRICS_FILE PUSHGATEWAY JOB_COMPLETION_INDEX JOB_COMPLETIONS
 HEEDED := $(SETTINGS) ARGS PYTHON IMAGE BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL UPGRADE
 OF_LIBRARIES := AWS_% HF_HOME HF_HUB_% PIP_% UV_% DOCKER_% SSL_CERT_% REQUESTS_CA_BUNDLE HTTP_PROXY HTTPS_PROXY ALL_PROXY \
 	NO_PROXY http_proxy https_proxy all_proxy no_proxy HOME PATH TMPDIR COLUMNS NO_COLOR PYTEST_ADDOPTS SHELL MAKEFLAGS
@@ -80,6 +80,7 @@ check:
 
 test:
 	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv/mirror mirror
 	@$(PREPARE)
 	@$(PYTEST) $(ARGS)
 
@@ -113,6 +114,7 @@ lock:
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(COMPILE) pyproject.toml --group torch-needs -o requirements/run.txt
 	$(COMPILE) --group examples -c requirements/run.txt -o requirements/examples.txt
+	$(COMPILE) --group mirror -o requirements/mirror.txt
 	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
 
 schema:

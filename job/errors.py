@@ -76,6 +76,11 @@ class TransientError(SurveyError):
 
     exit_status = 75
 
+    def __init__(self, message: str, *, server: str | None = None) -> None:
+        super().__init__(message)
+        self.server = server
+        """The server that could not be reached, if that is why."""
+
 
 class UploadLost(TransientError):
     """Somebody removed the unfinished upload or file of an artifact, perhaps another run that published the same."""

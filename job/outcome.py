@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from job.checkpoints.head.tie import Tie
-from job.errors import ModelError, SurveyError
+from job.errors import ModelError, SurveyError, TransientError
 from job.manifest.comparison import SurveyChanges
 from job.manifest.schema import SummaryFields
 from job.models.references import ModelRef
@@ -54,7 +54,8 @@ class PlannedSurvey:
     shape: tuple[int, ...]
     file: str
     w_nbytes: int
-    checkpoint_nbytes: int
+    checkpoint_nbytes: int | None
+    """None if the server lists files without their sizes."""
     read_nbytes: int
     """How much of the checkpoint the survey reads: W, an embedding to compare with it, and the tokenizer's files; 0 if
     the survey is already published."""
@@ -80,3 +81,8 @@ class PlannedModel:
 def is_passed_over(ref: ModelRef, error: SurveyError) -> bool:
     """Whether an error is no failure of the run: a query may find models that are gated, removed or without a head."""
     return ref.found_by is not None and isinstance(error, ModelError)
+
+
+def is_unreached(error: SurveyError) -> bool:
+    """Whether a model failed because its server could not be reached. When the others are done, it is tried again."""
+    return isinstance(error, TransientError) and error.server is not None

@@ -6,26 +6,27 @@ Reads only headers, asks about several models at once, and writes nothing.
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
+from job.checkpoints.transport.cooldowns import Cooldowns
+from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.parallel import map_as_completed
-from job.checkpoints.transport.retries import Cooldowns
 from job.errors import SurveyError
 from job.geometry.methods import Dedup
 from job.locate import Located, locate
 from job.manifest.build import embedding_entry
 from job.models.lists import warn_of_shared_names
-from job.models.queries import Entry
+from job.models.queries import Entry, ModelQuery
 from job.models.references import ModelRef
 from job.models.resolve import resolve
 from job.monitor.current import MODEL_OF_THREAD
-from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_passed_over
+from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_passed_over, is_unreached
 from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
@@ -78,17 +79,25 @@ def store_and_access(settings: Settings) -> tuple[Store, Access]:
     return open_store(settings.output, folders), access
 
 
-def resolve_list(entries: Sequence[Entry], access: Access) -> list[ModelRef]:
+def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -> list[ModelRef]:
     """The models that a list stands for today: references as they are, and the results of queries.
 
     Raises:
-        ConfigError, TransientError: a query cannot be resolved.
+        ConfigError, TransientError: a query cannot be resolved, or not within ``max_seconds``.
     """
-    return resolve(entries, partial(find_models, access=access, today=datetime.now(UTC).date()))
+
+    def find(query: ModelQuery) -> list[ModelRef]:
+        access_in_time = replace(access, deadline=Deadline(max_seconds, str(query)))
+        return find_models(query, access_in_time, datetime.now(UTC).date())
+
+    return resolve(entries, find)
 
 
 def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tuple[int, PlannedModel]]:
-    """Each model of the list with its index in the list, in the order in which the answers arrive."""
+    """Each model of the list with its index in the list, in the order in which the answers arrive.
+
+    The models whose server cannot be reached are asked about once more, after all others.
+    """
 
     def plan_one(indexed_ref: tuple[int, ModelRef]) -> PlannedModel:
         return plan_model(
@@ -98,27 +107,46 @@ def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tupl
             tensors=settings.tensors,
             dedup=settings.dedup,
             connections=settings.connections,
+            max_seconds=settings.model_deadline,
         )
 
-    refs = resolve_list(settings.models, access)
-    for (index, _), planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
+    refs = resolve_list(settings.models, access, settings.model_deadline)
+    unreached: list[tuple[int, ModelRef]] = []
+    for indexed_ref, planned in map_as_completed(plan_one, enumerate(refs), settings.plan_concurrency):
+        if planned.error and is_unreached(planned.error):
+            unreached.append(indexed_ref)
+        else:
+            yield indexed_ref[0], planned
+    access.cooldowns.unreachable.ask_again()
+    for (index, _), planned in map_as_completed(plan_one, unreached, settings.plan_concurrency):
         yield index, planned
 
 
 def plan_model(
-    ref: ModelRef, store: Store, access: Access, *, tensors: frozenset[str], dedup: Dedup, connections: int
+    ref: ModelRef,
+    store: Store,
+    access: Access,
+    *,
+    tensors: frozenset[str],
+    dedup: Dedup,
+    connections: int,
+    max_seconds: float,
 ) -> PlannedModel:
     """The expected outcome of one model. Each call runs in a thread of its own."""
     MODEL_OF_THREAD.set(str(ref))
+    deadline = Deadline(max_seconds, str(ref))
     try:
-        located = locate(ref, access, store, tensors)
+        located = locate(ref, replace(access, deadline=deadline), store, tensors)
+        planned_survey = _planned_survey(located, dedup, connections)
     except SurveyError as error:
         status: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
         logger.info("%s: %s: %s: %s", ref, status, type(error).__name__, error)
         return PlannedModel(ref, status, error=error.without_frames())
+    finally:
+        deadline.end()
     status = _STATUS[located.status]
     logger.info("%s: %s: %s, %s", ref, status, located.unembedding.name, located.unembedding.reason)
-    return PlannedModel(ref, status, _planned_survey(located, dedup, connections))
+    return PlannedModel(ref, status, planned_survey)
 
 
 def _planned_survey(located: Located, dedup: Dedup, connections: int) -> PlannedSurvey:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
     ClientError,
+    ConnectionClosedError,
     CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
@@ -33,6 +35,13 @@ S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
 S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
 """What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
 
+CHECKSUM_SETTING: Final = "AWS_REQUEST_CHECKSUM_CALCULATION"
+"""boto3's setting: ``when_supported`` (its default) or ``when_required``. By default, boto3 sends a checksum with each
+body: in a header over http; over https after the body, in a framing that a store has to remove (``aws-chunked``,
+https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html)."""
+OPERATIONS_WITH_BODY: Final = ("PutObject", "UploadPart")
+"""The operations whose body boto3 sends with a checksum."""
+
 Kind = Literal["retryable", "setting", "unavailable"]
 """``retryable``: a later attempt may succeed. ``setting``: the keys, the region or the endpoint are wrong.
 ``unavailable``: the bucket or the object is missing, or these keys may not use it."""
@@ -48,6 +57,8 @@ class BucketUse:
     """What the keys must allow."""
     other: str
     """What to do after a refusal that no code explains."""
+    with_body: str = ""
+    """What else to do if the request had a body."""
 
 
 READING: Final = BucketUse(
@@ -59,8 +70,10 @@ WRITING: Final = BucketUse(
     address="OUTPUT",
     permissions="s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
     "s3:ListBucketMultipartUploads",
-    other="check AWS_ENDPOINT_URL; AWS_REQUEST_CHECKSUM_CALCULATION=when_required helps with some stores",
+    other="check AWS_ENDPOINT_URL",
+    with_body=f"; {CHECKSUM_SETTING}=when_required helps with some stores",
 )
+WRITING_WITHOUT_CHECKSUMS: Final = replace(WRITING, with_body="")
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,11 @@ REFUSALS: Final[dict[str, Meaning]] = {
 }
 """By the code of a store's answer (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
 
+CHECKSUM_CODES: Final = ("BadDigest", "IncompleteBody", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch")
+"""Codes of REFUSALS with which stores also refuse a body in ``aws-chunked`` framing, or a checksum's headers."""
+OTHER_STATUSES: Final = (401, 403, 404, 407, 408, 429)
+"""Statuses from 400 to 499 with which no store refuses them."""
+
 CODE_BY_STATUS: Final = {
     **dict.fromkeys((301, 302, 307), "PermanentRedirect"),
     **dict.fromkeys((401, 403), "AccessDenied"),
@@ -171,6 +189,28 @@ def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
     return client
 
 
+def checksum_setting() -> str | None:
+    """What the environment or the profile sets AWS_REQUEST_CHECKSUM_CALCULATION to; None if neither does."""
+    name = CHECKSUM_SETTING.removeprefix("AWS_").lower()
+    session = botocore.session.Session(session_vars={name: (name, CHECKSUM_SETTING, None, None)})
+    setting: str | None = session.get_config_variable(name)
+    return setting
+
+
+def may_be_checksum(error: BaseException | None) -> bool:
+    """Whether the checksum that was sent with a body may be why the request failed.
+
+    Only where a request without a body succeeded: it shows that the keys, the bucket and the network are right.
+    """
+    if isinstance(error, ClientError):
+        code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
+        refused = status == 501 or (400 <= status < 500 and status not in OTHER_STATUSES)
+        return code in CHECKSUM_CODES or (refused and code not in REFUSALS)
+    # Some servers answer 411 before they have read the body, and close the connection while it is sent. Some give back
+    # bytes with the checksum of others.
+    return isinstance(error, ConnectionClosedError | FlexibleChecksumError)
+
+
 def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
     """What an error means. Its message begins with ``where``; ``use`` says what the bucket is used for."""
     if isinstance(error, ClientError):
@@ -198,6 +238,8 @@ def _refusal(error: ClientError, where: str, use: BucketUse) -> S3Failure:
     )
     by_status = RETRYABLE if is_outage(status, code) else REFUSALS.get(CODE_BY_STATUS.get(status, ""), UNEXPLAINED)
     kind, advice = REFUSALS.get(code, by_status)
+    if (kind, advice) == UNEXPLAINED and error.operation_name in OPERATIONS_WITH_BODY:
+        advice += use.with_body
     return S3Failure(kind, found, advice.format(use=use), tried_again=not is_outage(status, code))
 
 

@@ -119,6 +119,12 @@ class Settings:
         type=click.FloatRange(min=0, min_open=True),
         parse=finite,
     )
+    model_deadline: float = option(
+        "Seconds that one model may take; then it fails, and the run goes on with the next.",
+        default=43_200.0,
+        type=click.FloatRange(min=0, min_open=True),
+        parse=finite,
+    )
     hf_endpoint: str | None = option("Another Hub than https://huggingface.co.", parse=parse_endpoint)
     run: str | None = option(
         "The name that all workers of one run have in common; another for every run.",

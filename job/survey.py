@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
 from job.monitor.progress import ProgressReporter
-from job.outcome import Outcome, Status, is_passed_over
+from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
-from job.store.artifacts import ArtifactFolder
+from job.store.artifacts import ArtifactFolder, check_stored
 from job.store.store import Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
@@ -44,7 +44,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
             pinned list; no model was surveyed.
     """
     store, access = store_and_access(settings)
-    store.check()
+    store = store.check()
     try:
         store.discard_unfinished()
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
@@ -60,40 +60,64 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
             lambda: plan_list(settings, store, access),
         )
     else:
-        refs = resolve_list(settings.models, access)
+        refs = resolve_list(settings.models, access, settings.model_deadline)
+    yield from survey_models(refs, settings, store, access, progress)
+
+
+def survey_models(
+    refs: Sequence[ModelRef], settings: Settings, store: Store, access: Access, progress: ProgressReporter
+) -> Iterator[Outcome]:
+    """Survey these models, one after another. Those whose server cannot be reached are tried once more at the end."""
     progress.metrics.begin(len(refs))
+    unreached: list[ModelRef] = []
     for number, ref in enumerate(refs, 1):
         logger.info("%s: model %d of %d", ref, number, len(refs), extra={"model": str(ref)})
-        progress.metrics.begin_model(str(ref))
-        monitor = ModelMonitor(str(ref), progress)
-        try:
-            outcome = survey_model(
-                ref,
-                store,
-                access,
-                monitor,
-                tensors=settings.tensors,
-                dedup=settings.dedup,
-                scratch=settings.scratch,
-                connections=settings.connections,
-            )
-        except SurveyError as error:
-            outcome = failed_outcome(ref, error, monitor.total_seconds)
+        outcome = survey_or_fail(ref, settings, store, access, progress)
+        if outcome.error and is_unreached(outcome.error):
+            unreached.append(ref)
+            logger.warning("%s: %s; tried again at the end of the list", ref, outcome.error, extra={"model": str(ref)})
         else:
-            message = "%s: %s in %.1f s"
-            logger.info(message, ref, outcome.status, outcome.seconds, extra={"model": str(ref)})
-        progress.metrics.end_model(outcome)
-        yield outcome
+            yield finished(outcome, progress)
+    access.cooldowns.unreachable.ask_again()
+    for ref in unreached:
+        logger.info("%s: tried again", ref, extra={"model": str(ref)})
+        yield finished(survey_or_fail(ref, settings, store, access, progress), progress)
 
 
-def failed_outcome(ref: ModelRef, error: SurveyError, seconds: float) -> Outcome:
-    """Log why a model cannot be surveyed, and return its outcome."""
-    passed_over = is_passed_over(ref, error)
-    status: Status = "passed over" if passed_over else "failed"
-    level = logging.WARNING if passed_over else logging.ERROR
-    message = "%s: %s: %s: %s"
-    logger.log(level, message, ref, status, type(error).__name__, error, extra={"model": str(ref)})
-    return Outcome(ref, status, seconds, error=error.without_frames())
+def survey_or_fail(
+    ref: ModelRef, settings: Settings, store: Store, access: Access, progress: ProgressReporter
+) -> Outcome:
+    """The outcome of one model, also if it fails. What still reads for it then ends."""
+    progress.metrics.begin_model(str(ref))
+    monitor = ModelMonitor(str(ref), progress, settings.model_deadline)
+    try:
+        return survey_model(
+            ref,
+            store,
+            replace(access, deadline=monitor.deadline),
+            monitor,
+            tensors=settings.tensors,
+            dedup=settings.dedup,
+            scratch=settings.scratch,
+            connections=settings.connections,
+        )
+    except SurveyError as error:
+        status: Status = "passed over" if is_passed_over(ref, error) else "failed"
+        return Outcome(ref, status, monitor.total_seconds, error=error.without_frames())
+    finally:
+        monitor.deadline.end()
+
+
+def finished(outcome: Outcome, progress: ProgressReporter) -> Outcome:
+    """The same outcome, logged and counted."""
+    ref, error, extra = outcome.ref, outcome.error, {"model": str(outcome.ref)}
+    if error:
+        level = logging.WARNING if outcome.status == "passed over" else logging.ERROR
+        logger.log(level, "%s: %s: %s: %s", ref, outcome.status, type(error).__name__, error, extra=extra)
+    else:
+        logger.info("%s: %s in %.1f s", ref, outcome.status, outcome.seconds, extra=extra)
+    progress.metrics.end_model(outcome)
+    return outcome
 
 
 def survey_model(
@@ -154,6 +178,7 @@ def survey_model(
             bytes_fetched=located.bytes_fetched(),
             seconds=monitor.seconds,
         )
+        check_stored(store, {entry["key"]: entry["size"] for entry in manifest["artifacts"].values()})
         publish_page(store, published.folder, model_page(manifest))
         publish_manifest(store, published.folder, manifest)
     changes = survey_changes(published, manifest)

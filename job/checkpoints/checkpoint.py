@@ -41,12 +41,39 @@ class StoredFile:
         if self.digest is None:
             return True
         if self.digest == "sha256":
-            digest = hashlib.sha256()
-        else:
-            digest = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
+            digests = [hashlib.sha256()]
+        else:  # a mirror may give the SHA-1 of the content alone; git's has the size before it
+            before = (f"blob {self.size}\0".encode(), b"")
+            digests = [hashlib.sha1(start, usedforsecurity=False) for start in before]
         for piece in content:
-            digest.update(piece)
-        return digest.hexdigest() == self.content_id
+            for digest in digests:
+                digest.update(piece)
+        return self.content_id in [digest.hexdigest() for digest in digests]
+
+
+class FilesOnDemand(Mapping[str, StoredFile]):
+    """The files of a server that lists names without sizes and ids. Those of a file are asked for when it is needed.
+
+    ``listed`` has None for what the listing does not say. ``ask(name)`` may raise a SurveyError.
+    """
+
+    def __init__(self, listed: Mapping[str, StoredFile | None], ask: Callable[[str], StoredFile]) -> None:
+        self._known, self._ask = dict(listed), ask
+
+    def __getitem__(self, name: str) -> StoredFile:
+        known = self._known[name]
+        if known is None:
+            known = self._known[name] = self._ask(name)
+        return known
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known  # Mapping's own would ask for the file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 @dataclass(frozen=True)
@@ -95,9 +122,9 @@ class Checkpoint:
             check_name(name, self.source)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in the whole checkpoint."""
-        return sum(file.size for file in self.files.values())
+    def nbytes(self) -> int | None:
+        """Bytes in the whole checkpoint; None if the server lists files without their sizes."""
+        return None if isinstance(self.files, FilesOnDemand) else sum(file.size for file in self.files.values())
 
     def stream(self, location: TensorLocation, connections: int) -> Iterator[bytes]:
         """The bytes that a tensor is stored in, in order. ``connections`` ranges of them are fetched at once."""

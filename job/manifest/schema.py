@@ -176,8 +176,8 @@ class TokenizerEntry(TypedDict):
 class CheckpointEntry(TypedDict):
     """The checkpoint's size, and how much of it the survey read."""
 
-    nbytes: int
-    """The size of the whole checkpoint in bytes."""
+    nbytes: int | None
+    """The size of the whole checkpoint in bytes; null if the server lists files without their sizes."""
     bytes_fetched: int
     """How many bytes the survey read."""
 

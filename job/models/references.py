@@ -94,12 +94,26 @@ def parse_reference(text: str) -> ModelRef:
         _check_host(text)
         return ModelRef("http", text)
     if cached := _CACHED.fullmatch(text):
-        return _with_home(ModelRef("folder", cached["folder"], cached["revision"]))
+        return _with_home(ModelRef("folder", cached["folder"], checked_revision(cached["revision"])))
     if _FOLDER.fullmatch(text):
         return _with_home(ModelRef("folder", text))
     if hub := _HUB.fullmatch(text):
-        return ModelRef("hub", hub["repo_id"], hub["revision"])
+        return ModelRef("hub", hub["repo_id"], checked_revision(hub["revision"]))
     raise ValueError(EXPECTED)
+
+
+def checked_revision(text: str | None) -> str | None:
+    """The same revision, if it is one that git can name: no ``.`` or ``..`` between slashes, also not as ``%2e``.
+
+    A server or proxy may take such parts for a way to another address.
+
+    Raises:
+        ValueError: it is not.
+    """
+    decoded = unquote(unquote(text or ""))  # a proxy and a server behind it may both decode it
+    if text is not None and {"", ".", ".."} & set(re.split(r"[/\\]", decoded)):
+        raise ValueError(f"found the revision {text!r}, expected a branch, a tag or a commit; correct it")
+    return text
 
 
 def _check_characters(text: str) -> None:
@@ -179,6 +193,7 @@ def with_options(
                 f"found the revision {revision!r}, expected none, because only models on the Hub have revisions; "
                 "remove it"
             )
+        checked_revision(revision)
         if ref.revision not in (None, revision):
             raise ValueError(f"found two revisions, {ref.revision!r} and {revision!r}, expected one; keep only one")
     return replace(

@@ -85,6 +85,7 @@ class Metrics(Collector):
 
     def begin_model(self, model: str) -> None:
         self._current.model, self._current.stage = model, None
+        self._fetched_before, self._fetched_now = self._fetched_before + self._fetched_now(), int
 
     def count_fetched(self, bytes_fetched: Callable[[], int]) -> None:
         """Count the bytes fetched from the current model's checkpoint; ``bytes_fetched()`` is their number so far."""

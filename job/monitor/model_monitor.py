@@ -1,20 +1,27 @@
-"""Watches the survey of one model: its stages and their durations, its progress, and its log lines."""
+"""Watches the survey of one model: its stages and their durations, its deadline, its progress, and its log lines."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from job.checkpoints.transport.deadline import Deadline
 from job.monitor.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
 
 class ModelMonitor:
-    """Reports to progress bars, metrics and the log where the survey of a model is."""
+    """Reports to progress bars, metrics and the log where the survey of a model is.
 
-    def __init__(self, model: str, progress: ProgressReporter) -> None:
+    The survey ends with TransientError ``max_seconds`` seconds from now, wherever it is: at the next chunk or stage.
+    """
+
+    def __init__(self, model: str, progress: ProgressReporter, max_seconds: float = math.inf) -> None:
         self._model, self._progress, self._metrics = model, progress, progress.metrics
+        self._stage: str | None = None
+        self.deadline = Deadline(max_seconds, model, lambda: self._stage)
         self._started = time.monotonic()
         self.seconds: dict[str, float] = {}
         """The duration of each stage."""
@@ -24,16 +31,24 @@ class ModelMonitor:
         """The code inside belongs to this stage."""
         started = time.monotonic()
         self._metrics.begin_stage(name)
+        self._stage = name
+        self.deadline.check()
         try:
             yield
         finally:
+            self._stage = None
             seconds = time.monotonic() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)
             self._metrics.end_stage(name, seconds)
 
     def track(self, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""
-        return self._progress.track(self._model, chunks, nbytes, label)
+        return self._progress.track(self._model, self._until_deadline(chunks), nbytes, label)
+
+    def _until_deadline(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.deadline.check()
+            yield chunk
 
     def count_fetched(self, bytes_fetched: Callable[[], int]) -> None:
         """Count the bytes fetched from the model's checkpoint; ``bytes_fetched()`` is their number so far."""

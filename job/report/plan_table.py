@@ -128,14 +128,17 @@ def _table(plan: Sequence[PlannedModel], width: int) -> Table:
 
 def _cells(survey: PlannedSurvey) -> dict[str, str]:
     """The cells of a model's row by column title."""
-    share = survey.read_nbytes / survey.checkpoint_nbytes if survey.checkpoint_nbytes else 0.0
+    if survey.checkpoint_nbytes is None:
+        share = "unknown"
+    else:
+        share = f"{survey.read_nbytes / max(1, survey.checkpoint_nbytes):.2%} of {decimal(survey.checkpoint_nbytes)}"
     return {
         "W": escape(survey.tensor),
         "dtype": survey.dtype,
         "tie": survey.tie,
         "rows × columns": " × ".join(f"{length:,}" for length in survey.shape),
         "to read": decimal(survey.read_nbytes) if survey.read_nbytes else "–",
-        "of checkpoint": f"{share:.2%} of {decimal(survey.checkpoint_nbytes)}",
+        "of checkpoint": share,
         "scratch": decimal(survey.scratch_nbytes) if survey.scratch_nbytes else "–",
         "memory": decimal(survey.memory_nbytes),
     }

@@ -72,6 +72,7 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
     )
     if manifest := outcome.manifest:
         tensor, statistics = manifest["tensor"], manifest["statistics"]
+        nbytes = manifest["checkpoint"]["nbytes"]
         populations = [f"{hole['population']:,}" for hole in manifest["black_holes"]]
         cells |= {
             "rows × columns": f"{tensor['shape'][0]:,} × {tensor['shape'][1]:,}",
@@ -80,7 +81,7 @@ def _cells(outcome: Outcome) -> dict[str, str | Text]:
             "holes": f"{statistics['black_holes']:,}",
             "in holes": f"{statistics['black_hole_tokens']:,}",
             "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
-            "fetched / checkpoint": f"{decimal(outcome.bytes_fetched)} / {decimal(manifest['checkpoint']['nbytes'])}",
+            "fetched / checkpoint": f"{decimal(outcome.bytes_fetched)} / {'?' if nbytes is None else decimal(nbytes)}",
         }
     return cells | {"seconds": f"{outcome.seconds:.1f}", "status": status_text(outcome)}
 

@@ -46,7 +46,7 @@ class FolderStore:
     def url(self, key: str) -> str:
         return str(self._path(key))
 
-    def check(self) -> None:
+    def check(self) -> "FolderStore":
         with _errors_translated(self.root):
             # If the folder does not exist yet, check its nearest existing parent.
             nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
@@ -58,6 +58,7 @@ class FolderStore:
                     os.fsync(file.fileno())
             finally:
                 temp_path.unlink(missing_ok=True)
+        return self
 
     def read(self, key: str) -> bytes | None:
         path = self._path(key)

@@ -24,6 +24,8 @@ Headers: TypeAlias = dict[str, str]
 
 PIECE_NBYTES = 1 << 16
 LFS_NBYTES = 10_000_000
+TRICKLE_SECONDS = 0.02
+"""Between two bytes of what trickles."""
 LFS_SUFFIXES = {".safetensors", ".bin", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".npz", ".msgpack"}
 """The Hub keeps these, and whatever is larger than 10 MB, in Git LFS; such files come from the CDN."""
 
@@ -169,13 +171,20 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= fault.headers if fault else {}
         request.status = status
         self.send_response(status)
+        if fault and fault.ending == "trickling headers":
+            self.flush_headers()
+            self._trickle(b"X-Filler: " + bytes(b"." * 10_000))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if request.method != "HEAD":
             whole = fault is None or fault.ending == "whole"
             self._send_body(request, answer.body, begin, end if whole or not fault else min(end, begin + fault.nbytes))
-            if fault and not whole:
+            if fault and fault.ending == "trickle" and isinstance(answer.body, bytes):
+                self._trickle(answer.body[begin + fault.nbytes : end])
+            elif fault and fault.ending == "trickle":
+                self._trickle(bytes(end - begin - fault.nbytes))
+            elif fault and not whole:
                 self._end_badly(fault)
 
     def _send_body(self, request: Request, body: bytes | ServedFile, begin: int, end: int) -> None:
@@ -189,6 +198,13 @@ class _Handler(BaseHTTPRequestHandler):
                 begin += len(piece)
                 request.nbytes += len(piece)
                 self.wfile.write(piece)
+
+    def _trickle(self, content: bytes) -> None:
+        self.close_connection = True
+        for place in range(len(content)):
+            if self.server.hub.closing.wait(TRICKLE_SECONDS):
+                return
+            self.wfile.write(content[place : place + 1])
 
     def _end_badly(self, fault: Fault) -> None:
         self.close_connection = True

@@ -39,8 +39,8 @@ class Fault:
     body: bytes = b"a fault on demand"
     headers: dict[str, str] = field(default_factory=dict)
     """Sent in place of those of the same name."""
-    ending: Literal["whole", "cut", "reset", "stall", "silent"] = "whole"
-    """How the body ends after ``nbytes`` bytes; silent: not even a status comes."""
+    ending: Literal["whole", "cut", "reset", "stall", "silent", "trickle", "trickling headers"] = "whole"
+    """How the body ends after ``nbytes`` bytes; silent: not even a status comes. What trickles comes byte by byte."""
     nbytes: int = 0
     meanwhile: Callable[[], object] | None = None
     """What happens on the Hub before it answers."""

@@ -1,4 +1,4 @@
-"""Stands before an S3 server: refuses what it is told to, loses or cuts answers, and passes on all else as it came.
+"""Stands before an S3 server: refuses what it is told to, loses answers, and passes on all else as it came.
 
 The ``Host`` header is passed on too, so that signatures stay valid.
 """
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.servers.serving import serving
+from tests.servers.serving import read_body, serving
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,18 @@ class Asked:
         return " ".join([self.method, *(mark for mark in marks if mark in names)])
 
 
-What: TypeAlias = int | tuple[int, str] | Literal["lost", "half", "cut", "whole"] | None
-"""The status that is answered in the server's place, perhaps with a code; or that its answer gets lost, that half of
-its body comes, as if it were all or cut off, or that it claims to be the whole object. None: nothing is done."""
+Refusal: TypeAlias = int | tuple[int, str]
+"""A status, and the code of the error if it is not that of ``CODES``."""
+
+What: TypeAlias = Refusal | Literal["lost", "swallowed", "half", "cut", "whole"] | None
+"""What is answered in the server's place; or that its answer gets lost, that half of its body comes, as if it were all
+or cut off, or that it claims to be the whole object; or that the server never gets the request, and 200 is answered
+without content. None: nothing is done."""
 Meddling: TypeAlias = Callable[[Asked], What]
+
+Rewriting: TypeAlias = Callable[[bytes], bytes]
+Damaging: TypeAlias = Callable[[str, bytes], bytes]
+"""Of a request's query and body: the body that the server gets, of the same length."""
 
 
 def once_each(what: What) -> Meddling:
@@ -53,6 +61,7 @@ def once_each(what: What) -> Meddling:
 CODES = {
     400: "InvalidArgument",
     405: "MethodNotAllowed",
+    411: "MissingContentLength",
     409: "ConditionalRequestConflict",
     501: "NotImplemented",
     503: "SlowDown",
@@ -65,29 +74,39 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def handle_any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = read_body(self)
         address = urlsplit(self.path)
         meddling = self.server.meddles(Asked(self.command, address.path, dict(self.headers), address.query))
         if meddling is not None:
             self.server.meddled.append(f"{self.command} {self.path}")
+        if meddling == "swallowed":
+            self.answer(200, b"")
+            return
         if isinstance(meddling, int | tuple):
-            self._refuse(*(meddling if isinstance(meddling, tuple) else (meddling, CODES[meddling])))
+            status, code = meddling if isinstance(meddling, tuple) else (meddling, CODES[meddling])
+            self.answer(status, f"<Error><Code>{code}</Code></Error>".encode())
             return
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in ("connection", "expect"):
+            if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length"):
                 upstream.putheader(name, value)
-        upstream.endheaders(body)
+        upstream.putheader("Content-Length", str(len(body)))
+        upstream.endheaders(self.server.damages(address.query, body))
         answer = upstream.getresponse()
         content = self.server.rewrites(answer.read())
         upstream.close()
         if meddling == "lost":
             self.close_connection = True
             return
+        self.pass_on(answer, content, meddling)
+
+    def pass_on(self, answer: http.client.HTTPResponse, content: bytes, meddling: What) -> None:
+        """Send the server's answer to the client, meddled with."""
         if meddling == "half":
             content = content[: len(content) // 2]
-        self.send_response_only(200 if meddling == "whole" else answer.status, answer.reason)
+        status = 200 if meddling == "whole" else answer.status
+        self.send_response_only(status, answer.reason)
         left_out = ("connection", "transfer-encoding", "content-length", "content-range" if meddling == "whole" else "")
         for name, value in answer.getheaders():
             if name.lower() not in left_out:
@@ -99,8 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _refuse(self, status: int, code: str) -> None:
-        body = f"<Error><Code>{code}</Code></Error>".encode()
+    def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -116,11 +134,12 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, upstream: str, meddles: Meddling, rewrites: Callable[[bytes], bytes]) -> None:
+    def __init__(self, upstream: str, meddles: Meddling, rewrites: Rewriting, damages: Damaging) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
         self.meddles = meddles
         self.rewrites = rewrites
+        self.damages = damages
         self.meddled: list[str] = []
 
 
@@ -133,11 +152,16 @@ class MeddlingStore:
     """The requests that did not go well."""
 
 
+def _untouched(_query: str, body: bytes) -> bytes:
+    return body
+
+
 @contextmanager
 def meddling_store(
-    upstream: str, meddles: Meddling, rewrites: Callable[[bytes], bytes] = bytes
+    upstream: str, meddles: Meddling, rewrites: Rewriting = bytes, damages: Damaging = _untouched
 ) -> Iterator[MeddlingStore]:
-    """Before the S3 server at ``upstream``, whose answers it passes on as ``rewrites`` makes them."""
-    server = _Server(upstream, meddles, rewrites)
+    """Before the S3 server at ``upstream``, whose answers it passes on as ``rewrites`` makes them, and requests' bodies
+    as ``damages`` makes them."""
+    server = _Server(upstream, meddles, rewrites, damages)
     with serving(server):
         yield MeddlingStore(f"http://127.0.0.1:{server.server_port}", server.meddled)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 
@@ -17,3 +17,16 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def read_body(handler: BaseHTTPRequestHandler) -> bytes:
+    """A request's body, whether its length is told before it or it comes in HTTP's chunks."""
+    if handler.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    body = b""
+    while length := int(handler.rfile.readline().split(b";")[0], 16):
+        body += handler.rfile.read(length)
+        handler.rfile.readline()
+    while handler.rfile.readline().strip():
+        """HTTP's own trailers."""
+    return body

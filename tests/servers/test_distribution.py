@@ -174,11 +174,13 @@ def test_a_worker_that_is_still_planning_takes_the_plan_that_another_one_wrote(
 def test_a_retried_worker_goes_on_where_it_stopped(
     hub: LoopbackHub, models: dict[str, Path], worker: Callable[..., int], tmp_path: Path
 ) -> None:
-    hub.faults = [Fault("/api/models/org/model-*/revision/*", host="hub", status=404)]
+    missing = {"X-Error-Code": "RevisionNotFound"}
+    hub.faults = [Fault("/api/models/org/model-3/revision/*", "hub", times=None, status=404, headers=missing)]
     assert worker(0, str(tmp_path / "out"), workers=1) == 65
     done = manifests(tmp_path / "out")
     assert len(done) == len(models) - 1
     hub.log.clear()
+    hub.faults.clear()
     assert worker(0, str(tmp_path / "out"), workers=1) == 0
     (missed,) = manifests(tmp_path / "out").keys() - done.keys()
     assert weight_bytes(hub) < N_ROWS[missed] * HIDDEN_SIZE * 2 + len(models) * 100_000

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def test_what_lies_under_a_known_name_is_found_and_filed_under_the_last_part_of_
     assert checkpoint.source == f"{hub.endpoint}/mirror/some-model"
     assert checkpoint.fetch("model.safetensors", 1000, 9000) == CONTENT[1000:9000]
     assert sum(request.nbytes for request in hub.log) == 8000
-    assert len([request for request in hub.log if request.method == "HEAD"]) == len(NAMES)
+    asked = Counter(request.path.rpartition("/")[2] for request in hub.log if request.method == "HEAD")
+    # A file is absent only if the server says so twice.
+    assert asked == dict.fromkeys(NAMES, 2) | {"config.json": 1, "model.safetensors": 1}
 
 
 def test_every_file_of_a_tokenizer_is_asked_for() -> None:
@@ -237,6 +240,41 @@ def test_a_break_is_resumed_at_the_exact_byte(hub: LoopbackHub, open_it: Callabl
     ]
     assert checkpoint.fetch("model.safetensors", 100, 200_000) == CONTENT[100:200_000]
     assert hub.log[-1].range == "bytes=1334-199999"
+
+
+PASSING = {
+    "401": Fault("*/config.json", host="hub", status=401),
+    "403": Fault("*/config.json", host="hub", status=403),
+    "404": Fault("*/config.json", host="hub", status=404),
+    "400": Fault("*/config.json", host="hub", status=400),
+    "302": Fault("*/config.json", host="hub", status=302),
+    "redirect-to-itself": Fault("*/config.json", host="hub", status=302, headers={"Location": ""}, times=21),
+    "bad-redirect": Fault("*/config.json", host="hub", status=302, headers={"Location": "http://[cdn/"}),
+    "other-protocol": Fault("*/config.json", host="hub", status=302, headers={"Location": "ftp://cdn/"}),
+    "no-etag": Fault("*/config.json", host="hub", headers={"ETag": "", "Last-Modified": ""}),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_one_refusal_does_not_hide_a_file(hub: LoopbackHub, open_it: Callable[[], Checkpoint], fault: Fault) -> None:
+    """Else a model would be read without its config, as if it had none."""
+    hub.faults = [Fault(**vars(fault))]
+    checkpoint = open_it()
+    assert hub.faults[0].times == 0, "the fault was not met"
+    assert checkpoint.files["config.json"].size == 2
+    assert not checkpoint.set_aside
+
+
+def test_one_404_in_the_middle_of_a_file_is_not_believed(hub: LoopbackHub, open_it: Callable[[], Checkpoint]) -> None:
+    checkpoint = open_it()
+    hub.faults = [Fault("*/model.safetensors", host="hub", status=404, times=2)]
+    assert checkpoint.fetch("model.safetensors", 100, 200) == CONTENT[100:200]
+
+
+def test_a_server_that_redirects_for_ever_is_refused(hub: LoopbackHub, open_it: Callable[[], Checkpoint]) -> None:
+    hub.faults = [Fault("*", host="hub", status=302, headers={"Location": ""}, times=None)]
+    with pytest.raises(UnsupportedCheckpoint, match=r"a redirect that leads nowhere .*check the address"):
+        open_it()
 
 
 def test_a_file_that_is_gone_later_is_unavailable(folder: Path, open_it: Callable[[], Checkpoint]) -> None:

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from entrypoint import main
 from job.checkpoints.sources.hub_queries import DEFAULT_LIMITS, QueryLimits, find_models
 from job.checkpoints.sources.open import Access
-from job.checkpoints.transport.retries import Cooldowns
+from job.checkpoints.transport.cooldowns import Cooldowns
+from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, TransientError
 from job.models.lists import parse_entry
 from job.models.queries import Entry
@@ -27,6 +28,7 @@ from tests.servers.hub_protocol import Json
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
 TODAY = date(2026, 6, 30)
+IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=5.0)
 N_MODELS = 40
 
 Find = Callable[..., list[str]]
@@ -77,7 +79,7 @@ def find(stocked: LoopbackHub) -> Find:
 def resolved(
     hub: LoopbackHub, *entries: str, limits: QueryLimits = DEFAULT_LIMITS, hf_token: str | None = None
 ) -> list[ModelRef]:
-    access = Access(hub.endpoint, hf_token, 2.0, Cooldowns())
+    access = Access(hub.endpoint, hf_token, 2.0, Cooldowns(), retry_policy=IMPATIENT)
     parsed: list[Entry] = [parse_entry(entry, "test") for entry in entries]
     return resolve(parsed, lambda query: find_models(query, access, TODAY, limits))
 
@@ -222,10 +224,11 @@ def test_the_token_reaches_the_hub_alone_wherever_pages_lead(stocked: LoopbackHu
     assert find("hub?author=odd", hf_token="hf_secret") == numbers(39, 1, -2)
     assert {(request.host, request.token) for request in stocked.log} == {("hub", "hf_secret")}
     stocked.log.clear()
-    stocked.faults = [Fault("/api/models", host="hub", status=307, headers={"Location": f"{stocked.cdn}/api/models"})]
+    to_cdn = {"Location": f"{stocked.cdn}/api/models"}
+    stocked.faults = [Fault("/api/models", host="hub", status=307, headers=to_cdn, times=None)]
     with pytest.raises(ConfigError):
         find("hub?author=odd", hf_token="hf_secret")
-    assert [(request.host, request.token) for request in stocked.log] == [("hub", "hf_secret"), ("cdn", None)]
+    assert {(request.host, request.token) for request in stocked.log} == {("hub", "hf_secret"), ("cdn", None)}
 
 
 def test_a_refused_token_is_named_and_not_shown(find: Find) -> None:
@@ -252,9 +255,47 @@ NOT_A_HUB = {
 
 @pytest.mark.parametrize("body", NOT_A_HUB.values(), ids=NOT_A_HUB)
 def test_an_answer_that_is_not_a_hubs_is_a_config_error(stocked: LoopbackHub, find: Find, body: bytes) -> None:
-    stocked.faults = [Fault("/api/models", host="hub", status=200, body=body)]
+    stocked.faults = [Fault("/api/models", host="hub", status=200, body=body, times=None)]
     with pytest.raises(ConfigError, match=r"hub\?limit=1 at .*not a Hub's .*HF_ENDPOINT"):
         find("hub?limit=1")
+
+
+PASSING = {
+    "401": Fault("/api/*", host="hub", status=401),
+    "403": Fault("/api/*", host="hub", status=403),
+    "404": Fault("/api/*", host="hub", status=404),
+    "400": Fault("/api/*", host="hub", status=400),
+    "page-of-a-proxy": Fault("/api/*", host="hub", status=200, body=b"<html>"),
+    "half-a-page": Fault("/api/*", host="hub", status=200, body=b'[{"id": "a/b", "creat'),
+    "redirect-without-a-location": Fault("/api/*", host="hub", status=302),
+    "redirect-to-itself": Fault("/api/*", host="hub", status=302, headers={"Location": ""}, times=21),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@pytest.mark.parametrize("query", ["hub?author=odd", "hub?collection=org/mine-1"])
+def test_one_odd_answer_does_not_end_a_query(stocked: LoopbackHub, find: Find, query: str, fault: Fault) -> None:
+    stocked.collections["org/mine-1"] = [("model", f"odd/model-{n}") for n in range(39, 0, -2)]
+    stocked.faults = [Fault(**vars(fault))]
+    assert find(query) == numbers(39, 1, -2)
+    assert stocked.faults[0].times == 0, "the fault was not met"
+
+
+@pytest.mark.parametrize("about", [{"createdAt": None}, {"id": None}, {"sha": 7}, {"downloads": "many"}])
+def test_an_odd_entry_of_a_page_is_passed_over_with_a_warning(
+    stocked: LoopbackHub, find: Find, about: dict[str, Json], caplog: pytest.LogCaptureFixture
+) -> None:
+    stocked.repos["odd/model-3"].about.update(about)
+    assert find("hub?author=odd&sort=downloads") == [n for n in numbers(1, 39, 2) if n != "3"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "hub?author=odd&sort=downloads: item" in warning
+    assert "cannot be read" in warning
+
+
+def test_a_hub_that_redirects_for_ever_is_a_config_error(stocked: LoopbackHub, find: Find) -> None:
+    stocked.faults = [Fault("*", host="hub", status=302, headers={"Location": "/api/models"}, times=None)]
+    with pytest.raises(ConfigError, match=r"a redirect that leads nowhere .*check HF_ENDPOINT"):
+        find("hub?author=odd")
 
 
 def test_a_query_that_finds_too_much_is_refused_with_what_to_do(find: Find) -> None:
@@ -319,7 +360,8 @@ def test_an_odd_answer_about_a_model_of_a_collection_ends_no_query(
 
 @pytest.mark.parametrize("items", [b'[{"type": "model", "id": null}]', b"null", b'[{"id": "a/b"}]', b"[1]"])
 def test_an_odd_collection_is_a_config_error(stocked: LoopbackHub, find: Find, items: bytes) -> None:
-    stocked.faults = [Fault("/api/collections/*", host="hub", status=200, body=b'{"items": ' + items + b"}")]
+    body = b'{"items": ' + items + b"}"
+    stocked.faults = [Fault("/api/collections/*", host="hub", status=200, body=body, times=None)]
     with pytest.raises(ConfigError, match=r"not a Hub's .*HF_ENDPOINT"):
         find("hub?collection=org/mine-1")
 

@@ -14,10 +14,18 @@ import pytest
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
-from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
+from job.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    ModelUnavailable,
+    SurveyError,
+    TransientError,
+    UnsupportedCheckpoint,
+)
 from tests.servers.answering import server_that_lists
 from tests.servers.meddling_store import meddling_store
-from tests.servers.seaweed import Identity, SeaweedServer
+from tests.servers.plain_s3 import DATE, PlainS3, plain_s3
+from tests.servers.seaweed import ADMIN, Identity, SeaweedServer
 
 CONTENT = shake_256(b"weights").digest(2_000_000)
 IMPATIENT = RetryPolicy(attempts=3, first_wait=0.01, max_wait=0.05, max_demanded_wait=1.0)
@@ -119,16 +127,13 @@ def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(s3_server: Seaweed
 @pytest.mark.parametrize(
     ("pattern", "replacement"),
     [
-        (rb"<ETag>.*?</ETag>", b""),
-        (rb"<ETag>.*?</ETag>", b"<ETag></ETag>"),
-        (rb"<ETag>.*?</ETag>", b'<ETag>""</ETag>'),
         (rb"<Size>\d+</Size>", b""),
         (rb"<Size>\d+</Size>", b"<Size>-5</Size>"),
         (rb"<Key>.*?</Key>", b""),
     ],
-    ids=["no-etag", "empty-etag", "quotes-as-etag", "no-size", "size-below-0", "no-key"],
+    ids=["no-size", "size-below-0", "no-key"],
 )
-def test_a_listing_that_does_not_identify_its_objects_fails_the_model(
+def test_a_listing_that_does_not_describe_its_objects_fails_the_model(
     s3_server: SeaweedServer, url: str, monkeypatch: pytest.MonkeyPatch, pattern: bytes, replacement: bytes
 ) -> None:
     def rewrites(content: bytes) -> bytes:
@@ -136,8 +141,57 @@ def test_a_listing_that_does_not_identify_its_objects_fails_the_model(
 
     with meddling_store(s3_server.environment()["AWS_ENDPOINT_URL"], lambda _: None, rewrites) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
-        with pytest.raises(UnsupportedCheckpoint, match="expected a key, size and ETag for each object"):
+        with pytest.raises(UnsupportedCheckpoint, match="expected a key and a size for each object"):
             open_impatient(url)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlainS3]:
+    """A plain store with a checkpoint, and boto3's environment set to reach it."""
+    with plain_s3() as server:
+        for name, value in SeaweedServer.environment_at(server.endpoint, ADMIN).items():
+            monkeypatch.setenv(name, value)
+        server.objects["bucket/model/model.safetensors"] = CONTENT
+        yield server
+
+
+def test_a_store_without_etags_is_read_by_dates_and_sizes(plain: PlainS3) -> None:
+    plain.has_etags = False
+    first, again = open_impatient("s3://bucket/model"), open_impatient("s3://bucket/model")
+    assert first.fetch("model.safetensors", 5, 500_000) == CONTENT[5:500_000]
+    assert first.commit == again.commit
+    plain.dates["bucket/model/model.safetensors"] = DATE + 1
+    assert open_impatient("s3://bucket/model").commit != first.commit
+    with pytest.raises(CorruptCheckpoint, match="the object changed while it was read"):
+        first.fetch("model.safetensors", 5, 500_000)
+
+
+@pytest.mark.parametrize("etag", [b"", b"<ETag></ETag>", b'<ETag>""</ETag>', b"<ETag>W/&quot;&quot;</ETag>"])
+def test_an_etag_that_is_empty_is_none(plain: PlainS3, monkeypatch: pytest.MonkeyPatch, etag: bytes) -> None:
+    with meddling_store(plain.endpoint, lambda _: None, lambda body: re.sub(rb"<ETag>.*?</ETag>", etag, body)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        checkpoint = open_impatient("s3://bucket/model")
+    assert [file.content_id for file in checkpoint.files.values()] == ["2026-09-21T14:13:20+00:00, 2000000 bytes"]
+
+
+def test_a_weak_etag_identifies_an_object(plain: PlainS3) -> None:
+    plain.etag_prefix = "W/"
+    checkpoint = open_impatient("s3://bucket/model")
+    assert checkpoint.fetch("model.safetensors", 5, 500_000) == CONTENT[5:500_000]
+    plain.objects["bucket/model/model.safetensors"] = CONTENT[::-1]
+    with pytest.raises(CorruptCheckpoint, match="the object changed while it was read"):
+        checkpoint.fetch("model.safetensors", 5, 500_000)
+
+
+def test_a_store_that_does_not_tell_whether_an_object_changes_is_refused(plain: PlainS3) -> None:
+    checkpoint = open_impatient("s3://bucket/model")
+    plain.has_etags = plain.has_dates = False
+    with pytest.raises(UnsupportedCheckpoint, match="found neither the ETag nor the date of the listing in an answer"):
+        checkpoint.fetch("model.safetensors", 5, 500_000)
+    with pytest.raises(
+        UnsupportedCheckpoint, match=r"neither ETag nor LastModified of model\.safetensors in the listing"
+    ):
+        open_impatient("s3://bucket/model")
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///model", "https://bucket/model", "bucket/model"])

@@ -15,9 +15,10 @@ from botocore.config import Config
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.s3_retries import S3Retries
 from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
-from job.store.store import creates_once
+from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store
+from tests.servers.plain_s3 import plain_s3
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
 
 MIB = 1 << 20
@@ -25,6 +26,7 @@ W = "org/name/0123abcd/W.safetensors"
 QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
+POOL = Config(max_pool_connections=RACERS)
 
 
 @pytest.fixture
@@ -216,6 +218,16 @@ def test_a_store_that_knows_no_conditions_is_found_out(
         assert list(store.sizes("")) == []
 
 
+def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
+    with plain_s3() as server:
+        server.condition_gap = 0.05
+        store = S3Store(SeaweedServer.client_at(server.endpoint, ADMIN, HASTY.merge(POOL)), "bucket", "surveys/")
+        assert store.create("runs/a/plan.json", b"first")
+        assert not store.create("runs/a/plan.json", b"second"), "one after another, it seems to work"
+        assert not creates_once(store, "runs/a/")
+        assert list(server.objects) == ["bucket/surveys/runs/a/plan.json"]
+
+
 def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(
     s3_server: SeaweedServer, s3_bucket: str
 ) -> None:
@@ -405,7 +417,7 @@ def test_an_upload_whose_end_was_not_heard_is_not_lost(
     s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loses_the_end(asked: Asked) -> Literal["lost"] | tuple[int, str] | None:
-        if asked.operation != "POST uploadId":
+        if asked.operation != "POST uploadId" or not asked.path.endswith(W):
             return None
         ends.append(asked)
         return "lost" if len(ends) == 1 else (404, "NoSuchUpload")  # as MinIO says
@@ -414,7 +426,7 @@ def test_an_upload_whose_end_was_not_heard_is_not_lost(
     content = bytes(range(256)) * (PART_NBYTES // 128)
     with meddling_store(s3_server.endpoint, loses_the_end) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK).check()
         store.write_stream(W, iter([content]), len(content))
         assert len(ends) == 2
         assert store.read(W) == content

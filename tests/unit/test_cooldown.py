@@ -5,7 +5,9 @@ from threading import Thread
 
 import pytest
 
-from job.checkpoints.transport.retries import Cooldown, Cooldowns, RetryableError, RetryPolicy, retry
+from job.checkpoints.transport.cooldowns import Cooldown, Cooldowns
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.retries import RetryableError, RetryPolicy, retry
 from job.errors import TransientError
 
 
@@ -47,7 +49,7 @@ def test_a_longer_cooldown_is_not_shortened_by_a_shorter_one() -> None:
     cooldown.begin(60, "first")
     cooldown.begin(1, "second")
     with pytest.raises(TransientError, match="first, and nobody may ask the server for 60 s"):
-        cooldown.wait(RetryPolicy(max_demanded_wait=5.0))
+        cooldown.wait(5.0, 0.0, Deadline())
 
 
 def test_all_addresses_of_one_server_share_a_cooldown() -> None:

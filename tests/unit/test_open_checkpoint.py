@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from job.checkpoints.sources.open import Access, open_checkpoint
-from job.checkpoints.transport.retries import Cooldowns
+from job.checkpoints.transport.cooldowns import Cooldowns
 from job.errors import ModelUnavailable
 from job.models.references import parse_reference
 from tests.checkpoints import planted, write_checkpoint
@@ -19,7 +19,7 @@ def test_the_token_is_not_shown() -> None:
 
 def test_without_an_endpoint_the_public_hub_is_asked() -> None:
     assert ACCESS.hub == "https://huggingface.co"
-    assert ACCESS.hub_cooldown is ACCESS.cooldowns.of("https://huggingface.co/org/model")
+    assert ACCESS.client(ACCESS.hub).cooldown is ACCESS.cooldowns.of("https://huggingface.co/org/model")
 
 
 def test_a_folder_is_opened_and_a_revision_is_looked_for_in_the_hubs_cache(tmp_path: Path) -> None:

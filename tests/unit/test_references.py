@@ -42,7 +42,12 @@ def test_a_reference_parses_and_prints_back(text: str, reference: ModelRef) -> N
 PART = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,20}[A-Za-z0-9_])?", fullmatch=True)
 
 
-@given(PART, PART, st.none() | st.from_regex(r"[a-zA-Z0-9._/-]{1,40}", fullmatch=True))
+@given(
+    PART,
+    PART,
+    st.none()
+    | st.from_regex(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,9}(/[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,9}){0,3}", fullmatch=True),
+)
 def test_every_hub_reference_survives_the_round_trip(org: str, name: str, revision: str | None) -> None:
     reference = ModelRef("hub", f"{org}/{name}", revision)
     assert parse_reference(str(reference)) == reference
@@ -96,6 +101,40 @@ def test_a_text_that_makes_no_key_and_no_address_is_refused_where_it_is_read(tmp
     path.write_text(f"- a/b\n- {json.dumps(text)}\n")
     with pytest.raises(ConfigError, match="line 2: "):
         read_list(path)
+
+
+NO_REVISIONS = [
+    "..",
+    ".",
+    "a/..",
+    "../..",
+    "/",
+    "a//b",
+    "refs/./pr",
+    "%2e%2e",
+    "a/%2E.",
+    "%252e%252e",
+    "..%2f..",
+    "a\\..",
+    "a%5c..",
+]
+
+
+@pytest.mark.parametrize("revision", NO_REVISIONS)
+def test_a_revision_that_leads_to_another_address_is_refused(tmp_path: Path, revision: str) -> None:
+    with pytest.raises(ValueError, match=r"found the revision .*, expected a branch, a tag or a commit"):
+        parse_reference(f"org/name@{revision}")
+    with pytest.raises(ValueError, match=r"found the revision"):
+        parse_reference(f"/hub/models--org--name@{revision}")
+    path = tmp_path / "models.yaml"
+    path.write_text(f"- model: org/name\n  revision: {json.dumps(revision)}\n")
+    with pytest.raises(ConfigError, match=r"line 1: .* found the revision"):
+        read_list(path)
+
+
+@pytest.mark.parametrize("revision", ["v1.0..2", "...", "release-1.", ".hidden", "50%", "a%20b", "größe"])
+def test_a_revision_with_dots_or_odd_letters_may_be_asked_for(revision: str) -> None:
+    assert parse_reference(f"org/name@{revision}").revision == revision
 
 
 @pytest.mark.parametrize(

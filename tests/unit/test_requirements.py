@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("run", "examples", "dev")
+"""What is installed together. The mirror has an environment of its own."""
 
 
 def locked(name: str) -> dict[str, str]:
@@ -31,6 +32,7 @@ def test_every_pin_of_the_project_is_the_one_in_its_lock_file() -> None:
     assert run.items() <= locked("run").items()
     assert pinned(groups["examples"]).items() <= locked("examples").items()
     assert pinned(groups["dev"]).items() <= locked("dev").items()
+    assert pinned(groups["mirror"]).items() <= locked("mirror").items()
 
 
 def test_no_package_is_locked_at_two_versions() -> None:
@@ -41,7 +43,7 @@ def test_no_package_is_locked_at_two_versions() -> None:
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("name", [*LOCKS, "torch"])
+@pytest.mark.parametrize("name", [*LOCKS, "mirror", "torch"])
 def test_every_locked_package_has_a_hash_and_none_an_address(name: str) -> None:
     lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
     content = [line for line in lines if not line.startswith("#")]

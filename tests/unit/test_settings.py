@@ -44,6 +44,7 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
         "SCRATCH": str(tmp_path),
         "CONNECTIONS": "7",
         "READ_TIMEOUT": "2.5",
+        "MODEL_DEADLINE": "3600",
         "PLAN_CONCURRENCY": "3",
         "FORMAT": "json",
         "HF_ENDPOINT": "http://127.0.0.1:8000/",
@@ -57,6 +58,7 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert settings.tensors == {"mu", "black_holes"}
     assert (settings.dedup, settings.show_tokens, settings.log_format) == ("torch-unique", 20, "json")
     assert (settings.scratch, settings.connections, settings.read_timeout) == (tmp_path, 7, 2.5)
+    assert settings.model_deadline == 3600.0
     assert (settings.verb, settings.plan_concurrency, settings.format) == ("survey", 3, "json")
     assert (settings.hf_endpoint, settings.hf_token) == ("http://127.0.0.1:8000", "hf_secret")
 
@@ -171,6 +173,7 @@ WRONG = {
     "bad-endpoint": (["a/b", "--hf-endpoint", "hub.local"], "HF_ENDPOINT: 'hub.local'"),
     "bad-endpoint-port": (["a/b", "--hf-endpoint", "http://h:99999"], "HF_ENDPOINT"),
     "bad-endpoint-host": (["a/b", "--hf-endpoint", "http://[::1"], "HF_ENDPOINT"),
+    "endless-deadline": (["a/b", "--model-deadline", "inf"], "MODEL_DEADLINE"),
     "endless-timeout": (["a/b", "--read-timeout", "nan"], "READ_TIMEOUT"),
     "half-an-address": (["a/b", "--output", "s3:/bucket"], "OUTPUT: 's3:/bucket'"),
     "unknown-option": (["a/b", "--model", "x"], "--model"),

@@ -1,7 +1,7 @@
 """A checkpoint on the Hugging Face Hub, or on another server with the same protocol. It knows the Hub's client."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
@@ -9,30 +9,24 @@ import httpx2
 from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
-    get_session,
     hf_raise_for_status,
     validate_repo_id,
 )
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_name, hub_file
+from job.checkpoints.checkpoint import Checkpoint, FilesOnDemand, StoredFile, check_name, hub_file
 from job.checkpoints.sources.hub_answers import MODEL, ModelAnswer, NotAHubsAnswer, Sibling, parse_answer
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
 from job.checkpoints.sources.remote import resuming_fetch
-from job.checkpoints.transport.http_ranges import (
-    Address,
-    HttpFiles,
-    changed,
-    network_failure,
-    origin,
-    public_url,
-    request_headers,
-)
-from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryPolicy, retry
+from job.checkpoints.transport.cooldowns import Cooldown
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.http_client import BAD_REDIRECTS, HttpClient, origin, public_url
+from job.checkpoints.transport.http_ranges import Address, HttpFiles, changed
+from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, UnsupportedCheckpoint
 
 PUBLIC_HUB = "https://huggingface.co"
 
-_COMMIT_HEADER = "X-Repo-Commit"
+_COMMIT_HEADER, _SIZE_HEADER = "X-Repo-Commit", "X-Linked-Size"
 _MAX_REDIRECTS = 5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -46,12 +40,16 @@ def open_hub(
     read_timeout: float,
     retry_policy: RetryPolicy = DEFAULT_RETRY,
     cooldown: Cooldown | None = None,
+    deadline: Deadline | None = None,
 ) -> Checkpoint:
     """The checkpoint of a repository at a revision (None: its default branch), pinned to the commit it has now.
 
     ``endpoint`` is the Hub's address. ``token`` is sent to that host alone; without one, no token is sent, not even one
     that is saved on this machine. A request that brings nothing for ``read_timeout`` seconds is given up and tried
-    again. ``cooldown`` is shared with everyone who asks this Hub.
+    again. ``cooldown`` is shared with everyone who asks this Hub, ``deadline`` with everyone who reads for the model.
+
+    What the Hub lists of a file is its size and object id. A mirror may list names alone: what it does not say is asked
+    when a file is needed, by HEAD, as the Hub's own client does before it downloads one.
 
     Raises:
         ModelUnavailable: the repository or revision does not exist, or is gated, private or disabled.
@@ -60,26 +58,16 @@ def open_hub(
         TransientError: the Hub cannot be reached, or answers 429 or 5xx, for longer than the policy waits.
     """
     hub = endpoint.rstrip("/")
-    info = retry(lambda: _model_info(hub, repo_id, revision, token, read_timeout), retry_policy, cooldown)
+    client = HttpClient(read_timeout, retry_policy, cooldown or Cooldown(), deadline or Deadline())
+    info = client.retry(lambda: _model_info(client, hub, repo_id, revision, token))
     commit = info.sha or ""
     source = f"{public_url(hub)}/{info.id}/tree/{commit}"
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise UnsupportedCheckpoint(
             f"{source}: found commit {commit!r:.80}, expected 40 hexadecimal digits; check HF_ENDPOINT"
         )
-    set_aside = {}
-    for sibling in info.siblings:
-        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
-        if (name := sibling.rfilename) != name.replace("\\", ""):
-            check_name(name.replace("\\", "/"), source)
-            set_aside[name] = "its name holds a backslash"
-    files = {
-        sibling.rfilename: _stored_file(source, sibling)
-        for sibling in info.siblings
-        if sibling.rfilename not in set_aside
-    }
-    remote = HttpFiles(_Commit(hub, info.id, commit, files, token, read_timeout).resolve, read_timeout)
-
+    listed, set_aside = _listed_files(info, source)
+    files, remote = _files(_Commit(hub, info.id, commit, token, client), listed)
     return Checkpoint(
         repo_id=info.id,
         revision=revision,
@@ -91,25 +79,22 @@ def open_hub(
             files,
             source,
             retry_policy,
-            cooldown,
+            client.cooldown,
+            client.deadline,
         ),
         set_aside=set_aside,
     )
 
 
-def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None, timeout: float) -> ModelAnswer:
-    """The Hub's description of a repository at a revision, with every file's size and object id."""
+def _model_info(client: HttpClient, hub: str, repo_id: str, revision: str | None, token: str | None) -> ModelAnswer:
+    """The Hub's description of a repository at a revision, with every file's size and object id as far as it says."""
     where = f"{public_url(hub)}/{repo_id}" + (f"@{revision}" if revision else "")
     at_revision = f"/revision/{quote(revision, safe='')}" if revision else ""
     try:
         validate_repo_id(repo_id)
         # Redirects are followed, as for a repository that was renamed; the client sends no token to another host.
-        answer = get_session().get(
-            f"{hub}/api/models/{repo_id}{at_revision}?blobs=true",
-            headers=request_headers(token),
-            timeout=timeout,
-            follow_redirects=True,
-        )
+        url = f"{hub}/api/models/{repo_id}{at_revision}?blobs=true"
+        answer = client.answer("GET", url, token, follow_redirects=True)
         hf_raise_for_status(answer)
         info = parse_answer(MODEL, answer.content)
         validate_repo_id(info.id)
@@ -119,24 +104,48 @@ def _model_info(hub: str, repo_id: str, revision: str | None, token: str | None,
         raise offline_error(where) from error
     except HfHubHTTPError as error:
         raise hub_failure(error, where, public_url(hub), repo_id, token) from error
-    except httpx2.RequestError as error:
-        raise network_failure(error, where) from error
-    except (httpx2.InvalidURL, NotAHubsAnswer) as error:
-        raise UnsupportedCheckpoint(
+    except (*BAD_REDIRECTS, NotAHubsAnswer) as error:
+        refusal = UnsupportedCheckpoint(
             f"{where}: the answer is not a Hub's ({error}), expected a model's description; check HF_ENDPOINT"
-        ) from error
+        )
+        is_json = not isinstance(error, NotAHubsAnswer) or error.is_json
+        raise RetryableError.unless_repeated(refusal, explained=is_json) from error
     return info
 
 
-def _stored_file(source: str, sibling: Sibling) -> StoredFile:
+def _listed_files(info: ModelAnswer, source: str) -> tuple[dict[str, StoredFile | None], dict[str, str]]:
+    """What the listing says of each file, None where it says too little; and the files that are set aside, with why."""
+    listed: dict[str, StoredFile | None] = {}
+    set_aside = {}
+    for sibling in info.siblings:
+        # git allows a backslash in a name. Other names that are no paths can only come from a hostile server.
+        if (name := sibling.rfilename) != name.replace("\\", ""):
+            check_name(name.replace("\\", "/"), source)
+            set_aside[name] = "its name holds a backslash"
+        else:
+            listed[name] = _listed_file(sibling)
+    return listed, set_aside
+
+
+def _listed_file(sibling: Sibling) -> StoredFile | None:
+    """The size and object id of a file; None if the listing does not say both."""
     size = sibling.lfs.size if sibling.lfs else sibling.size
     content_id = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-    if size is None or not content_id:
-        raise UnsupportedCheckpoint(
-            f"{source}: {sibling.rfilename} is listed with size {size} and object id {content_id}, expected both; use "
-            "a server that answers ?blobs=true as the Hub does"
-        )
-    return hub_file(size, content_id)
+    return None if size is None or not content_id else hub_file(size, content_id)
+
+
+def _files(commit: "_Commit", listed: dict[str, StoredFile | None]) -> tuple[Mapping[str, StoredFile], HttpFiles]:
+    """The files of a commit, and how their bytes are read. What is not listed is asked when a file is needed."""
+    remote = HttpFiles(lambda file, _: commit.find(file, listed[file])[1], commit.client)
+
+    def ask(file: str) -> StoredFile:
+        stored, address = commit.client.retry(lambda: commit.find(file, None))
+        listed[file] = stored
+        remote.add(file, address)
+        return stored
+
+    known = {file: stored for file, stored in listed.items() if stored is not None}
+    return (known if len(known) == len(listed) else FilesOnDemand(listed, ask)), remote
 
 
 @dataclass(frozen=True)
@@ -146,56 +155,68 @@ class _Commit:
     hub: str
     repo_id: str
     sha: str
-    files: Mapping[str, StoredFile]
     token: str | None
-    timeout: float
+    client: HttpClient
 
-    def resolve(self, file: str, size: int) -> Address:
-        """The address of a file's bytes, once the Hub has confirmed its size, commit and object id."""
+    def find(self, file: str, listed: StoredFile | None) -> tuple[StoredFile, Address]:
+        """A file's size and object id, and the address of its bytes. ``listed``: what is known; None if nothing is.
+
+        Raises:
+            RetryableError: the request failed, or the answer is not as expected; a later one may succeed.
+            CorruptCheckpoint: the Hub states another SHA-256 than it lists.
+        """
         url = httpx2.URL(hf_hub_url(self.repo_id, file, revision=self.sha, endpoint=self.hub))
         where = public_url(url)
         try:
-            answer = self._head(url)
+            answer = self._head(url, expected=(_COMMIT_HEADER,) if listed else (_COMMIT_HEADER, _SIZE_HEADER))
             location = _redirect_target(answer)
+        except OfflineModeIsEnabled as error:
+            raise offline_error(where) from error
         except HfHubHTTPError as error:
             raise hub_failure(error, where, public_url(self.hub), self.repo_id, self.token) from error
-        except httpx2.RequestError as error:
-            raise network_failure(error, where) from error
-        except (httpx2.InvalidURL, ValueError) as error:
-            raise UnsupportedCheckpoint(
+        except (*BAD_REDIRECTS, ValueError) as error:
+            refusal = UnsupportedCheckpoint(
                 f"{where}: found a redirect that leads nowhere ({error}), expected an address; use another server"
-            ) from error
-        own_size = None if answer.has_redirect_location else answer.headers.get("Content-Length")
-        found_size, commit = answer.headers.get("X-Linked-Size", own_size), answer.headers.get(_COMMIT_HEADER)
-        if found_size not in (None, str(size)) or commit not in (None, self.sha):
-            raise CorruptCheckpoint(
-                f"{where}: found {found_size} bytes of commit {commit}, expected {size} bytes of {self.sha} as listed; "
-                "the server mixes versions: run again, or use another server"
             )
-        stated_id, listed_id = _stated_id(answer), self.files[file].content_id
+            raise RetryableError.unless_repeated(refusal, explained=True) from error
+        own_size = None if answer.has_redirect_location else answer.headers.get("Content-Length")
+        size, commit = answer.headers.get(_SIZE_HEADER, own_size), answer.headers.get(_COMMIT_HEADER)
+        stated_id = _stated_id(answer)
+        if listed is None and stated_id and size and re.fullmatch(r"\d{1,18}", size) and commit in (None, self.sha):
+            listed = hub_file(int(size), stated_id)
+        if listed is None:
+            refusal = UnsupportedCheckpoint(
+                f"{where}: found size {size} and ETag {stated_id!r} of commit {commit}, expected both of {self.sha}, "
+                "because they are not listed; use another server"
+            )
+            raise RetryableError.unless_repeated(refusal, explained=False)
+        if size not in (None, str(listed.size)) or commit not in (None, self.sha):
+            mixed = CorruptCheckpoint(
+                f"{where}: found {size} bytes of commit {commit}, expected {listed.size} bytes of {self.sha} as "
+                "listed; the server mixes versions: run again, or use another server"
+            )
+            raise RetryableError.unless_repeated(mixed, explained=True)
         # Only sha-256 is compared with the list: a mirror may name small files by another hash than git's.
+        listed_id = listed.content_id
         if stated_id and _SHA256.fullmatch(stated_id) and _SHA256.fullmatch(listed_id) and stated_id != listed_id:
             raise changed(where, stated_id, listed_id)
-        return Address(location, self._token_for(location), stated_id=stated_id)
+        return listed, Address(location, self._token_for(location), stated_id=stated_id)
 
-    def _head(self, url: httpx2.URL) -> httpx2.Response:
+    def _head(self, url: httpx2.URL, expected: Collection[str]) -> httpx2.Response:
         """The Hub's answer to a HEAD request for a file.
 
-        A redirect to the file's bytes names the commit, and is followed only when the bytes are read: that saves a
-        request. A redirect without a commit leads to another name of the file, and is followed while it stays on the
-        Hub's host.
+        A redirect with the headers that are expected leads to the file's bytes, and is followed only when these are
+        read: that saves a request. Another redirect, such as to another name of the file, is followed while it stays on
+        the Hub's host.
         """
         for _ in range(_MAX_REDIRECTS):
-            answer = get_session().request(
-                "HEAD",
-                url,
-                headers=request_headers(self._token_for(url)),
-                timeout=self.timeout,
-                follow_redirects=False,
-            )
-            hf_raise_for_status(answer)
+            answer = self.client.answer("HEAD", url, self._token_for(url), follow_redirects=False)
+            hf_raise_for_status(answer)  # but for redirects
+            if answer.is_redirect and not answer.has_redirect_location:
+                raise ValueError(f"status {answer.status_code} without Location")
             target = _redirect_target(answer)
-            if not answer.has_redirect_location or _COMMIT_HEADER in answer.headers or origin(target) != origin(url):
+            is_complete = all(header in answer.headers for header in expected)
+            if not answer.has_redirect_location or is_complete or origin(target) != origin(url):
                 return answer
             url = target
         raise ValueError(f"more than {_MAX_REDIRECTS} redirects")

@@ -1,6 +1,8 @@
 """The Hub's answers as typed values, from JSON that may hold anything. Sends no request."""
 
-from typing import Annotated, TypeVar
+import json
+import logging
+from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     AwareDatetime,
@@ -8,10 +10,14 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
     NonNegativeInt,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class _Answer(BaseModel):
@@ -61,15 +67,26 @@ class CollectionItem(_Answer):
     type: str
     id: str | None = None
 
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.type == "model" and self.id is None:
+            raise ValueError("a model without an id")
+        return self
+
 
 class CollectionAnswer(_Answer):
     """A collection."""
 
-    items: list[CollectionItem]
+    items: list[JsonValue]
 
 
 class NotAHubsAnswer(Exception):
-    """The JSON is not what a Hub answers. The message says where, without the answer's own text."""
+    """The answer is not what a Hub answers. The message says where, without the answer's own text."""
+
+    def __init__(self, message: str, *, is_json: bool = True) -> None:
+        super().__init__(message)
+        self.is_json = is_json
+        """Whether it is JSON. If not, it may be cut short, or come from a proxy in trouble."""
 
 
 _Value = TypeVar("_Value")
@@ -86,10 +103,32 @@ def parse_answer(expected: TypeAdapter[_Value], content: bytes) -> _Value:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise NotAHubsAnswer(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        raise NotAHubsAnswer(
+            f"{place}: {first['msg']}" if place else first["msg"], is_json=first["type"] != "json_invalid"
+        ) from error
+
+
+def parse_items(expected: TypeAdapter[_Value], items: list[JsonValue], where: str) -> list[_Value]:
+    """The values of those items that stand for one. The others are warned of.
+
+    Raises:
+        NotAHubsAnswer: there are items, and none stands for a value.
+    """
+    values: list[_Value] = []
+    first_error: NotAHubsAnswer | None = None
+    for number, item in enumerate(items, 1):
+        try:
+            values.append(parse_answer(expected, json.dumps(item).encode()))
+        except NotAHubsAnswer as error:
+            first_error = first_error or error
+            logger.warning("%s: item %d of a page cannot be read (%s); it is passed over", where, number, error)
+    if first_error and not values:
+        raise first_error
+    return values
 
 
 MODEL = TypeAdapter(ModelAnswer)
 LISTED = TypeAdapter(ListedAnswer)
-PAGE = TypeAdapter(list[ListedAnswer])
+PAGE = TypeAdapter(list[JsonValue])
 COLLECTION = TypeAdapter(CollectionAnswer)
+ITEM = TypeAdapter(CollectionItem)

@@ -9,18 +9,22 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.checkpoints.transport.http_ranges import is_retryable, retryable_refusal
+from job.checkpoints.transport.http_client import final_if_repeated, is_retryable, retryable_refusal
 from job.checkpoints.transport.retries import RetryableError
-from job.errors import ConfigError, ModelUnavailable
+from job.errors import ConfigError, ModelUnavailable, SurveyError
 
 
-def hub_failure(
-    error: HfHubHTTPError, where: str, hub: str, repo_id: str, token: str | None
-) -> ModelUnavailable | ConfigError | RetryableError:
-    """The error for an answer about a repository.
+def hub_failure(error: HfHubHTTPError, where: str, hub: str, repo_id: str, token: str | None) -> RetryableError:
+    """The error for an answer about a repository. What a refusal means is believed when it is repeated.
 
     The server's own text is left out: the server has seen the token, and an error's text is shown and stored.
     """
+    if is_retryable(error.response):
+        return retryable_refusal(error.response, where)
+    return final_if_repeated(_refusal(error, where, hub, repo_id, token), error.response)
+
+
+def _refusal(error: HfHubHTTPError, where: str, hub: str, repo_id: str, token: str | None) -> SurveyError:
     status = error.response.status_code
     with_token = "with this HF_TOKEN" if token else "without a token"
     if isinstance(error, GatedRepoError):
@@ -41,25 +45,26 @@ def hub_failure(
             f"{where}: no such repository, or a private one that is hidden {with_token}; check its name, "
             + ("or that this token may read it" if token else "or set HF_TOKEN to a token that may read it")
         )
-    if is_retryable(error.response):
-        return retryable_refusal(error.response, where)
     return ModelUnavailable(f"{where}: found status {status} {with_token}, expected 200; see {hub}/{repo_id}")
 
 
-def search_failure(error: HfHubHTTPError, query: str, hub: str, token: str | None) -> ConfigError | RetryableError:
-    """The error for an answer to a query."""
+def search_failure(error: HfHubHTTPError, query: str, hub: str, token: str | None) -> RetryableError:
+    """The error for an answer to a query. What a refusal means is believed when it is repeated."""
     where, status = f"{query} at {hub}", error.response.status_code
     with_token = "with this HF_TOKEN" if token else "without a token"
     if is_retryable(error.response):
         return retryable_refusal(error.response, where)
-    if refusal := _refused_token(error, where, hub, token):
-        return refusal
-    if status in (401, 403, 404):
-        return ConfigError(
+    refusal = _refused_token(error, where, hub, token)
+    if refusal is None and status in (401, 403, 404):
+        refusal = ConfigError(
             f"{where}: found nothing that is readable {with_token} (status {status}); check the query's names, "
             + ("or that this token may read it" if token else "or set HF_TOKEN to a token that may read it")
         )
-    return ConfigError(f"{where}: found status {status}, expected 200; check the query's values, such as its task")
+    if refusal is None:
+        refusal = ConfigError(
+            f"{where}: found status {status}, expected 200; check the query's values, such as its task"
+        )
+    return final_if_repeated(refusal, error.response)
 
 
 def offline_error(where: str) -> ConfigError:

@@ -48,7 +48,7 @@ def find_models(query: ModelQuery, access: Access, today: date, limits: QueryLim
         ConfigError: the query finds more than its limits allow, or the Hub refuses it.
         TransientError: the Hub cannot be asked.
     """
-    search = HubSearch(access.hub, access.hf_token, str(query), access.read_timeout, access.hub_cooldown)
+    search = HubSearch(access.hub, access.hf_token, str(query), access.client(access.hub))
     earliest = query.earliest(today)
     if query.collection is not None:
         return _find_in_collection(query, query.collection, search, earliest, limits)

@@ -9,20 +9,22 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]  # exported, but lazily
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # exported, but lazily
 
 from job.checkpoints.sources.hub_answers import (
     COLLECTION,
+    ITEM,
     LISTED,
     PAGE,
     ListedAnswer,
     NotAHubsAnswer,
     parse_answer,
+    parse_items,
 )
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error, search_failure
-from job.checkpoints.transport.http_ranges import network_failure, public_url, request_headers
-from job.checkpoints.transport.retries import DEFAULT_RETRY, Cooldown, RetryableError, retry
-from job.errors import ConfigError, SurveyError, UnsupportedCheckpoint
+from job.checkpoints.transport.http_client import BAD_REDIRECTS, HttpClient, public_url
+from job.checkpoints.transport.retries import RetryableError
+from job.errors import ConfigError, UnsupportedCheckpoint
 
 Value = TypeVar("Value")
 
@@ -63,8 +65,7 @@ class HubSearch:
     """Sent to the Hub alone."""
     query: str
     """The query, as errors name it."""
-    read_timeout: float
-    cooldown: Cooldown
+    client: HttpClient
 
     def models(self, filters: Mapping[str, str], page_length: int) -> Iterator[ListedModel]:
         """The models that the Hub lists for these parameters of its API. Pages are fetched as the caller needs them.
@@ -77,7 +78,7 @@ class HubSearch:
         listed: set[str] = set()
         n_pages_without_new = 0
         while parameters is not None:
-            page, parameters = self._get(f"{self.hub}/api/models?{parameters}", _models_and_next, self._failure)
+            page, parameters = self._get(f"{self.hub}/api/models?{parameters}", self._models_and_next, self._failure)
             new = [model for model in page if model.repo_id not in listed]  # downloads may change between two pages
             n_pages_without_new = 0 if new else n_pages_without_new + 1
             if n_pages_without_new > 1:
@@ -95,7 +96,7 @@ class HubSearch:
             ConfigError: as above, or the collection does not exist.
             TransientError: as above.
         """
-        return self._get(f"{self.hub}/api/collections/{slug}", _models_of_collection, self._failure)
+        return self._get(f"{self.hub}/api/collections/{slug}", self._models_of_collection, self._failure)
 
     def model(self, repo_id: str) -> ListedModel:
         """One repository as the Hub lists it.
@@ -107,69 +108,72 @@ class HubSearch:
         """
         where = f"{public_url(self.hub)}/{repo_id}"
 
-        def failure(error: HfHubHTTPError) -> SurveyError | RetryableError:
+        def failure(error: HfHubHTTPError) -> RetryableError:
             return hub_failure(error, where, public_url(self.hub), repo_id, self.token)
 
-        answer = self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", lambda answer: answer, failure)
-        try:
-            return _listed(parse_answer(LISTED, answer.content))
-        except NotAHubsAnswer as error:
-            raise UnsupportedCheckpoint(
-                f"{where}: the answer is not a Hub's ({error}), expected a listed model; check HF_ENDPOINT"
-            ) from error
+        def listed(answer: httpx2.Response) -> ListedModel:
+            try:
+                return _listed(parse_answer(LISTED, answer.content))
+            except NotAHubsAnswer as error:
+                refusal = UnsupportedCheckpoint(
+                    f"{where}: the answer is not a Hub's ({error}), expected a listed model; check HF_ENDPOINT"
+                )
+                raise RetryableError.unless_repeated(refusal, explained=error.is_json) from error
+
+        return self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", listed, failure)
 
     def _get(
         self,
         url: str,
         parse: Callable[[httpx2.Response], Value],
-        failure: Callable[[HfHubHTTPError], SurveyError | RetryableError],
+        failure: Callable[[HfHubHTTPError], RetryableError],
     ) -> Value:
         where = f"{self.query} at {public_url(self.hub)}"
 
-        def attempt() -> httpx2.Response:
+        def attempt() -> Value:
             try:
                 # Redirects are followed; the client sends no token to another host.
-                answer = get_session().get(
-                    url, headers=request_headers(self.token), timeout=self.read_timeout, follow_redirects=True
-                )
+                answer = self.client.answer("GET", url, self.token, follow_redirects=True)
                 hf_raise_for_status(answer)
+                return parse(answer)
             except OfflineModeIsEnabled as error:
                 raise offline_error(where) from error
             except HfHubHTTPError as error:
                 raise failure(error) from error
-            except httpx2.RequestError as error:
-                raise network_failure(error, where) from error
-            except httpx2.InvalidURL as error:
-                raise ConfigError(
+            except BAD_REDIRECTS as error:
+                refusal = ConfigError(
                     f"{where}: found a redirect that leads nowhere ({error}), expected models; check HF_ENDPOINT"
-                ) from error
-            return answer
+                )
+                raise RetryableError.unless_repeated(refusal, explained=True) from error
+            except (NotAHubsAnswer, ValueError) as error:  # ValueError: the next page's address is none
+                refusal = ConfigError(
+                    f"{where}: the answer is not a Hub's ({error}), expected models; check HF_ENDPOINT"
+                )
+                is_json = not isinstance(error, NotAHubsAnswer) or error.is_json
+                raise RetryableError.unless_repeated(refusal, explained=is_json) from error
 
-        answer = retry(attempt, DEFAULT_RETRY, self.cooldown)
-        try:
-            return parse(answer)
-        except (NotAHubsAnswer, ValueError) as error:  # ValueError: the next page's address is none
-            raise ConfigError(
-                f"{where}: the answer is not a Hub's ({error}), expected models; check HF_ENDPOINT"
-            ) from error
+        return self.client.retry(attempt)
 
-    def _failure(self, error: HfHubHTTPError) -> ConfigError | RetryableError:
+    def _failure(self, error: HfHubHTTPError) -> RetryableError:
         return search_failure(error, self.query, public_url(self.hub), self.token)
+
+    def _models_and_next(self, answer: httpx2.Response) -> tuple[list[ListedModel], str | None]:
+        """A page, and the parameters of the next page.
+
+        Only the parameters of the next page's address are used. The page is asked of this Hub: a mirror may answer with
+        addresses of the Hub that it mirrors, and the token may be sent to this Hub alone.
+        """
+        models = [_listed(item) for item in parse_items(LISTED, parse_answer(PAGE, answer.content), self.query)]
+        next_url = answer.links.get("next", {}).get("url")
+        return models, (urlsplit(next_url).query or None) if next_url and models else None
+
+    def _models_of_collection(self, answer: httpx2.Response) -> list[str]:
+        items = parse_items(ITEM, parse_answer(COLLECTION, answer.content).items, self.query)
+        return [item.id for item in items if item.type == "model" and item.id is not None]
 
 
 def _expand() -> list[tuple[str, str]]:
     return [("expand", name) for name in _EXPAND]
-
-
-def _models_and_next(answer: httpx2.Response) -> tuple[list[ListedModel], str | None]:
-    """A page, and the parameters of the next page.
-
-    Only the parameters of the next page's address are used. The page is asked of this Hub: a mirror may answer with
-    addresses of the Hub that it mirrors, and the token may be sent to this Hub alone.
-    """
-    models = [_listed(item) for item in parse_answer(PAGE, answer.content)]
-    next_url = answer.links.get("next", {}).get("url")
-    return models, (urlsplit(next_url).query or None) if next_url and models else None
 
 
 def _listed(item: ListedAnswer) -> ListedModel:
@@ -181,11 +185,3 @@ def _listed(item: ListedAnswer) -> ListedModel:
         trending=item.trending_score or 0,
         task=item.pipeline_tag,
     )
-
-
-def _models_of_collection(answer: httpx2.Response) -> list[str]:
-    models = [item.id for item in parse_answer(COLLECTION, answer.content).items if item.type == "model"]
-    names = [name for name in models if name is not None]
-    if len(names) < len(models):
-        raise NotAHubsAnswer("items: found a model without an id")
-    return names

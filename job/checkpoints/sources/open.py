@@ -7,7 +7,10 @@ from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
-from job.checkpoints.transport.retries import Cooldown, Cooldowns
+from job.checkpoints.transport.cooldowns import Cooldowns
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.http_client import HttpClient
+from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryPolicy
 from job.models.references import ModelRef
 
 
@@ -22,15 +25,18 @@ class Access:
     read_timeout: float
     """Seconds without a byte after which a connection is given up."""
     cooldowns: Cooldowns
+    deadline: Deadline = field(default_factory=Deadline)
+    """Of the model that is being read."""
+    retry_policy: RetryPolicy = DEFAULT_RETRY
 
     @property
     def hub(self) -> str:
         """The Hub's address."""
         return self.hf_endpoint or PUBLIC_HUB
 
-    @property
-    def hub_cooldown(self) -> Cooldown:
-        return self.cooldowns.of(self.hub)
+    def client(self, url: str) -> HttpClient:
+        """Asks the server that an address is on."""
+        return HttpClient(self.read_timeout, self.retry_policy, self.cooldowns.of(url), self.deadline)
 
 
 def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
@@ -52,13 +58,21 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
         case "s3":
             from job.checkpoints.sources.s3 import open_s3  # boto3 takes a quarter of a second to import
 
-            return open_s3(ref.location, read_timeout=access.read_timeout)
+            return open_s3(
+                ref.location,
+                read_timeout=access.read_timeout,
+                retry_policy=access.retry_policy,
+                cooldown=access.cooldowns.of(ref.location),
+                deadline=access.deadline,
+            )
         case "http":
             return open_http(
                 ref.location,
                 read_timeout=access.read_timeout,
+                retry_policy=access.retry_policy,
                 extra_names=(ref.file,) if ref.file else (),
                 cooldown=access.cooldowns.of(ref.location),
+                deadline=access.deadline,
             )
         case "hub":
             checkpoint = open_hub(
@@ -67,6 +81,8 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
                 endpoint=access.hub,
                 token=access.hf_token,
                 read_timeout=access.read_timeout,
-                cooldown=access.hub_cooldown,
+                retry_policy=access.retry_policy,
+                cooldown=access.cooldowns.of(access.hub),
+                deadline=access.deadline,
             )
             return replace(checkpoint, revision=ref.revision)

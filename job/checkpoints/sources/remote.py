@@ -3,7 +3,9 @@
 from collections.abc import Callable, Generator, Mapping
 
 from job.checkpoints.checkpoint import StoredFile, check_range
-from job.checkpoints.transport.retries import Cooldown, RetryPolicy, read_resuming
+from job.checkpoints.transport.cooldowns import Cooldown
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.retries import RetryPolicy, read_resuming
 
 
 def resuming_fetch(
@@ -12,6 +14,7 @@ def resuming_fetch(
     source: str,
     policy: RetryPolicy,
     cooldown: Cooldown | None = None,
+    deadline: Deadline | None = None,
 ) -> Callable[[str, int, int], bytes]:
     """The ``fetch`` of a checkpoint with these files.
 
@@ -27,6 +30,7 @@ def resuming_fetch(
             where=f"{source}: {file}",
             policy=policy,
             cooldown=cooldown,
+            deadline=deadline,
         )
 
     return fetch

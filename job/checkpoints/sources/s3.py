@@ -1,14 +1,20 @@
 """A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Annotated, Final
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.transport.cooldowns import Cooldown
+from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.parallel import call_within
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import (
     ConfigError,
@@ -23,6 +29,7 @@ from job.s3_retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _PIECE_NBYTES = 1 << 18
 
@@ -32,7 +39,31 @@ class _ListedObject(BaseModel):
 
     Key: str
     Size: NonNegativeInt
-    ETag: Annotated[str, Field(pattern='[^"]')]
+    ETag: str = ""
+    LastModified: datetime | None = None
+
+    @property
+    def content_id(self) -> str | None:
+        """What identifies the content: the ETag, or else the date and the size, as on a web server without ETags."""
+        if etag := _bare(self.ETag):
+            return etag
+        return f"{_seconds(self.LastModified)}, {self.Size} bytes" if self.LastModified else None
+
+    def is_in(self, answer: "GetObjectOutputTypeDef") -> bool | None:
+        """Whether an answer is of the object that was listed; None if the answer does not tell."""
+        if _bare(self.ETag) and _bare(answer.get("ETag", "")):
+            return _bare(self.ETag) == _bare(answer["ETag"])
+        date = answer.get("LastModified")
+        return _seconds(date) == _seconds(self.LastModified) if date and self.LastModified else None
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _seconds(date: datetime) -> str:
+    """A date without the milliseconds, which listings have and headers do not."""
+    return date.astimezone(UTC).isoformat(timespec="seconds")
 
 
 _LISTED: Final = TypeAdapter(list[_ListedObject])
@@ -43,10 +74,13 @@ def open_s3(
     *,
     read_timeout: float = 30.0,
     retry_policy: RetryPolicy = DEFAULT_RETRY,
+    cooldown: Cooldown | None = None,
+    deadline: Deadline | None = None,
     refusal_waits: tuple[float, ...] = DEFAULT_RETRIES.refusal_waits,
 ) -> Checkpoint:
-    """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags.
+    """The checkpoint at ``s3://bucket/prefix``, pinned by its objects' names, sizes and ETags (or dates).
 
+    ``cooldown`` is shared with everyone who asks this store, ``deadline`` with everyone who reads for the model.
     Objects in hidden folders (``.git/…``, ``.cache/…``) are not part of it. ``refusal_waits`` is as in S3Retries.
 
     Raises:
@@ -68,13 +102,25 @@ def open_s3(
     # After an outage, retry() and read_resuming() try again: botocore does not once a body has begun.
     client = create_client(config, url, S3Retries(outage_waits=(), refusal_waits=refusal_waits))
     below = f"{prefix}/" if prefix else ""
-    listed = retry(lambda: _list(client, bucket, below, source), retry_policy)
+    cooldown, deadline = cooldown or Cooldown(), deadline or Deadline()
+    unreachable, server = cooldown.unreachable, client.meta.endpoint_url
+
+    def list_objects() -> dict[str, _ListedObject]:
+        unreachable.check(server)
+        return _list(client, bucket, below, source)
+
+    def read(file: str, _stored: StoredFile, begin: int, end: int) -> Generator[bytes, None, None]:
+        unreachable.check(server)
+        return _read(client, bucket, listed[file], begin, end, _PIECE_NBYTES / retry_policy.min_rate)
+
+    listed = retry(list_objects, retry_policy, cooldown, deadline)
+    unreachable.remove(server)
     if not listed:
         raise ModelUnavailable(
             f"{source}: found no object below it, expected config.json and weights; check the address"
         )
     reasons = {name: unusable_name(name) for name in listed}
-    files = {name: stored for name, stored in listed.items() if not reasons[name]}
+    files = {name: StoredFile(item.Size, str(item.content_id)) for name, item in listed.items() if not reasons[name]}
 
     return Checkpoint(
         repo_id=f"local/{source.rpartition('/')[2]}",
@@ -83,17 +129,19 @@ def open_s3(
         source=source,
         files=files,
         fetch=resuming_fetch(
-            lambda file, stored, begin, end: _read(client, bucket, below + file, stored, begin, end),
+            read,
             files,
             source,
             retry_policy,
+            cooldown,
+            deadline,
         ),
         set_aside={name: reason for name, reason in reasons.items() if reason},
     )
 
 
-def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, StoredFile]:
-    """Every visible object below a prefix, by its name relative to it."""
+def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str, _ListedObject]:
+    """Every visible object below a prefix, by its name relative to it. Each has a content id."""
     files = {}
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
@@ -102,20 +150,25 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
                 folder_marker = name == "" or name.endswith("/")
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
                 if not folder_marker and not hidden:
-                    files[name] = StoredFile(item.Size, item.ETag.strip('"'))
+                    if item.content_id is None:
+                        raise UnsupportedCheckpoint(
+                            f"{source}: found neither ETag nor LastModified of {name} in the listing, expected one to "
+                            "tell whether it changes; use another server, or a copy in a local folder"
+                        )
+                    files[name] = item
     except (KeyError, ValueError) as error:  # of the check, or of botocore's own parsing
         found = error.errors()[0] if isinstance(error, ValidationError) else {"loc": type(error).__name__, "msg": error}
         raise UnsupportedCheckpoint(
-            f"{source}: found a listing that is not S3's ({found['loc']}: {found['msg']}), expected a key, size and "
-            "ETag for each object; use another server"
+            f"{source}: found a listing that is not S3's ({found['loc']}: {found['msg']}), expected a key and a "
+            "size for each object; use another server"
         ) from error
     except S3_ERRORS as error:
-        raise _failure(error, source) from error
+        raise _failure(error, source, client.meta.endpoint_url) from error
     return files
 
 
 def _read(
-    client: "S3Client", bucket: str, key: str, stored: StoredFile, begin: int, end: int
+    client: "S3Client", bucket: str, listed: _ListedObject, begin: int, end: int, seconds_per_piece: float
 ) -> Generator[bytes, None, None]:
     """Bytes ``begin`` to ``end`` of an object in pieces, as many as one request brings.
 
@@ -124,36 +177,60 @@ def _read(
         CorruptCheckpoint: the object changed since it was listed.
         UnsupportedCheckpoint: the server gives another range than was requested.
     """
-    where = f"s3://{bucket}/{key}"
+    where = f"s3://{bucket}/{listed.Key}"
+    wanted = f"bytes={begin}-{end - 1}"
     try:
-        answer = client.get_object(
-            Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}", IfMatch=f'"{stored.content_id}"'
-        )
+        # A weak ETag matches nothing, and without an ETag there is no condition to make.
+        if _bare(listed.ETag) and not listed.ETag.startswith("W/"):
+            etag = f'"{_bare(listed.ETag)}"'
+            answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted, IfMatch=etag)
+        else:
+            answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted)
         body = answer["Body"]
         try:
             status, content_range = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
-            expected = f"bytes {begin}-{end - 1}/{stored.size}"
-            if answer.get("ETag", "").strip('"') != stored.content_id:  # a server that ignores IfMatch
+            expected = f"bytes {begin}-{end - 1}/{listed.Size}"
+            is_listed = listed.is_in(answer)
+            if is_listed is None:
+                raise UnsupportedCheckpoint(
+                    f"{where}: found neither the ETag nor the date of the listing in an answer, expected one to tell "
+                    "whether the object changed; use another server, or a copy in a local folder"
+                )
+            if not is_listed:  # a server that ignores IfMatch
                 raise _changed(where)
             if status != 206 or content_range != expected:
-                raise UnsupportedCheckpoint(
+                refusal = UnsupportedCheckpoint(
                     f"{where}: found status {status} with Content-Range {content_range!r}, expected 206 with "
                     f"{expected!r}; the server does not give byte ranges: use another server"
                 )
-            yield from body.iter_chunks(_PIECE_NBYTES)
+                raise RetryableError.unless_repeated(refusal, explained=False)
+            try:
+                # read() returns when the whole piece has come, however slowly.
+                while piece := call_within(partial(body.read, _PIECE_NBYTES), seconds_per_piece):
+                    yield piece
+            except TimeoutError:
+                with body as response:  # urllib3's; boto3-stubs take it for the body
+                    response.shutdown()  # type: ignore[attr-defined]  # ends that read; close() would wait for it
+                raise
         finally:
             body.close()
+    except TimeoutError as error:
+        raise RetryableError(
+            f"{where}: found less than {_PIECE_NBYTES:,} bytes in {seconds_per_piece:,.1f} s, expected more"
+        ) from error
     except S3_ERRORS as error:
-        raise _failure(error, where) from error
+        raise _failure(error, where, client.meta.endpoint_url) from error
 
 
-def _failure(error: S3Error, where: str) -> SurveyError | RetryableError:
+def _failure(error: S3Error, where: str, server: str) -> SurveyError | RetryableError:
     """The error for a failed request."""
     if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] in (412, 416):
         return _changed(where)
     failure = s3_failure(error, where, READING)
     if failure.kind == "retryable":
-        return TransientError(failure.message) if failure.tried_again else RetryableError(failure.found)
+        if failure.tried_again:
+            return TransientError(failure.message)
+        return RetryableError(failure.found, server=server if isinstance(error, BotoConnectionError) else None)
     return (ConfigError if failure.kind == "setting" else ModelUnavailable)(failure.message)
 
 

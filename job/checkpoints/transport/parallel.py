@@ -1,5 +1,7 @@
 """Several calls at once: of one function over many items, and of a fetch over the chunks of one long range.
 
+Or one call that may take only so long.
+
 They run in daemon threads: unlike an executor's, a call that waits for a server does not keep an ending process alive.
 """
 
@@ -74,6 +76,42 @@ def _stream(fetch: Callable[[int, int], bytes], starts: range, end: int, connect
         for later in starts[index + connections : index + connections + 1]:
             _start(fetch_chunk, later, done)
         yield early.pop(start)
+
+
+def call_within(
+    call: Callable[[], Value], seconds: float, discard: Callable[[Value], object] = lambda _: None
+) -> Value:
+    """The value of ``call()``, if it comes within so many seconds.
+
+    A call that takes longer goes on in its thread until it ends by itself; its value is then given to ``discard``. In
+    the main thread, a signal's handler may end the wait by raising.
+
+    Raises:
+        TimeoutError: no value came in time.
+    """
+    outcome = Future[Value]()
+
+    def run() -> None:
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is awaited
+            if outcome.set_running_or_notify_cancel():
+                outcome.set_exception(error)
+        else:
+            if outcome.set_running_or_notify_cancel():
+                outcome.set_result(value)
+            else:
+                discard(value)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        if outcome.cancel():
+            raise
+        return outcome.result()  # it came at the last moment, or is itself a TimeoutError
+    finally:
+        outcome.cancel()
 
 
 def _start(call: Callable[[Item], Value], item: Item, done: SimpleQueue[tuple[Item, Future[Value]]]) -> None:

@@ -1,0 +1,162 @@
+"""Stores over TLS, where boto3 sends checksums after the body: some take them, some refuse them, some store them."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from safetensors.torch import load
+
+from entrypoint import main
+from job.errors import ConfigError, SurveyError, TransientError
+from job.store.s3 import PART_NBYTES, open_s3_store
+from tests.checkpoints import planted, write_checkpoint
+from tests.servers.meddling_store import Asked, Refusal, meddling_store
+from tests.servers.plain_s3 import PlainS3, plain_s3
+from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer
+
+Tls = Callable[[str], AbstractContextManager[str]]
+SETTING = "AWS_REQUEST_CHECKSUM_CALCULATION"
+CONTENT = bytes(range(256)) * (2 * PART_NBYTES // 256) + b"and a last part"
+
+
+def use(monkeypatch: pytest.MonkeyPatch, endpoint: str, identity: Identity = ADMIN) -> None:
+    for name, value in SeaweedServer.environment_at(endpoint, identity).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def plain() -> Iterator[PlainS3]:
+    with plain_s3() as server:
+        yield server
+
+
+@pytest.fixture(params=["SeaweedFS", "rclone", "a store that keeps the framing"])
+def output(
+    request: pytest.FixtureRequest, behind_tls: Tls, s3_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of an OUTPUT behind TLS."""
+    if request.param == "SeaweedFS":
+        endpoint, output = s3_server.endpoint, f"s3://{request.getfixturevalue('s3_bucket')}/surveys"
+    elif request.param == "rclone":
+        output, endpoint = request.getfixturevalue("weak_s3"), os.environ["AWS_ENDPOINT_URL"]
+    else:
+        endpoint, output = request.getfixturevalue("plain").endpoint, "s3://bucket/surveys"
+    with behind_tls(endpoint) as address:
+        use(monkeypatch, address)
+        yield output
+
+
+def test_what_is_published_over_tls_is_whole(output: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(3000, 2048, [[5, 700]]))
+    assert main([str(checkpoint), "--output", output]) == 0
+    store = open_s3_store(output)
+    manifest = json.loads(store.read("local/model/latest.json") or b"")
+    w = store.read(manifest["artifacts"]["W"]["key"])
+    assert load(w or b"")["W"].equal(load((checkpoint / "model.safetensors").read_bytes())["lm_head.weight"])
+    assert manifest["artifacts"]["W"]["size"] > PART_NBYTES
+    assert not [key for key in store.sizes("") if "check" in key]
+
+
+def test_a_check_finds_the_way_to_write_that_a_store_understands(
+    output: str, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    store = open_s3_store(output).check()
+    store.write_stream("org/W", iter([CONTENT]), len(CONTENT))
+    store.write("org/small", b"content")
+    assert store.read("org/W") == CONTENT
+    assert store.read("org/small") == b"content"
+    assert list(store.sizes("")) == ["org/W", "org/small"]
+    # rclone wants to be told the length before the body, and nginx tells it.
+    takes_checksums = any(name in request.node.name for name in ("SeaweedFS", "rclone-nginx"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == (0 if takes_checksums else 1)
+    assert all(f"as if {SETTING} were when_required" in warning for warning in warnings)
+
+
+def test_checksums_that_were_asked_for_are_not_given_up(
+    behind_tls: Tls, plain: PlainS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTING, "when_supported")
+    with behind_tls(plain.endpoint) as address:
+        use(monkeypatch, address)
+        with pytest.raises(ConfigError, match=rf"{SETTING}.*when_supported.*expected when_required"):
+            open_s3_store("s3://bucket/surveys").check()
+    assert plain.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("identity", "advice"),
+    [
+        (Identity(ADMIN.access_key, "not-the-secret-987654321"), "SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY"),
+        (Identity("nobodys-key", "some-secret-987654321"), "InvalidAccessKeyId.*AWS_ACCESS_KEY_ID"),
+        (READ_ONLY, "AccessDenied.*s3:PutObject"),
+    ],
+    ids=["wrong secret", "unknown key", "read-only"],
+)
+def test_keys_that_may_not_write_are_refused_over_tls_too(
+    behind_tls: Tls,
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    identity: Identity,
+    advice: str,
+) -> None:
+    with behind_tls(s3_server.endpoint) as address:
+        use(monkeypatch, address, identity)
+        with pytest.raises(ConfigError, match=advice) as caught:
+            open_s3_store(f"s3://{s3_bucket}/surveys").check()
+    assert SETTING not in f"{caught.value}{caplog.text}"
+
+
+REFUSALS: dict[str, Refusal | Literal["lost"]] = {
+    "a closed connection": "lost",
+    "411": 411,
+    "501": 501,
+    "a refused header": (400, "InvalidArgument"),
+    "another hash of the body": (400, "XAmzContentSHA256Mismatch"),
+    "another signature": (403, "SignatureDoesNotMatch"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_after_any_refusal_that_checksums_explain_they_are_not_sent(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, refusal: Refusal | Literal["lost"]
+) -> None:
+    def meddles(asked: Asked) -> Refusal | Literal["lost"] | None:
+        return refusal if "x-amz-checksum-crc32" in asked.headers else None
+
+    with meddling_store(s3_server.endpoint, meddles) as proxy:
+        use(monkeypatch, proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}/surveys").check()
+        store.write("org/small", b"content")
+        assert store.read("org/small") == b"content"
+        assert len({request.partition("?")[0] for request in proxy.meddled}) == 1
+
+
+OTHER_REFUSALS = {
+    "another clock": ((403, "RequestTimeTooSkewed"), TransientError),
+    "no bucket": ((404, "NoSuchBucket"), ConfigError),
+    "no permission": ((403, "AccessDenied"), ConfigError),
+}
+
+
+@pytest.mark.parametrize(("refusal", "error"), OTHER_REFUSALS.values(), ids=OTHER_REFUSALS)
+def test_a_refusal_with_another_reason_is_told_as_it_is(
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: tuple[int, str],
+    error: type[SurveyError],
+) -> None:
+    with meddling_store(s3_server.endpoint, lambda asked: refusal if asked.method == "PUT" else None) as proxy:
+        use(monkeypatch, proxy.endpoint)
+        with pytest.raises(error, match=refusal[1]) as caught:
+            open_s3_store(f"s3://{s3_bucket}/surveys").check()
+        assert SETTING not in str(caught.value)
+        assert len(proxy.meddled) == 1

@@ -103,7 +103,7 @@ def open_s3_store(url: str, retries: S3Retries = DEFAULT_RETRIES) -> S3Store:
     if scheme != "s3" or not bucket:
         raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
     client = create_client(S3_CONFIG, url, retries)
-    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"), retries)
+    return S3Store(client, bucket, f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/"), retries=retries)
 
 
 class _OtherContent(ConfigError):
@@ -117,9 +117,9 @@ class S3Store:
     client: S3Client
     bucket: str
     prefix: str
-    retries: S3Retries = DEFAULT_RETRIES
     evidence: Evidence = "size"
     """By what an object that was written is recognised. ``check`` finds it out."""
+    retries: S3Retries = DEFAULT_RETRIES
     _warned: set[str] = field(default_factory=set, compare=False)
     """What was warned of already."""
 

@@ -99,9 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
         if meddling == "lost":
             self.close_connection = True
             return
+        self.pass_on(answer, content, meddling)
+
+    def pass_on(self, answer: http.client.HTTPResponse, content: bytes, meddling: What) -> None:
+        """Send the server's answer to the client, meddled with."""
         if meddling == "half":
             content = content[: len(content) // 2]
-        self.send_response_only(200 if meddling == "whole" else answer.status, answer.reason)
+        status = 200 if meddling == "whole" else answer.status
+        self.send_response_only(status, answer.reason)
         left_out = ("connection", "transfer-encoding", "content-length", "content-range" if meddling == "whole" else "")
         for name, value in answer.getheaders():
             if name.lower() not in left_out:

@@ -50,7 +50,8 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
     client = server.client()
 
     def uploads() -> list[str]:
-        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+        found = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        return [upload["Key"] for upload in found if upload["Key"].endswith("/W.safetensors")]
 
     def abort() -> None:
         for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):

@@ -185,13 +185,13 @@ def test_a_store_that_does_not_abort_uploads_or_delete_costs_warnings(
     meddles: Meddling,
 ) -> None:
     client = s3_server.client()
-    upload = client.create_multipart_upload(Bucket=s3_bucket, Key="org/W")
+    upload = client.create_multipart_upload(Bucket=s3_bucket, Key="org/name/0123abcd/W.safetensors")
     with meddling_store(s3_server.endpoint, meddles) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         store = open_s3_store(f"s3://{s3_bucket}").check()
-        store.discard_unfinished("org/")
-        store.discard_unfinished("org/")
-    client.abort_multipart_upload(Bucket=s3_bucket, Key="org/W", UploadId=upload["UploadId"])
+        store.discard_unfinished(0.0)
+        store.discard_unfinished(0.0)
+    client.abort_multipart_upload(Bucket=s3_bucket, Key="org/name/0123abcd/W.safetensors", UploadId=upload["UploadId"])
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert ["DeleteObject" in warning for warning in warnings] == [True, False]
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("job", "job.errors"),
+    ("job.limits",),
     ("job.models", "job.s3_retries", "job.s3_credentials"),
     ("job.s3_client", "job.ending"),
     ("job.checkpoints.transport", "job.checkpoints.file_names"),

@@ -1,5 +1,5 @@
-"""Calls functions in processes of their own, which may take so much time and memory: what a file makes a library do there
-ends that process alone.
+"""Calls functions in processes of their own, with limits on time and memory: what a file makes a library do there ends
+that process alone.
 
 A server, itself a process, imports what the functions need, once, and forks for each call. It does nothing else, so no
 lock is held when it forks, whatever threads the caller has. It ends when it has had nothing to do for a while.
@@ -118,7 +118,7 @@ class ForkServer:
             )
         except OSError as error:
             raise TransientError(
-                f"found no process for what reads tokenizers and model classes ({error}), expected one; free some memory"
+                f"fork server: found that no process can be started ({error}), expected one; free some memory"
             ) from error
         atexit.register(self.close)
         return process

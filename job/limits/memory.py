@@ -93,7 +93,7 @@ def claim_memory(nbytes: int, where: str) -> None:
     if claims.nbytes > _SMALL_NBYTES and nbytes > (left := max(0, memory_left() - RESERVE_NBYTES)):
         raise UnsupportedCheckpoint(
             f"{where}: found what takes up to {megabytes(nbytes)} of memory to read, expected at most "
-            f"{megabytes(left)}, which this process has left; give it more, for instance by the container's memory limit"
+            f"{megabytes(left)}, which this process has left; raise its memory limit, such as the container's"
         )
 
 

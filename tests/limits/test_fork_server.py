@@ -16,7 +16,7 @@ SERVER = ForkServer()
 
 
 def echo(argument: object) -> object:
-    print("no part of the answer")
+    os.write(1, b"no part of the answer")
     return argument
 
 

@@ -1,5 +1,5 @@
-"""Builds a model class without weights, and asks it which parameter is the output embedding and which stored tensors load
-into it. Runs in a process of its own, with no code but transformers'. Reads no files.
+"""Builds a model class without weights, and asks it which parameter is the output embedding and which stored tensors
+load into it. Runs in a process of its own, with no code but transformers'. Reads no files.
 """
 
 import re

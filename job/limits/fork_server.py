@@ -54,7 +54,7 @@ class Limits:
     outgrows a container, Kubernetes kills all processes in it, not only this one."""
 
 
-@dataclass
+@dataclass(eq=False)
 class ForkServer:
     """The server for some functions. Threads may call at once; their calls run one after another."""
 
@@ -86,6 +86,8 @@ class ForkServer:
         try:
             process = self._process
             if process is None:
+                if memory_left() < limits.nbytes + RESERVE_NBYTES:
+                    _close_idle_servers()
                 process = self._process = self._start()
                 if process.stdout is None or _read(process.stdout) is None:
                     self.close()
@@ -121,6 +123,7 @@ class ForkServer:
                 f"fork server: found that no process can be started ({error}), expected one; free some memory"
             ) from error
         atexit.register(self.close)
+        _SERVERS.add(self)
         return process
 
     def close(self) -> None:
@@ -131,6 +134,19 @@ class ForkServer:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+
+
+_SERVERS: Final[set[ForkServer]] = set()
+
+
+def _close_idle_servers() -> None:
+    """End the servers that do nothing now, which hold memory."""
+    for server in list(_SERVERS):
+        if server._lock.acquire(blocking=False):
+            try:
+                server.close()
+            finally:
+                server._lock.release()
 
 
 def _read(stream: IO[bytes]) -> tuple[int, bytes] | None:

@@ -17,7 +17,7 @@ FLOORS = (
     ("job.checkpoints.formats", "job.checkpoints.identity"),
     ("job.checkpoints.sources", "job.checkpoints.head"),
     ("job.geometry",),
-    ("job.scratch", "job.store"),
+    ("job.scratch", "job.store", "job.limits.need"),
     ("job.tokens",),
     ("job.manifest",),
     ("job.outcome",),

@@ -160,8 +160,8 @@ def test_the_limits_are_what_a_plan_states_for_the_largest_matrix_known() -> Non
 def test_the_job_is_told_how_much_scratch_it_may_have(folder: Path) -> None:
     container = survey_container(render(folder))
     (limit,) = (variable["valueFrom"] for variable in container["env"] if variable["name"] == "SCRATCH_LIMIT")
-    # Without a divisor, Kubernetes gives bytes.
-    assert limit == {"resourceFieldRef": {"containerName": "survey", "resource": "limits.ephemeral-storage"}}
+    reference = {"containerName": "survey", "resource": "limits.ephemeral-storage", "divisor": "1"}
+    assert limit == {"resourceFieldRef": reference}
     assert "ephemeral-storage" in container["resources"]["limits"]
 
 

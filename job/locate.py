@@ -12,6 +12,7 @@ from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.identity import pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
+from job.limits.memory import claims_of_one_model
 from job.manifest.filing import is_whole, manifest_key, read_manifest
 from job.manifest.published import ContentIdentity, Published, find_published
 from job.manifest.schema import Manifest
@@ -55,6 +56,11 @@ def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str])
     Raises:
         SurveyError: the model cannot be surveyed, or the store cannot be read.
     """
+    with claims_of_one_model():
+        return _locate(ref, access, store, tensors)
+
+
+def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]) -> Located:
     pinned = open_checkpoint(ref, access)
     if ref.follow_base:
         pinned = follow_base(pinned, lambda base: open_checkpoint(base, access))

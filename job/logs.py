@@ -24,13 +24,6 @@ LEVELS: Final[Mapping[str, int]] = {
     # They log addresses with their signatures at INFO and DEBUG.
     "httpx2": logging.WARNING,
     "httpcore2": logging.WARNING,
-    # What these modules think of a config, when its model class is built, is not for the job's log.
-    "transformers.activations": logging.ERROR,
-    "transformers.configuration_utils": logging.ERROR,
-    "transformers.generation": logging.ERROR,
-    "transformers.modeling_rope_utils": logging.ERROR,
-    "transformers.modeling_utils": logging.ERROR,
-    "transformers.models": logging.ERROR,
 }
 """The level of each logger, and of those below it. The root's is first."""
 

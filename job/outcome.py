@@ -69,8 +69,8 @@ class PlannedSurvey:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """The expected outcome of one model: its planned survey, or the error because of which it will fail or be passed
-    over."""
+    """The expected outcome of one model: its planned survey, and the error because of which it will fail or be passed
+    over. Both, if the survey needs more than this process has."""
 
     ref: ModelRef
     status: PlanStatus

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
@@ -19,6 +20,7 @@ from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.parallel import map_as_completed
 from job.errors import SurveyError, shortages_translated
 from job.geometry.methods import Dedup
+from job.limits.need import Need, refuse_what_does_not_fit, survey_need
 from job.locate import Located, locate
 from job.manifest.build import embedding_entry
 from job.models.lists import warn_of_shared_names
@@ -39,20 +41,6 @@ _STATUS: Final[dict[Status, PlanStatus]] = {
     "same content": "same content",
     "already published": "already published",
 }
-
-# The memory of a survey's process, measured with `python -m benchmarks.memory --rows …` for 20,000 to 1,000,000 rows,
-# each with a token, and CONNECTIONS from 1 to 16: peaks of 438 to 783 MB. Without the tokenizer's process, the formula
-# below gives 2 to 22 % more.
-BASE_NBYTES: Final = 455_000_000
-"""The interpreter with torch and transformers, blocks of rows, and a model class without weights."""
-CONNECTION_NBYTES: Final = 12_600_000
-"""A chunk of 8 MiB, and the room by which its buffer grows."""
-ROW_NBYTES: Final = 300
-"""43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
-TOKENIZER_NBYTES: Final = 250_000_000
-"""The tokenizer's own process: 70 to 200 MB for a tokenizer.json, 250 MB for what transformers reads."""
-COPIES_OF_W: Final = 5
-"""torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
 
 
 def plan_models(settings: Settings) -> Iterator[tuple[int, PlannedModel]]:
@@ -108,6 +96,8 @@ def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tupl
             dedup=settings.dedup,
             connections=settings.connections,
             max_seconds=settings.model_deadline,
+            scratch=settings.scratch,
+            scratch_limit=settings.scratch_limit,
         )
 
     refs = resolve_list(settings.models, access, settings.model_deadline)
@@ -131,6 +121,8 @@ def plan_model(
     dedup: Dedup,
     connections: int,
     max_seconds: float,
+    scratch: Path,
+    scratch_limit: int | None,
 ) -> PlannedModel:
     """The expected outcome of one model. Each call runs in a thread of its own."""
     MODEL_OF_THREAD.set(str(ref))
@@ -140,28 +132,52 @@ def plan_model(
             located = locate(ref, replace(access, deadline=deadline), store, tensors)
             planned_survey = _planned_survey(located, dedup, connections)
     except SurveyError as error:
-        status: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
-        logger.info("%s: %s: %s: %s", ref, status, type(error).__name__, error)
-        return PlannedModel(ref, status, error=error.without_frames())
+        return _failed(ref, error)
     finally:
         deadline.end()
+    try:
+        need = need_of(located, dedup, connections)
+        refuse_what_does_not_fit(need, located.checkpoint.source, scratch, scratch_limit)
+    except SurveyError as error:
+        return _failed(ref, error, planned_survey)
     status = _STATUS[located.status]
     logger.info("%s: %s: %s, %s", ref, status, located.unembedding.name, located.unembedding.reason)
     return PlannedModel(ref, status, planned_survey)
 
 
+def _failed(ref: ModelRef, error: SurveyError, survey: PlannedSurvey | None = None) -> PlannedModel:
+    status: PlanStatus = "passed over" if is_passed_over(ref, error) else "fails"
+    logger.info("%s: %s: %s: %s", ref, status, type(error).__name__, error)
+    return PlannedModel(ref, status, survey, error=error.without_frames())
+
+
+def need_of(located: Located, dedup: Dedup, connections: int) -> Need:
+    """What the survey of a model needs."""
+    location = located.unembedding.location
+    return survey_need(
+        location,
+        is_local=location.file in located.checkpoint.local_paths,
+        reads_w=bool(located.tensors_to_publish),
+        tokenizer_nbytes=_tokenizer_nbytes(located),
+        dedup=dedup,
+        connections=connections,
+    )
+
+
+def _tokenizer_nbytes(located: Located) -> int:
+    """The size of the tokenizer's files that a survey reads."""
+    if located.status == "already published":
+        return 0
+    checkpoint, unembedding = located.checkpoint, located.unembedding
+    folder = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, unembedding.location.file)
+    names = files_to_read(checkpoint.files, folder, has_vocabulary=unembedding.vocabulary is not None)
+    return sum(checkpoint.files[name].size for name in names)
+
+
 def _planned_survey(located: Located, dedup: Dedup, connections: int) -> PlannedSurvey:
     checkpoint, unembedding = located.checkpoint, located.unembedding
-    location, reads_w = unembedding.location, bool(located.tensors_to_publish)
-    is_local = location.file in checkpoint.local_paths
-    if location.strides is None:
-        copy_nbytes = 0 if is_local else location.nbytes
-    else:  # the stored bytes, and the rows that are made from them
-        copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
-    folder = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, location.file)
-    tokenizer = files_to_read(checkpoint.files, folder, has_vocabulary=unembedding.vocabulary is not None)
-    is_named = located.status != "already published"
-    tokenizer_nbytes = sum(checkpoint.files[name].size for name in tokenizer) if is_named else 0
+    location, need = unembedding.location, need_of(located, dedup, connections)
+    w_nbytes = location.nbytes if located.tensors_to_publish else 0
     return PlannedSurvey(
         repo_id=checkpoint.repo_id,
         commit=checkpoint.commit,
@@ -177,10 +193,10 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int) -> Planned
         file=location.file,
         w_nbytes=location.nbytes,
         checkpoint_nbytes=checkpoint.nbytes,
-        read_nbytes=(location.nbytes if reads_w else 0) + _compared_nbytes(located) + tokenizer_nbytes,
-        scratch_nbytes=(copy_nbytes if reads_w else 0) + tokenizer_nbytes,
+        read_nbytes=w_nbytes + _compared_nbytes(located) + _tokenizer_nbytes(located),
+        scratch_nbytes=need.scratch_nbytes,
         output_nbytes=sum(_tensor_nbytes(location)[name] for name in located.tensors_to_publish),
-        memory_nbytes=memory_needed(location.shape[0], location.nbytes, dedup, connections) if reads_w else BASE_NBYTES,
+        memory_nbytes=need.memory_nbytes,
     )
 
 
@@ -208,9 +224,3 @@ def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
         "gamma_centered": 4 * n_rows * hidden_size,
         "black_holes": 5 * n_rows,  # a mask, and ids of at most four bytes
     }
-
-
-def memory_needed(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:
-    """An upper bound of the job's memory in bytes while it surveys a W with ``n_rows`` rows."""
-    copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
-    return BASE_NBYTES + TOKENIZER_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies

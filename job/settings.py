@@ -105,8 +105,14 @@ class Settings:
         default=tempfile.gettempdir,
         shown_default="the system's temporary folder",
         type=click.Path(path_type=Path, file_okay=False, exists=True, writable=True),
-        verbs=("survey",),
+        verbs=("survey", "plan"),
     )
+    scratch_limit: int | None = option(
+        "Bytes that SCRATCH and the log may have together, such as a container's limits.ephemeral-storage.",
+        type=click.IntRange(min=1),
+        verbs=("survey", "plan"),
+    )
+    """None: what the disk has room for."""
     connections: int = option(
         "Ranges of a file in flight at once; each holds 8 MiB.",
         default=4,

@@ -13,6 +13,7 @@ from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
+from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
@@ -23,7 +24,7 @@ from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
 from job.monitor.progress import ProgressReporter
 from job.outcome import Outcome, Status, is_passed_over, is_unreached
-from job.plan import plan_list, resolve_list, store_and_access
+from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
@@ -101,6 +102,7 @@ def survey_or_fail(
                 dedup=settings.dedup,
                 scratch=settings.scratch,
                 connections=settings.connections,
+                scratch_limit=settings.scratch_limit,
             )
     except SurveyError as error:
         status: Status = "passed over" if is_passed_over(ref, error) else "failed"
@@ -131,6 +133,7 @@ def survey_model(
     dedup: Dedup,
     scratch: Path,
     connections: int,
+    scratch_limit: int | None = None,
 ) -> Outcome:
     """Pin the model, find W, stream it through the measurements into the store, and publish the manifest last.
 
@@ -150,6 +153,7 @@ def survey_model(
             update_latest(store, published.folder, published.this_survey)
             return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
+        refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
         with monitor.stage("fetch tokenizer"):
             tokenizer = fetch_tokenizer(
                 checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens

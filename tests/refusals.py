@@ -49,8 +49,8 @@ class Place:
 
 @cache
 def places() -> tuple[Place, ...]:
-    """Every place below job/checkpoints that makes an error for a model."""
-    paths = sorted((ROOT / "job" / "checkpoints").rglob("*.py"))
+    """Every place below job/checkpoints and job/limits that makes an error for a model."""
+    paths = sorted(path for room in ("checkpoints", "limits") for path in (ROOT / "job" / room).rglob("*.py"))
     return tuple(place for path in paths for place in _places_in(path))
 
 
@@ -138,7 +138,8 @@ def rows_of(page: str) -> dict[Refusal, str]:
         kind = section.split("\n", 1)[0]
         for message, module, test in re.findall(r"^\| (.*) \| `(\S+)` \| `?(.*?)`? ?\|$", section, re.MULTILINE):
             text = re.sub(r"\\([\\|<])", r"\1", message)
-            found[Refusal(kind, f"job/checkpoints/{module}", text)] = test
+            path = module if module.startswith("job/") else f"job/checkpoints/{module}"
+            found[Refusal(kind, path, text)] = test
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from job.checkpoints.transport.parallel import stream_range
 from job.errors import CorruptCheckpoint, TransientError
+from job.limits.memory import claim_memory
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class FilesOnDemand(Mapping[str, StoredFile]):
         return len(self._known)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorLocation:
     """Where a tensor lies: in bytes ``begin`` to ``end`` (half-open) of ``file``, as little-endian numbers."""
 
@@ -143,6 +144,7 @@ class Checkpoint:
 
         Raises:
             CorruptCheckpoint: the file has more than ``limit`` bytes, or is damaged on this machine's disk.
+            UnsupportedCheckpoint: there is no memory for it.
             TransientError: the file does not arrive as the server lists it.
         """
         stored = self.files[file]
@@ -151,6 +153,7 @@ class Checkpoint:
             raise CorruptCheckpoint(
                 f"{self.source}: {file} has {size:,} bytes, expected at most {limit:,}; check the file"
             )
+        claim_memory(2 * size, f"{self.source}: {file}")
         for _ in range(2):
             content = self.fetch(file, 0, size)
             if stored.matches([content]):

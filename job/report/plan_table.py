@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from job.errors import join_limited
+from job.limits.need import LOG_NBYTES
 from job.outcome import PlannedModel, PlannedSurvey
 from job.report.messages import models_table, print_failures, print_warning
 from job.report.text import count_statuses, escape
@@ -63,7 +64,7 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
     if any(model.survey for model in plan):
         limits = kubernetes_limits(totals)
         console.print(
-            f"Kubernetes: emptyDir sizeLimit {limits['scratch_size_limit']}, memory {limits['memory']} for the largest "
+            f"Kubernetes: ephemeral-storage {limits['ephemeral_storage']}, memory {limits['memory']} for the largest "
             "of these models",
             highlight=False,
             soft_wrap=True,
@@ -96,9 +97,11 @@ def plan_totals(plan: Sequence[PlannedModel]) -> dict[str, int]:
 
 
 def kubernetes_limits(totals: dict[str, int]) -> dict[str, str]:
-    """The totals of a plan as Kubernetes' quantities, rounded up."""
+    """The totals of a plan as Kubernetes' quantities, rounded up: a volume's limit for the scratch alone, and those of
+    a container, whose storage holds its log as well."""
     return {
         "scratch_size_limit": f"{max(1, math.ceil(totals['scratch_nbytes'] / _SCRATCH_STEP))}Gi",
+        "ephemeral_storage": f"{math.ceil((totals['scratch_nbytes'] + LOG_NBYTES) / _SCRATCH_STEP)}Gi",
         "memory": f"{math.ceil(totals['memory_nbytes'] / _MEMORY_STEP) * 128}Mi",
     }
 

@@ -87,6 +87,9 @@ class Pod:
         if "valueFrom" not in variable:
             return str(variable.get("value", ""))
         ((kind, source),) = variable["valueFrom"].items()
+        if kind == "resourceFieldRef":
+            section, _, resource = source["resource"].partition(".")
+            return str(int(quantity(self.container["resources"][section][resource]) or 0))
         if kind == "fieldRef":
             return self._fields()[source["fieldPath"]]
         objects = {"secretKeyRef": self.secrets, "configMapKeyRef": self.config_maps}[kind]

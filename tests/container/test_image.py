@@ -287,7 +287,8 @@ def test_where_names_do_not_settle_it_the_model_class_is_asked_and_transformers_
 
 ASK_CLASSES = """
 import json, sys
-from job.checkpoints.head.architecture import ModelClassUnusable, ask_model_class
+from job.checkpoints.head.architecture import ask_model_class
+from job.checkpoints.head.model_class import ModelClassUnusable
 from transformers.models.auto import modeling_auto
 
 types = {}

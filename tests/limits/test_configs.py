@@ -7,9 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from job.checkpoints.head import architecture
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import NoUnembedding
+from job.limits.fork_server import Limits
+from tests import hostile
+
+# Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
+pytestmark = pytest.mark.xdist_group("model_classes")
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 
@@ -35,3 +41,25 @@ def test_a_hostile_config_is_refused_in_bounded_time(tmp_path: Path, hostile: di
     (tmp_path / "config.json").write_text(json.dumps(LLAMA | hostile))
     with pytest.raises(NoUnembedding):
         find_unembedding(open_folder(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(cpu_seconds=1, seconds=60, nbytes=1 << 29), r"\(it takes more than 1 seconds of processor time\)"),
+        (
+            Limits(cpu_seconds=20, seconds=60, nbytes=1 << 24),
+            r"\(MemoryError: \)|\(it takes more than 17 MB of memory,",
+        ),
+    ],
+    ids=["time", "memory"],
+)
+def test_a_class_that_takes_too_much_is_given_up_and_the_next_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, message: str
+) -> None:
+    hostile.slow_config(tmp_path)
+    with monkeypatch.context() as limited:
+        limited.setattr(architecture, "_LIMITS", limits)
+        with pytest.raises(NoUnembedding, match=f"cannot be built from config.json {message}"):
+            find_unembedding(open_folder(tmp_path), None)
+    assert architecture.ask_model_class(LLAMA, []).class_name == "LlamaForCausalLM"

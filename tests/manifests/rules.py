@@ -133,8 +133,8 @@ def _resources(resources: Document, where: str) -> Iterator[str]:
 
 
 def _scratch(pod: Document) -> Iterator[str]:
-    """What lies in emptyDirs counts towards the containers' ephemeral storage."""
-    sizes = [volume["emptyDir"].get("sizeLimit") for volume in pod["volumes"] if "emptyDir" in volume]
+    """What lies in emptyDirs counts towards the containers' ephemeral storage, which bounds those without a limit."""
+    sizes = [size for volume in pod["volumes"] if (size := volume.get("emptyDir", {}).get("sizeLimit"))]
     limits = [container["resources"]["limits"].get("ephemeral-storage") for container in pod["containers"]]
     numbers = [quantity(text) for text in (*sizes, *limits)]
     if None in numbers:

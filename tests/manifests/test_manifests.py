@@ -12,8 +12,8 @@ import yaml
 
 from job import ending, errors
 from job.command_line.options import environment_of
+from job.limits.need import OTHER_PROCESS_NBYTES, memory_of_w
 from job.models.lists import read_list
-from job.plan import memory_needed
 from job.report.plan_table import kubernetes_limits
 from job.settings import Settings, read_settings
 from tests.manifests.pod_security import violations
@@ -143,16 +143,26 @@ def test_the_list_is_one_that_the_job_reads(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_limits_are_what_a_plan_states_for_the_largest_matrix_known() -> None:
-    spec, settings = job_spec(render(BASE)), read_settings(["org/name"])
-    memory = memory_needed(MAX_ROWS, MAX_NBYTES, settings.dedup, settings.connections)
+    settings = read_settings(["org/name"])
+    memory = OTHER_PROCESS_NBYTES + memory_of_w(MAX_ROWS, MAX_NBYTES, settings.dedup, settings.connections)
     stated = kubernetes_limits({"memory_nbytes": memory, "scratch_nbytes": MAX_NBYTES})
     resources = survey_container(render(BASE))["resources"]
-    (scratch,) = (volume["emptyDir"] for volume in spec["template"]["spec"]["volumes"] if "emptyDir" in volume)
-    assert (scratch["sizeLimit"], resources["requests"]["memory"]) == (stated["scratch_size_limit"], stated["memory"])
+    for resource, name in (("ephemeral-storage", "ephemeral_storage"), ("memory", "memory")):
+        assert resources["requests"][resource] == stated[name]
+    assert resources["limits"]["ephemeral-storage"] == stated["ephemeral_storage"]
     floor, limit = quantity(stated["memory"]), quantity(resources["limits"]["memory"])
     assert floor is not None
     assert limit is not None
     assert floor <= limit <= 2 * floor
+
+
+@applied
+def test_the_job_is_told_how_much_scratch_it_may_have(folder: Path) -> None:
+    container = survey_container(render(folder))
+    (limit,) = (variable["valueFrom"] for variable in container["env"] if variable["name"] == "SCRATCH_LIMIT")
+    reference = {"containerName": "survey", "resource": "limits.ephemeral-storage", "divisor": "1"}
+    assert limit == {"resourceFieldRef": reference}
+    assert "ephemeral-storage" in container["resources"]["limits"]
 
 
 def test_the_pod_is_the_images_user_and_mounts_the_images_scratch() -> None:

@@ -48,8 +48,9 @@ def changed(folder: Path, kind: str, path: str, value: object) -> list[Document]
         pytest.param(f"{SURVEY}.resources.limits.memory", "512Mib", "no quantity", id="an unknown unit"),
         pytest.param(f"{SURVEY}.resources.limits.memory", "512Mi", "more is requested", id="a request above its limit"),
         pytest.param(f"{SURVEY}.resources.limits.memory", None, "memory has no", id="no memory limit"),
-        pytest.param(f"{POD}.volumes.1.emptyDir.sizeLimit", "7Gi", "leave nothing", id="scratch above all storage"),
-        pytest.param(f"{POD}.volumes.1.emptyDir.sizeLimit", None, "no limit", id="scratch without a limit"),
+        pytest.param(
+            f"{POD}.volumes.1.emptyDir", {"sizeLimit": "7Gi"}, "leave nothing", id="scratch above all storage"
+        ),
         pytest.param("spec.completionMode", "NonIndexed", "without Indexed", id="backoff per index of no index"),
         pytest.param("spec.backoffLimitPerIndex", None, "FailIndex", id="FailIndex without a backoff per index"),
         pytest.param("spec.podReplacementPolicy", "TerminatingOrFailed", "podReplacementPolicy", id="replaced early"),

@@ -74,25 +74,18 @@ def test_what_libraries_warn_of_is_one_object_of_json_each(program: str) -> None
 
 CHATTER = """
 from job.checkpoints.head.architecture import ask_model_class
-def ask(number):
-    llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}
-    odd = {"pad_token_id": -number, "rope_scaling": {"type": "dynamic", "factor": 1 / number}}
-    ask_model_class({**llama, **odd, "num_labels": number, "id2label": {"0": "x"}}, [])
-    ask_model_class({"architectures": ["BertLMHeadModel"], "model_type": "bert", "num_hidden_layers": 1}, [])
 set_up("text")
-ask(4)
-logging.getLogger("job").info("from here on, all is told")
-for name in LEVELS:
-    logging.getLogger(name).setLevel(logging.WARNING)
-ask(5)
+llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}
+odd = {"pad_token_id": -5, "rope_scaling": {"type": "dynamic", "factor": 0.2}}
+ask_model_class({**llama, **odd, "num_labels": 5, "id2label": {"0": "x"}}, [])
+ask_model_class({"architectures": ["BertLMHeadModel"], "model_type": "bert", "num_hidden_layers": 1}, [])
+logging.getLogger("job").info("that is all")
 """
 
 
 def test_what_transformers_thinks_of_a_config_is_not_logged() -> None:
-    first, *others = logged(CHATTER)
-    assert "from here on" in first
-    parts = ("got -5", "num_labels=5", "got 0.2", "BertLMHeadModel")
-    assert [part for part in parts if any(part in line for line in others)] == [*parts]
+    (line,) = logged(CHATTER)
+    assert "that is all" in line
 
 
 def test_addresses_of_requests_are_not_logged_even_where_all_else_is() -> None:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("job", "job.errors"),
+    ("job.limits",),
     ("job.models", "job.s3_retries", "job.s3_credentials"),
     ("job.s3_client", "job.ending"),
     ("job.checkpoints.transport", "job.checkpoints.file_names"),
@@ -16,7 +17,7 @@ FLOORS = (
     ("job.checkpoints.formats", "job.checkpoints.identity"),
     ("job.checkpoints.sources", "job.checkpoints.head"),
     ("job.geometry",),
-    ("job.scratch", "job.store"),
+    ("job.scratch", "job.store", "job.limits.need"),
     ("job.tokens",),
     ("job.manifest",),
     ("job.outcome",),

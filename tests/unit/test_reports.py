@@ -149,23 +149,26 @@ def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: i
 @pytest.mark.parametrize(
     ("memory_nbytes", "scratch_nbytes", "limits"),
     [
-        pytest.param(420_000_000, 0, ("512Mi", "1Gi"), id="a local checkpoint"),
-        pytest.param(5 * 2**27, 2**30, ("640Mi", "1Gi"), id="exactly"),
-        pytest.param(5 * 2**27 + 1, 2**30 + 1, ("768Mi", "2Gi"), id="a byte more"),
+        pytest.param(420_000_000, 0, ("512Mi", "1Gi", "1Gi"), id="a local checkpoint"),
+        pytest.param(5 * 2**27, 2**30, ("640Mi", "1Gi", "2Gi"), id="exactly"),
+        pytest.param(5 * 2**27 + 1, 2**30 + 1, ("768Mi", "2Gi", "2Gi"), id="a byte more"),
+        pytest.param(5 * 2**27, 2**31 - (50 << 20), ("640Mi", "2Gi", "2Gi"), id="exactly with the log"),
     ],
 )
-def test_kubernetes_limits_are_rounded_up(memory_nbytes: int, scratch_nbytes: int, limits: tuple[str, str]) -> None:
+def test_kubernetes_limits_are_rounded_up(
+    memory_nbytes: int, scratch_nbytes: int, limits: tuple[str, str, str]
+) -> None:
     found = kubernetes_limits({"memory_nbytes": memory_nbytes, "scratch_nbytes": scratch_nbytes})
-    assert (found["memory"], found["scratch_size_limit"]) == limits
+    assert (found["memory"], found["scratch_size_limit"], found["ephemeral_storage"]) == limits
 
 
 def test_a_plan_states_the_limits_of_a_pod(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "model", planted(10, 8, [[1, 2]])))
     assert main(["plan", checkpoint, "--output", str(tmp_path / "out")]) == 0
-    assert "Kubernetes: emptyDir sizeLimit 1Gi, memory 768Mi for the largest of these models" in capsys.readouterr().out
+    assert "Kubernetes: ephemeral-storage 1Gi, memory 768Mi for the largest of these models" in capsys.readouterr().out
     assert main(["plan", checkpoint, "--output", str(tmp_path / "out"), "--format", "json"]) == 0
     totals = json.loads(capsys.readouterr().out)["totals"]
-    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "memory": "768Mi"}
+    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "ephemeral_storage": "1Gi", "memory": "768Mi"}
 
 
 def test_a_plan_without_a_model_that_can_be_surveyed_states_none(

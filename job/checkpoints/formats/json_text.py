@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from job.checkpoints.formats.foreign_content import is_error_message, recognise
 from job.errors import CorruptCheckpoint
+from job.limits.memory import claim_memory
 
 Pairs = list[tuple[str, object]]
 
@@ -43,7 +44,22 @@ def _unambiguous(pairs: Pairs) -> dict[str, object]:
     return unique
 
 
+def claim_for_json(text: bytes, where: str) -> None:
+    """Make sure that there is memory to parse a text.
+
+    Each value of it takes up to 130 bytes, and as much in what is made of an index or a header; the text is decoded,
+    and its strings are copied from it, with four bytes for each character if one of them is beyond the first 256.
+
+    Raises:
+        UnsupportedCheckpoint: there is not.
+    """
+    n_values = sum(map(text.count, (b",", b":", b"{", b"[")))
+    width = 1 if text.isascii() and b"\\u" not in text else 4
+    claim_memory(2 * width * len(text) + 200 * n_values, where)
+
+
 def _parse(text: bytes, where: str, make_object: Callable[[Pairs], dict[str, object]]) -> dict[str, object]:
+    claim_for_json(text, where)
     try:
         parsed = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
+from job.checkpoints.formats.json_text import claim_for_json
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
 LENGTH_NBYTES = 8
@@ -89,6 +90,7 @@ def parse_header(header: bytes, file: str, file_size: int, where: str) -> dict[s
 
 
 def _parse_object(text: bytes, where: str) -> dict[str, object]:
+    claim_for_json(text, where)
     try:
         parsed = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
         if isinstance(parsed, dict):

@@ -17,6 +17,7 @@ from job.checkpoints.formats.torch_globals import (
     is_size,
 )
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from job.limits.memory import claim_memory
 
 MAX_OPCODES = 1_000_000
 """torch writes 17 for each tensor, so these are 58,000 tensors. A million opcodes take 1 to 2 seconds and 100 MB."""
@@ -34,6 +35,7 @@ def unpickle(pickle: bytes, where: str) -> object:
             executed.
         CorruptCheckpoint: the pickle is invalid.
     """
+    claim_memory(4 * len(pickle) + 80 * min(len(pickle), MAX_OPCODES), where)
     machine = _Machine(where)
     try:
         for n_opcodes, (opcode, argument, position) in enumerate(pickletools.genops(pickle)):

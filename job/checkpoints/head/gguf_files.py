@@ -9,6 +9,7 @@ from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, parse_gguf
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.checkpoints.head.needed_files import MISSING_ADVICE, refuse_unreadable
 from job.errors import CorruptCheckpoint
+from job.limits.memory import claim_memory
 
 SUFFIX = ".gguf"
 
@@ -105,6 +106,7 @@ def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
     prefix, needed = b"", FIRST_READ_NBYTES
     while True:
         end = min(max(needed, 2 * len(prefix)), size, MAX_HEADER)
+        claim_memory(3 * (end - len(prefix)), where)
         prefix += checkpoint.fetch(file, len(prefix), end)
         try:
             return parse_gguf_header(prefix, file, size, where)

@@ -9,6 +9,7 @@ from job.checkpoints.formats.foreign_content import FIRST_BYTES
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.checkpoints.head.needed_files import MISSING_ADVICE, refuse_unreadable
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from job.limits.memory import claim_memory
 
 MAX_LOCAL_HEADERS = 1_000
 """How many requests may be made for entries of a zip whose place the directory does not tell."""
@@ -46,6 +47,7 @@ def read_safetensors(checkpoint: Checkpoint, file: str) -> dict[str, TensorLocat
     where, size = f"{checkpoint.source}: {file}", checkpoint.files[file].size
     first = checkpoint.fetch(file, 0, min(safetensors_header.FIRST_READ_NBYTES, size))
     end = safetensors_header.header_end(first, size, where)
+    claim_memory(3 * end, where)
     header = first[:end] + (checkpoint.fetch(file, len(first), end) if end > len(first) else b"")
     return safetensors_header.parse_header(header[safetensors_header.LENGTH_NBYTES :], file, size, where)
 
@@ -127,6 +129,7 @@ class _ZipByRange:
     def _read_directory(self) -> zip_directory.ZipDirectory:
         needed = zip_directory.FIRST_READ_NBYTES
         while True:
+            claim_memory(10 * needed, self._where)
             self._tail = self._fetch(max(0, self._size - needed), self._size - len(self._tail)) + self._tail
             try:
                 return zip_directory.parse_zip_directory(self._tail, self._size, self._where)

@@ -15,7 +15,6 @@ from job.checkpoints.formats.gguf_header import Vocabulary
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,
-    ModelClassUnusable,
     OutputEmbedding,
     ask_model_class,
     is_generative,
@@ -32,6 +31,7 @@ from job.checkpoints.head.config import (
     states_a_tie,
 )
 from job.checkpoints.head.gguf import find_gguf_head
+from job.checkpoints.head.model_class import ModelClassUnusable
 from job.checkpoints.head.names import (
     BOTH,
     HEADS,

@@ -158,8 +158,9 @@ def open_weights(checkpoint: Checkpoint, file: str | None = None) -> Weights:
     refuse_unreadable(checkpoint, chosen.index)
     text = checkpoint.read(chosen.index, MAX_INDEX)
     claims = parse_index(text, f"{checkpoint.source}: {chosen.index}")
-    index = {name: shard_file(chosen.folder, shard) for name, shard in claims.items()}
-    listed = set(index.values())
+    files = {shard: shard_file(chosen.folder, shard) for shard in set(claims.values())}
+    index = {name: files[shard] for name, shard in claims.items()}
+    listed = set(files.values())
     # A shard beside them that the index does not list belongs to the model all the same.
     shards = tuple(sorted(listed | (numbered_set(listed) & names)))
     others = tuple(other for other in chosen.others if chosen.folder + other not in shards)

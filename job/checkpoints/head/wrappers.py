@@ -8,8 +8,9 @@ from math import prod
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
-from job.checkpoints.head.architecture import ModelClassUnusable, ask_model_class
+from job.checkpoints.head.architecture import ask_model_class
 from job.checkpoints.head.config import VOCAB_SIZE_NAMES, stated_number
+from job.checkpoints.head.model_class import ModelClassUnusable
 from job.checkpoints.head.names import is_head, may_be_unlisted_head, parts_of_heads, trained_weight
 from job.checkpoints.head.quantisation import weight_of
 from job.checkpoints.head.suggestions import TENSOR_ADVICE

@@ -1,0 +1,1 @@
+"""What one model may cost: the memory that this process has, and processes with limits of their own."""

@@ -1,0 +1,115 @@
+"""What a survey needs of memory and disk, as far as headers tell. A plan states it, and what does not fit is refused
+before W is read.
+"""
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from job.checkpoints.checkpoint import TensorLocation
+from job.checkpoints.formats.safetensors_header import BITS
+from job.errors import TransientError, UnsupportedCheckpoint
+from job.geometry.methods import Dedup
+from job.limits.memory import megabytes, memory_limit
+
+# Measured in a control group of 1 GiB, as the sum of all processes, with 20,000 to 1,000,000 rows and tokenizers of 2 to
+# 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
+BASE_NBYTES: Final = 380_000_000
+"""The interpreter with torch, and blocks of rows."""
+CONNECTION_NBYTES: Final = 12_600_000
+"""A chunk of 8 MiB, and the room by which its buffer grows."""
+ROW_NBYTES: Final = 300
+"""43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
+OTHER_PROCESS_NBYTES: Final = 320_000_000
+"""The process that builds model classes. The one that reads a tokenizer takes as much with the transformers library,
+and for a tokenizer.json what follows. Only one of these is there at a time, unless there is much more memory."""
+TOKENIZER_BASE_NBYTES, TOKENIZER_FACTOR, TOKEN_NBYTES = 50_000_000, 6, 420
+"""The process without a file; for each byte of the files, merges included; for each token."""
+COPIES_OF_W: Final = 5
+"""torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
+LOG_NBYTES: Final = 50 << 20
+"""What the kubelet keeps of a container's log by default, which counts towards the container's ephemeral storage."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a survey needs, in bytes."""
+
+    memory_nbytes: int
+    scratch_nbytes: int
+    w_memory_nbytes: int
+    """The part of the memory without which W cannot be measured. The rest is for the names of tokens."""
+
+
+def survey_need(
+    location: TensorLocation,
+    *,
+    is_local: bool,
+    reads_w: bool,
+    tokenizer_nbytes: int,
+    dedup: Dedup,
+    connections: int,
+) -> Need:
+    """The need of the survey of a W.
+
+    Args:
+        is_local: whether W lies on this machine.
+        reads_w: whether W is read; not if its tensors are published.
+        tokenizer_nbytes: the size of the tokenizer's files.
+    """
+    if not reads_w:
+        copy_nbytes = 0
+    elif location.strides is None:
+        copy_nbytes = 0 if is_local else location.nbytes
+    else:  # the stored bytes, and the rows that are made from them
+        copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
+    of_w = memory_of_w(location.shape[0], location.nbytes, dedup, connections) if reads_w else BASE_NBYTES
+    of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
+    of_other = max(OTHER_PROCESS_NBYTES, of_tokenizer if tokenizer_nbytes else 0)
+    return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes, of_w)
+
+
+def memory_of_w(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:
+    """An upper bound of the memory, in bytes, of the process that measures a W with ``n_rows`` rows."""
+    copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
+    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies
+
+
+def refuse_what_does_not_fit(need: Need, source: str, scratch: Path, scratch_limit: int | None) -> None:
+    """Make sure that this process may use as much memory and disk as a survey needs.
+
+    Args:
+        source: the checkpoint, for people.
+        scratch: the scratch folder, whose disk has to have room.
+        scratch_limit: how many bytes the folder and the log may have together; None if there is no limit.
+
+    Raises:
+        UnsupportedCheckpoint: a limit is too low.
+        TransientError: the disk has too little room left.
+    """
+    limit = memory_limit()
+    if need.w_memory_nbytes > limit:
+        raise UnsupportedCheckpoint(
+            f"{source}: found that its survey needs {megabytes(need.w_memory_nbytes)} of memory, expected at most "
+            f"{megabytes(limit)}, which this process may use; raise its memory limit, such as the container's"
+        )
+    scratch_nbytes = need.scratch_nbytes
+    if scratch_nbytes and scratch_limit is not None and scratch_nbytes + LOG_NBYTES > scratch_limit:
+        raise UnsupportedCheckpoint(
+            f"{source}: found that its survey needs {megabytes(scratch_nbytes)} of scratch, expected at most "
+            f"{megabytes(max(0, scratch_limit - LOG_NBYTES))}, SCRATCH_LIMIT less {megabytes(LOG_NBYTES)} for the log;"
+            " raise the limit, such as the container's limits.ephemeral-storage"
+        )
+    try:
+        free = shutil.disk_usage(scratch).free
+    except OSError as error:
+        raise TransientError(
+            f"{scratch}: {error.strerror or error}, expected a folder for a copy of W; check the disk"
+        ) from error
+    if scratch_nbytes > free:
+        raise TransientError(
+            f"{scratch}: found {megabytes(free)} of free disk, expected {megabytes(scratch_nbytes)} for the survey of"
+            f" {source}; make room, or set SCRATCH to a folder on a larger disk"
+        )

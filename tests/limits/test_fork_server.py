@@ -1,0 +1,121 @@
+"""What a call in a process of its own may take, and that nothing it does reaches its caller."""
+
+import os
+import resource
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from job.limits.fork_server import CallFailed, ForkServer, Limits
+
+LIMITS = Limits(cpu_seconds=20, seconds=60, nbytes=200_000_000)
+SERVER = ForkServer()
+
+
+def echo(argument: object) -> object:
+    os.write(1, b"no part of the answer")
+    return argument
+
+
+def take_memory(nbytes: int) -> None:
+    bytearray(nbytes)
+
+
+def take_time(_: object) -> None:
+    while True:
+        pass
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def abort(_: object) -> None:
+    os.abort()
+
+
+def fail(_: object) -> None:
+    raise SystemExit("a \n reason")
+
+
+def leave_a_trace(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    take_time(None)
+
+
+def test_a_call_gives_its_answer() -> None:
+    assert SERVER.call(echo, {"a": [1, None, "\ud800é"]}, LIMITS) == {"a": [1, None, "\ud800é"]}
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "limits", "message"),
+    [
+        (take_memory, 1 << 40, LIMITS, "it takes more than 200 MB of memory, which this process has left for it"),
+        (take_memory, 300_000_000, LIMITS, "it takes more than 200 MB of memory"),
+        (take_time, None, Limits(1, 60, 1 << 28), "it takes more than 1 seconds of processor time"),
+        (wait, 60, Limits(20, 1, 1 << 28), "it takes more than 1 seconds"),
+        (abort, None, LIMITS, "the library ended with SIGABRT"),
+        (fail, None, LIMITS, "SystemExit: a reason"),
+    ],
+)
+def test_a_call_that_exceeds_its_limits_fails_alone(
+    function: object, argument: object, limits: Limits, message: str
+) -> None:
+    assert callable(function)
+    with pytest.raises(CallFailed, match=f"^{message}"):
+        SERVER.call(function, argument, limits)
+    assert SERVER.call(echo, 1, LIMITS) == 1
+
+
+def test_a_call_gets_no_more_memory_than_the_system_has_left() -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 150_000_000, limits[1]))
+    try:
+        with pytest.raises(CallFailed, match=r"it takes more than \d\d MB of memory"):
+            SERVER.call(take_memory, 120_000_000, LIMITS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+
+
+def test_a_server_that_ended_is_started_again() -> None:
+    server = ForkServer()
+    try:
+        pids = set()
+        for _ in range(2):
+            assert server.call(echo, 1, LIMITS) == 1
+            assert server._process is not None
+            pids.add(server._process.pid)
+            os.kill(server._process.pid, 9)
+        assert len(pids) == 2
+    finally:
+        server.close()
+
+
+def test_an_interrupted_call_ends_its_process(tmp_path: Path) -> None:
+    trace = tmp_path / "pid"
+
+    def interrupt() -> None:
+        while not (trace.exists() and trace.read_text()):
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    server = ForkServer()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        server.call(leave_a_trace, str(trace), LIMITS)
+    until = time.monotonic() + 10
+    while is_running(int(trace.read_text())):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is neither gone nor waits to be reaped."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -65,7 +65,7 @@ def test_a_run_killed_at_any_file_operation_leaves_nothing_torn_and_the_next_com
         shutil.rmtree(output, ignore_errors=True)
         shutil.copytree(start, output)
         assert survey(output, at)[0] in (-9, 0), at
-        check_whole(contents(output))
+        check_whole(contents(output), contents(start))
         age(output)
         age(scratch)
         assert survey(output)[0] == 0, at

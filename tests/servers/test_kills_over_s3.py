@@ -52,7 +52,7 @@ def test_a_run_killed_at_any_request_leaves_nothing_torn_and_the_next_completes_
         prefix = f"{at}/"
         begin(prefix)
         assert survey(prefix, at)[0] in (-9, 0), at
-        check_whole(contents(client, s3_bucket, prefix))
+        check_whole(contents(client, s3_bucket, prefix), start)
         assert survey(prefix)[0] == 0, at
         check_whole(contents(client, s3_bucket, prefix))
         check_same(contents(client, s3_bucket, prefix), expected)

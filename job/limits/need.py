@@ -14,8 +14,8 @@ from job.errors import TransientError, UnsupportedCheckpoint
 from job.geometry.methods import Dedup
 from job.limits.memory import megabytes, memory_limit
 
-# Measured in a control group of 1 GiB, as the sum of all processes, with 20,000 to 1,000,000 rows and tokenizers of 2 to
-# 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
+# Measured in a control group of 1 GiB, as the sum of all processes, with 20,000 to 1,000,000 rows and tokenizers of 2
+# to 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
 BASE_NBYTES: Final = 380_000_000
 """The interpreter with torch, and blocks of rows."""
 CONNECTION_NBYTES: Final = 12_600_000

@@ -116,6 +116,7 @@ class ForkServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # a library in Rust prints a backtrace when it panics
+                cwd="/",  # the caller's folder may be removed, and then libraries cannot be imported
                 start_new_session=True,  # so that it and its forks end together, and not by Ctrl-C
             )
         except OSError as error:

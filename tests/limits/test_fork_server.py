@@ -41,6 +41,10 @@ def fail(_: object) -> None:
     raise SystemExit("a \n reason")
 
 
+def working_folder(_: object) -> str:
+    return str(Path.cwd())
+
+
 def leave_a_trace(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     take_time(None)
@@ -79,6 +83,18 @@ def test_a_call_gets_no_more_memory_than_the_system_has_left() -> None:
             SERVER.call(take_memory, 120_000_000, LIMITS)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, limits)
+
+
+def test_a_server_outlives_the_folder_that_its_caller_was_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, server = tmp_path / "gone", ForkServer()
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    try:
+        assert server.call(echo, 1, LIMITS) == 1
+        folder.rmdir()
+        assert server.call(working_folder, None, LIMITS) == "/"
+    finally:
+        server.close()
 
 
 def test_a_server_that_ended_is_started_again() -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
@@ -20,6 +19,7 @@ import pytest
 from entrypoint import main
 from tests.checkpoints import planted, write_checkpoint
 from tests.openmetrics import read_openmetrics
+from tests.servers.plain_s3 import plain_s3
 
 ROOT = Path(__file__).parents[2]
 
@@ -465,37 +465,6 @@ def test_metrics_that_cannot_be_written_any_more_change_nothing(job: Job) -> Non
     assert [path.name for path in job.folder.iterdir() if "unfinished" in path.name] == []
 
 
-class HangingStore(BaseHTTPRequestHandler):
-    """An S3 server that answers nothing to whoever writes an object. It lists nothing."""
-
-    protocol_version = "HTTP/1.1"
-    writes = 0
-
-    def do_GET(self) -> None:
-        found = "?" in self.path
-        body = b"<ListBucketResult/>" if found else b"<Error><Code>NoSuchKey</Code></Error>"
-        self.answer(200 if found else 404, body)
-
-    def do_POST(self) -> None:
-        self.answer(200, b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
-
-    def do_DELETE(self) -> None:
-        self.answer(204, b"")
-
-    def do_PUT(self) -> None:
-        type(self).writes += 1
-        time.sleep(600)
-
-    def answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @contextmanager
 def listening() -> Iterator[tuple[str, socket.socket]]:
     """A server that accepts connections and never answers; its address."""
@@ -526,16 +495,10 @@ def test_a_store_that_never_answers_does_not_keep_the_message_from_being_written
 
 
 def test_an_upload_that_hangs_ends_when_the_time_of_grace_is_over(job: Job) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HangingStore)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    environment = KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
-    hung = Job(job.folder, [job.command[0], "--output", "s3://bucket"], environment)
-    before = HangingStore.writes
-    try:
-        left = hung.run(when=lambda: HangingStore.writes > before)
-    finally:
-        server.shutdown()
+    with plain_s3() as store:
+        store.hangs_at = "W.safetensors"
+        hung = Job(job.folder, [job.command[0], "--output", "s3://bucket"], KEYS | {"AWS_ENDPOINT_URL": store.endpoint})
+        left = hung.run(when=store.has_hung.is_set)
     assert (left.status, left.message, left.metric) == (143, NOT_REACHED.format(143), 143), left.stderr
 
 

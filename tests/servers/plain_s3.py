@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -43,6 +44,10 @@ class PlainS3:
     etag_prefix: str = ""
     etag_seed: bytes = b""
     """If this is not empty, ETags of several parts are no MD5s."""
+    hangs_at: str = ""
+    """Nothing is answered to whoever writes a key that holds this; empty: every request is answered."""
+    has_hung: Event = field(default_factory=Event)
+    ends: Event = field(default_factory=Event)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     """The parts of each upload, by number."""
     upload_numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -93,9 +98,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         address = urlsplit(self.path)
+        path = unquote(address.path).strip("/")
         query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        if self.server.store.hangs_at and self.server.store.hangs_at in path and self.command in ("PUT", "POST"):
+            self.server.store.has_hung.set()
+            self.server.store.ends.wait()
         answer = self.answer_upload if query.keys() & {"uploads", "uploadId"} else self.answer_object
-        answer(self.server.store, unquote(address.path).strip("/"), query, read_body(self))
+        answer(self.server.store, path, query, read_body(self))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - the names http.server looks for
 
@@ -172,6 +181,7 @@ def plain_s3() -> Iterator[PlainS3]:
     store.endpoint = f"http://127.0.0.1:{server.server_port}"
     with serving(server):
         yield store
+        store.ends.set()
 
 
 def _element(name: str, *content: str) -> str:

@@ -42,7 +42,7 @@ def models_table(
     text: Collection[str],
     wrapped: Collection[str] = (),
 ) -> Table:
-    """A table with a row for each model: its name, its cells by column title, and its status.
+    """A table with a row for each model, of which there is one or more: its name, its cells by column title, and its status.
 
     Nothing but names is wrapped, since a wrapped number reads as another number, and nothing is cut.
 
@@ -55,13 +55,11 @@ def models_table(
     models = [escape(str(model.ref)) for model, _ in rows]
     statuses = [status_text(model) for model, _ in rows]
     widths = {
-        title: max(cell_len(cell) for cell in (title, *(cells[title] for _, cells in rows)))
-        for title in (rows[0][1] if rows else ())
+        title: max(cell_len(cell) for cell in (title, *(cells[title] for _, cells in rows))) for title in rows[0][1]
     }
     for title in wrapped:
         widths[title] = min(widths[title], _MIN_WRAPPED_WIDTH)
-    needed = min(_MIN_WRAPPED_WIDTH, max(map(cell_len, models), default=0))
-    needed += max((status.cell_len for status in statuses), default=0)
+    needed = min(_MIN_WRAPPED_WIDTH, max(map(cell_len, models))) + max(status.cell_len for status in statuses)
     for title in dispensable:
         if needed + _GAP + sum(_GAP + column for column in widths.values()) > width:
             del widths[title]

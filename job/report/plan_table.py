@@ -38,9 +38,9 @@ values."""
 def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
     """Print the table of the models, and below it why each tensor was chosen, the warnings, and the failures."""
     rows = [(model, _cells(model.survey) if model.survey else dict.fromkeys(_COLUMNS, "–")) for model in plan]
-    console.print(
-        models_table(rows, console.width, dispensable=_DISPENSABLE_COLUMNS, text=_TEXT_COLUMNS, wrapped=("W",))
-    )
+    if rows:
+        table = models_table(rows, console.width, dispensable=_DISPENSABLE_COLUMNS, text=_TEXT_COLUMNS, wrapped=("W",))
+        console.print(table)
     reasons, warnings = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for model in plan:
         if model.survey:

@@ -66,7 +66,7 @@ def test_an_upload_without_threads_is_worth_a_retry(s3_server: SeaweedServer, s3
     environment = {**os.environ, **s3_server.environment(), "OUTPUT": f"s3://{s3_bucket}/surveys"}
     done = ended([sys.executable, "-c", NO_THREADS, local], environment, tmp_path / "message")
     assert done.returncode == 75
-    assert f"TransientError: {local}: can't start new thread" in done.stderr
+    assert "TransientError: the run: can't start new thread" in done.stderr
     assert s3_server.client().list_multipart_uploads(Bucket=s3_bucket).get("Uploads", []) == []
 
 

@@ -42,7 +42,7 @@ def models_table(
     text: Collection[str],
     wrapped: Collection[str] = (),
 ) -> Table:
-    """A table with a row for each model, of which there is one or more: its name, its cells by column title, and its status.
+    """A table with a row for each of one or more models: its name, its cells by column title, and its status.
 
     Nothing but names is wrapped, since a wrapped number reads as another number, and nothing is cut.
 

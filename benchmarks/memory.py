@@ -1,10 +1,11 @@
-"""Peak memory and speed of the whole job, as a process of its own, for a small and a large W.
+"""Peak memory and speed of the whole job, for a small and a large W, beside the memory that its plan states.
 
     .venv/bin/python -m benchmarks.memory                 W of 0.8 and of 4 GB, from a Hub on this machine to a folder
     .venv/bin/python -m benchmarks.memory --store s3      … to an S3 server on this machine
 
-Needs free disk of five times the larger W. Memory is the kernel's count of the process's largest resident set, imports
-included; the Hub and the S3 server are other processes.
+Needs free disk of five times the larger W. Memory is the kernel's count of the job's largest resident set, imports
+included, and the largest sum over the job and its children (of PSS, which counts shared pages once). The Hub and the
+S3 server are other processes.
 """
 
 import argparse
@@ -14,19 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain, islice, product
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import tokenizers
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE
 
 from job.store.safetensors_file import StoredTensor, header
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.seaweed import SeaweedServer
 
 ROOT = Path(__file__).parents[1]
+SAMPLE_SECONDS = 0.05
 N_ROWS = 156_250
 """W grows by its columns: 156,250 rows of 2,560 BF16 columns have 0.8 GB, of 12,800 columns 4 GB."""
 
@@ -37,20 +41,27 @@ class Measured:
 
     w_nbytes: int
     peak_rss: int
-    """Bytes."""
+    """Bytes of the job's own process."""
+    peak_of_all: int
+    """Bytes of it and its children together, as far as samples tell."""
+    stated: int
+    """Bytes that the plan states."""
     seconds: float
 
 
 def write_checkpoint(folder: Path, n_rows: int, hidden_size: int) -> None:
-    """A tied Gemma 2 checkpoint that is nothing but its BF16 embedding, a token for each row, one hole of 250 rows.
+    """A tied Gemma 2 checkpoint that is nothing but its BF16 embedding, with a token and a merge for each row, and one
+    hole of 250 rows.
 
     Its config does not say that it is tied, so that the job has to ask the model class, the costliest way.
     """
     folder.mkdir(parents=True)
     config = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": n_rows}
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": hidden_size}))
-    vocabulary = {f"token{index}": index for index in range(n_rows)}
-    tokenizers.Tokenizer(WordLevel(vocabulary, unk_token="token0")).save(str(folder / "tokenizer.json"))  # noqa: S106 - no password
+    tokens = chain.from_iterable(product(ascii_lowercase, repeat=length) for length in range(1, 6))
+    vocabulary = {"".join(letters): index for index, letters in enumerate(islice(tokens, n_rows))}
+    merges = [(token[0], token[1:]) for token in vocabulary if len(token) > 1]
+    tokenizers.Tokenizer(BPE(vocabulary, merges)).save(str(folder / "tokenizer.json"))
     random = np.random.default_rng(0)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(header([StoredTensor("model.embed_tokens.weight", "BF16", (n_rows, hidden_size))], {}))
@@ -62,17 +73,42 @@ def write_checkpoint(folder: Path, n_rows: int, hidden_size: int) -> None:
             file.write((rows.view(np.uint32) >> 16).astype(np.uint16).tobytes())
 
 
-def run_job(model: str, output: str, environment: dict[str, str]) -> tuple[int, float]:
-    """Peak resident bytes and seconds of one run."""
+def run_job(model: str, output: str, environment: dict[str, str]) -> tuple[int, int, float]:
+    """Peak bytes of the job's process, and of it and its children, and seconds of one run."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "entrypoint.py"), model, "--output", output], env=os.environ | environment
     )
-    _, status, usage = os.wait4(process.pid, 0)
+    peak_of_all = 0
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        peak_of_all = max(peak_of_all, proportional_nbytes(process.pid))
+        time.sleep(SAMPLE_SECONDS)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"the job ended with {process.returncode}")
-    return usage.ru_maxrss * 1024, time.monotonic() - began
+    return usage.ru_maxrss * 1024, peak_of_all, time.monotonic() - began
+
+
+def proportional_nbytes(pid: int) -> int:
+    """The memory of a process and its children, with a share of each page that several have."""
+    total = 0
+    with suppress(OSError):  # it may end meanwhile
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total = 1024 * next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += sum(proportional_nbytes(int(child)) for child in (task / "children").read_text().split())
+    return total
+
+
+def stated_nbytes(model: str, output: str, environment: dict[str, str]) -> int:
+    """The memory that a plan states for the survey of a model."""
+    command = [sys.executable, str(ROOT / "entrypoint.py"), "plan", model, "--output", output, "--format", "json"]
+    plan = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, check=True).stdout
+    memory: int = json.loads(plan)["models"][0]["need"]["memory_nbytes"]
+    return memory
 
 
 def main() -> None:
@@ -101,11 +137,14 @@ def main() -> None:
             name = f"benchmark/{hidden_size}-columns"
             write_checkpoint(folder / name, options.rows, hidden_size)
             hub.add(name, folder / name)
-            results.append(Measured(options.rows * hidden_size * 2, *run_job(name, output, environment)))
-    print(f"\n{'W':>10} {'peak RSS':>10} {'seconds':>8} {'of W':>10}")
+            stated = stated_nbytes(name, output, environment)
+            own, of_all, seconds = run_job(name, output, environment)
+            results.append(Measured(options.rows * hidden_size * 2, own, of_all, stated, seconds))
+    print(f"\n{'W':>10} {'peak RSS':>10} {'with children':>14} {'stated':>10} {'seconds':>8} {'of W':>10}")
     for result in results:
-        size, rate = result.w_nbytes / 1e9, result.w_nbytes / result.seconds / 1e6
-        print(f"{size:>7.2f} GB {result.peak_rss / 1e6:>7.0f} MB {result.seconds:>8.1f} {rate:>5.0f} MB/s")
+        sizes = f"{result.peak_rss / 1e6:>7.0f} MB {result.peak_of_all / 1e6:>11.0f} MB {result.stated / 1e6:>7.0f} MB"
+        rate = f"{result.seconds:>8.1f} {result.w_nbytes / result.seconds / 1e6:>5.0f} MB/s"
+        print(f"{result.w_nbytes / 1e9:>7.2f} GB {sizes} {rate}")
     print(f"largest peak / smallest peak: {max(r.peak_rss for r in results) / min(r.peak_rss for r in results):.3f}")
 
 

@@ -126,7 +126,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[int, int]:
             silent = os.open(os.devnull, os.O_RDWR)
             os.dup2(silent, 1)
             from entrypoint import main
-            from job.store.s3 import S3Store
+            from job.store.s3.store import S3Store
 
             # A store's clock cannot be set, so what killed runs left is dead at once.
             S3Store.discard_unfinished.__defaults__ = (0.0,)
@@ -143,7 +143,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[int, int]:
 
 def _serve() -> None:
     import job.passes
-    import job.store.s3
+    import job.store.s3.store
     import job.survey  # noqa: F401 - so that each child has them
 
     for line in sys.stdin:

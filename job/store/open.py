@@ -17,7 +17,7 @@ def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
             published there would change the checkpoint.
     """
     if output.startswith("s3://"):
-        from job.store.s3 import open_s3_store
+        from job.store.s3.store import open_s3_store
 
         return open_s3_store(output)
     store = FolderStore(Path(output))

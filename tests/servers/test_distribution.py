@@ -16,7 +16,7 @@ from entrypoint import main
 from job.errors import TransientError
 from job.runs.agreement import PinnedListWait, read_or_create
 from job.store.folder import FolderStore
-from job.store.s3 import open_s3_store
+from job.store.s3.store import open_s3_store
 from job.store.store import Store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub

@@ -16,7 +16,7 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load
 
 from entrypoint import main
-from job.store.s3 import S3Store
+from job.store.s3.store import S3Store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import READ_ONLY, SeaweedServer

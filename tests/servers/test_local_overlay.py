@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from job.store.s3 import S3Store
+from job.store.s3.store import S3Store
 from tests.documentation import DOCS
 from tests.manifests.rendering import MANIFESTS, Document, environment, of_kind, render, survey_container
 from tests.servers.seaweed import END_WITH_PARENT, PORTS, Identity, SeaweedServer, free_ports, weed_binary

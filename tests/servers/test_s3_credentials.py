@@ -13,8 +13,8 @@ import pytest
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, TransientError
-from job.s3_retries import S3Retries
-from job.store.s3 import open_s3_store
+from job.s3.retries import S3Retries
+from job.store.s3.store import open_s3_store
 from tests.servers.meddling_store import Asked, meddling_store
 from tests.servers.seaweed import ADMIN, Identity, SeaweedServer
 from tests.servers.serving import serving

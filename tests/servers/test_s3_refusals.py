@@ -8,9 +8,9 @@ import pytest
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
-from job.s3_client import REFUSALS
-from job.s3_retries import S3Retries
-from job.store.s3 import open_s3_store
+from job.s3.client import REFUSALS
+from job.s3.retries import S3Retries
+from job.store.s3.store import open_s3_store
 from tests.servers.answering import server_that_answers
 from tests.servers.seaweed import ADMIN, SeaweedServer, free_ports
 

@@ -11,8 +11,8 @@ from entrypoint import main
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, CorruptCheckpoint, TransientError, UnsupportedCheckpoint
-from job.s3_retries import S3Retries
-from job.store.s3 import PART_NBYTES, S3Store, open_s3_store
+from job.s3.retries import S3Retries
+from job.store.s3.store import PART_NBYTES, S3Store, open_s3_store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.meddling_store import Meddling, MeddlingStore, meddling_store, once_each

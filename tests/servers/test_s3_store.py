@@ -13,8 +13,8 @@ import pytest
 from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
-from job.s3_retries import S3Retries
-from job.store.s3 import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
+from job.s3.retries import S3Retries
+from job.store.s3.store import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
 from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store

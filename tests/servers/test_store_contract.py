@@ -16,7 +16,7 @@ import pytest
 
 from job.errors import CorruptCheckpoint, Terminated, TransientError
 from job.store.folder import FolderStore
-from job.store.s3 import PART_NBYTES, open_s3_store
+from job.store.s3.store import PART_NBYTES, open_s3_store
 from job.store.store import Store, creates_once
 from tests.servers.seaweed import SeaweedServer
 
@@ -274,7 +274,7 @@ def run_python(place: Place, template: str, **values: object) -> "subprocess.Com
     """Run a script in a process of its own, with the store's module and address filled in."""
     on_s3 = place.output.startswith("s3://")
     script = template.format(
-        module="s3" if on_s3 else "folder",
+        module="s3.store" if on_s3 else "folder",
         opener="open_s3_store" if on_s3 else "FolderStore",
         output=place.output,
         **values,

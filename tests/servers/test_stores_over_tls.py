@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from entrypoint import main
 from job.errors import ConfigError, SurveyError, TransientError
-from job.store.s3 import PART_NBYTES, open_s3_store
+from job.store.s3.store import PART_NBYTES, open_s3_store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.meddling_store import Asked, Refusal, meddling_store
 from tests.servers.plain_s3 import PlainS3, plain_s3

@@ -14,7 +14,7 @@ import pytest
 
 from entrypoint import main
 from job.store.folder import FolderStore
-from job.store.s3 import S3Store
+from job.store.s3.store import S3Store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import SeaweedServer

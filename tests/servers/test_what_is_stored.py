@@ -11,7 +11,7 @@ from entrypoint import main
 from job.errors import ConfigError, TransientError
 from job.store.artifacts import check_stored
 from job.store.folder import FolderStore
-from job.store.s3 import PART_NBYTES, S3Store, open_s3_store
+from job.store.s3.store import PART_NBYTES, S3Store, open_s3_store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.meddling_store import Asked, Damaging, Meddling, meddling_store
 from tests.servers.plain_s3 import PlainS3, plain_s3

@@ -10,8 +10,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("job", "job.errors"),
     ("job.limits",),
-    ("job.models", "job.s3_retries", "job.s3_credentials"),
-    ("job.s3_client", "job.ending"),
+    ("job.models", "job.s3", "job.ending"),
     ("job.checkpoints.transport", "job.checkpoints.file_names"),
     ("job.checkpoints.checkpoint",),
     ("job.checkpoints.formats", "job.checkpoints.identity"),

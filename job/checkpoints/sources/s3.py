@@ -24,8 +24,8 @@ from job.errors import (
     TransientError,
     UnsupportedCheckpoint,
 )
-from job.s3_client import READING, S3_ERRORS, S3Error, create_client, s3_failure
-from job.s3_retries import DEFAULT_RETRIES, S3Retries
+from job.s3.client import READING, S3_ERRORS, S3Error, create_client, s3_failure
+from job.s3.retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

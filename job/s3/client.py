@@ -25,8 +25,8 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from job.errors import ConfigError
-from job.s3_credentials import RenewableCredentials, session_with
-from job.s3_retries import OUTAGE_CODES, TLS_REFUSALS, S3Retries, is_outage, retry_requests
+from job.s3.credentials import RenewableCredentials, session_with
+from job.s3.retries import OUTAGE_CODES, TLS_REFUSALS, S3Retries, is_outage, retry_requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

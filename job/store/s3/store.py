@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from job.errors import ConfigError, TransientError, UploadLost
-from job.s3_client import (
+from job.s3.client import (
     CHECKSUM_SETTING,
     S3_ERRORS,
     WRITING,
@@ -35,8 +35,8 @@ from job.s3_client import (
     may_be_checksum,
     s3_failure,
 )
-from job.s3_retries import DEFAULT_RETRIES, S3Retries
-from job.store.content_digests import ContentDigest, Evidence, Written, encode_crc32, matching_evidence
+from job.s3.retries import DEFAULT_RETRIES, S3Retries
+from job.store.s3.content_digests import ContentDigest, Evidence, Written, encode_crc32, matching_evidence
 from job.store.store import (
     LATE_SECONDS,
     PROBE_PREFIXES,

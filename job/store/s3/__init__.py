@@ -1,0 +1,1 @@
+"""To a bucket. It does not know what is published."""

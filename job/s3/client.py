@@ -1,171 +1,21 @@
-"""The S3 client that reading and writing share: how it is created, and what its errors mean. It sends no request."""
+"""The S3 client that reading and writing share, with the endpoint, region and credentials that boto3 finds. Creating it
+sends no request."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ChecksumError,
-    ClientError,
-    ConnectionClosedError,
-    CredentialRetrievalError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    MetadataRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError
 
 from job.errors import ConfigError
 from job.s3.credentials import RenewableCredentials, session_with
-from job.s3.retries import OUTAGE_CODES, TLS_REFUSALS, S3Retries, is_outage, retry_requests
+from job.s3.refusals import CHECKSUM_SETTING, without_password
+from job.s3.retries import S3Retries, retry_requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-S3Error: TypeAlias = BotoCoreError | ClientError | HTTPError
-S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
-"""What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
-
-CHECKSUM_SETTING: Final = "AWS_REQUEST_CHECKSUM_CALCULATION"
-"""boto3's setting: ``when_supported`` (its default) or ``when_required``. By default, boto3 sends a checksum with each
-body: in a header over http; over https after the body, in a framing that a store has to remove (``aws-chunked``,
-https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html)."""
-OPERATIONS_WITH_BODY: Final = ("PutObject", "UploadPart")
-"""The operations whose body boto3 sends with a checksum."""
-
-Kind = Literal["retryable", "setting", "unavailable"]
-"""``retryable``: a later attempt may succeed. ``setting``: the keys, the region or the endpoint are wrong.
-``unavailable``: the bucket or the object is missing, or these keys may not use it."""
-
-
-@dataclass(frozen=True)
-class BucketUse:
-    """What a bucket is used for: the words in which the advice for reading and for writing differs."""
-
-    address: str
-    """What names the bucket, as messages call it."""
-    permissions: str
-    """What the keys must allow."""
-    other: str
-    """What to do after a refusal that no code explains."""
-    with_body: str = ""
-    """What else to do if the request had a body."""
-
-
-READING: Final = BucketUse(
-    address="the model's address",
-    permissions="s3:GetObject and s3:ListBucket",
-    other="check the model's address and AWS_ENDPOINT_URL",
-)
-WRITING: Final = BucketUse(
-    address="OUTPUT",
-    permissions="s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
-    "s3:ListBucketMultipartUploads",
-    other="check AWS_ENDPOINT_URL",
-    with_body=f"; {CHECKSUM_SETTING}=when_required helps with some stores",
-)
-WRITING_WITHOUT_CHECKSUMS: Final = replace(WRITING, with_body="")
-
-
-@dataclass(frozen=True)
-class S3Failure:
-    """What an error of a store means."""
-
-    kind: Kind
-    found: str
-    """``where: what was found``."""
-    advice: str
-    """``expected …; what to do``."""
-    tried_again: bool = False
-    """Whether it was tried again for as long as ``S3Retries.refusal_waits`` says, and was no outage."""
-
-    @property
-    def message(self) -> str:
-        return f"{self.found}, {self.advice}"
-
-
-Meaning: TypeAlias = tuple[Kind, str]
-"""What a refusal means, and ``expected …; what to do``."""
-
-RETRYABLE: Final[Meaning] = ("retryable", "expected success; run again, later if this is throttling")
-UNEXPLAINED: Final[Meaning] = ("unavailable", "expected an S3 store that supports this request; {use.other}")
-
-REFUSALS: Final[dict[str, Meaning]] = {
-    # An outage, damage on the way, another write of the same key, or an upload that somebody aborted: a later attempt
-    # may succeed.
-    **dict.fromkeys(
-        (
-            *OUTAGE_CODES,
-            "BadDigest",
-            "ConditionalRequestConflict",
-            "IDPCommunicationError",
-            "IncompleteBody",
-            "InvalidPart",
-            "NoSuchUpload",
-            "OperationAborted",
-            "XAmzContentSHA256Mismatch",
-        ),
-        RETRYABLE,
-    ),
-    # The credentials were fetched anew before each attempt. Whoever starts the job again may have newer ones.
-    **dict.fromkeys(
-        ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "RequestExpired", "TokenRefreshRequired"),
-        ("retryable", "expected a session that has not expired; renew the credentials, then run again"),
-    ),
-    "RequestTimeTooSkewed": ("retryable", "expected clocks that agree; set this machine's clock, then run again"),
-    "AuthorizationHeaderMalformed": ("setting", "expected the bucket's own region; correct AWS_DEFAULT_REGION"),
-    "InvalidAccessKeyId": (
-        "setting",
-        "expected an access key that this store knows; correct AWS_ACCESS_KEY_ID, the profile or the role",
-    ),
-    "PermanentRedirect": (
-        "setting",
-        "expected the bucket's own endpoint; correct AWS_DEFAULT_REGION or AWS_ENDPOINT_URL (perhaps to https)",
-    ),
-    "SignatureDoesNotMatch": ("setting", "expected the secret of this access key; correct AWS_SECRET_ACCESS_KEY"),
-    "AccessDenied": (
-        "unavailable",
-        "expected keys that may do this; allow them {use.permissions}, or change {use.address}",
-    ),
-    "InvalidBucketName": ("unavailable", "expected a name that a bucket can have; correct {use.address}"),
-    "NoSuchBucket": ("unavailable", "expected a bucket that exists; create it or correct {use.address}"),
-    "NoSuchKey": ("unavailable", "expected an object that exists; check {use.address}"),
-}
-"""By the code of a store's answer (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
-
-CHECKSUM_CODES: Final = ("BadDigest", "IncompleteBody", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch")
-"""Codes of REFUSALS with which stores also refuse a body in ``aws-chunked`` framing, or a checksum's headers."""
-OTHER_STATUSES: Final = (401, 403, 404, 407, 408, 429)
-"""Statuses from 400 to 499 with which no store refuses them."""
-
-CODE_BY_STATUS: Final = {
-    **dict.fromkeys((301, 302, 307), "PermanentRedirect"),
-    **dict.fromkeys((401, 403), "AccessDenied"),
-    409: "OperationAborted",
-}
-"""Which code an answer stands for that has an unknown code or none."""
-
-RETRYABLE_ERRORS: Final = (
-    HTTPClientError,
-    BotoConnectionError,
-    ChecksumError,
-    FlexibleChecksumError,
-    IncompleteReadError,
-    CredentialRetrievalError,
-    MetadataRetrievalError,
-    HTTPError,
-)
-"""What goes wrong on the way to the store, or to the service that gives out credentials. Every other BotoCoreError is
-about a setting: no credentials, no such profile, an impossible bucket name or region."""
 
 
 def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
@@ -182,7 +32,7 @@ def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
         client = session_with(credentials).client("s3", config=config.merge(one_attempt))
     except (BotoCoreError, ValueError) as error:  # botocore raises ValueError for an invalid endpoint
         raise ConfigError(
-            f"{where}: {_without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
+            f"{where}: {without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
             "they name"
         ) from error
     retry_requests(client, retries, credentials.renew)
@@ -195,54 +45,3 @@ def checksum_setting() -> str | None:
     session = botocore.session.Session(session_vars={name: (name, CHECKSUM_SETTING, None, None)})
     setting: str | None = session.get_config_variable(name)
     return setting
-
-
-def may_be_checksum(error: BaseException | None) -> bool:
-    """Whether the checksum that was sent with a body may be why the request failed.
-
-    Only where a request without a body succeeded: it shows that the keys, the bucket and the network are right.
-    """
-    if isinstance(error, ClientError):
-        code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
-        refused = status == 501 or (400 <= status < 500 and status not in OTHER_STATUSES)
-        return code in CHECKSUM_CODES or (refused and code not in REFUSALS)
-    # Some servers answer 411 before they have read the body, and close the connection while it is sent. Some give back
-    # bytes with the checksum of others.
-    return isinstance(error, ConnectionClosedError | FlexibleChecksumError)
-
-
-def s3_failure(error: S3Error, where: str, use: BucketUse) -> S3Failure:
-    """What an error means. Its message begins with ``where``; ``use`` says what the bucket is used for."""
-    if isinstance(error, ClientError):
-        return _refusal(error, where, use)
-    found = f"{where}: {_without_password(str(error))}"
-    if any(mark in found for mark in TLS_REFUSALS):
-        return S3Failure("setting", found, "expected a trusted TLS certificate; correct AWS_ENDPOINT_URL")
-    if isinstance(error, RETRYABLE_ERRORS):
-        advice = "expected an answer; check AWS_ENDPOINT_URL and the network, or run again"
-        return S3Failure("retryable", found, advice, tried_again=isinstance(error, CredentialRetrievalError))
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return S3Failure(
-            "setting",
-            found,
-            "expected S3 keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a profile or a role",
-        )
-    return S3Failure("setting", found, "expected usable AWS_… settings; correct them, or the profile they name")
-
-
-def _refusal(error: ClientError, where: str, use: BucketUse) -> S3Failure:
-    code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
-    words = error.response["Error"].get("Message", "")
-    found = f"{where}: the store answered {error.operation_name} with {status} {code}" + (
-        f" ({words})" if words else ""
-    )
-    by_status = RETRYABLE if is_outage(status, code) else REFUSALS.get(CODE_BY_STATUS.get(status, ""), UNEXPLAINED)
-    kind, advice = REFUSALS.get(code, by_status)
-    if (kind, advice) == UNEXPLAINED and error.operation_name in OPERATIONS_WITH_BODY:
-        advice += use.with_body
-    return S3Failure(kind, found, advice.format(use=use), tried_again=not is_outage(status, code))
-
-
-def _without_password(text: str) -> str:
-    """botocore's text without the password of an endpoint that it quotes, in whatever way the password is written."""
-    return re.sub(r"""//[^"'\n]*@""", "//", text)

@@ -8,11 +8,13 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.exceptions import HTTPClientError
 from urllib3.exceptions import HTTPError
+
+from job.s3.refusals import is_final, is_outage, is_tls_refusal
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -21,24 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OUTAGE_CODES: Final = (
-    "InternalError",
-    "RequestTimeout",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-)
-"""The codes of outages and of throttling, whatever the status."""
-
-FINAL_STATUSES: Final = (304, 405, 412, 501)
-FINAL_CODES: Final = ("404", "NoSuchKey", "NoSuchUpload")
-"""Answers that a second request does not change: the condition does not hold, the object or the upload is not there, or
-the store does not know the request."""
-
-TLS_REFUSALS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
-"""Connection errors that are about a setting: an unknown certificate, or https to a server that speaks http."""
+Trouble: TypeAlias = Literal["refusal", "outage"] | None
+"""Which waits of S3Retries a request has; None if it is not sent again."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +51,11 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
 
     ``renew_credentials`` is called after a refusal that other credentials may not meet: expired ones, or rotated keys.
     """
+    waits_after: dict[Trouble, tuple[float, ...]] = {
+        "refusal": retries.refusal_waits,
+        "outage": retries.outage_waits,
+        None: (),
+    }
 
     def needs_retry(
         response: tuple[AWSResponse, Mapping[str, Any]] | None,
@@ -78,18 +69,15 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
         if operation.name == "HeadBucket":  # botocore's question for a bucket's region, within another request
             return None
         if response is None:
-            found, waits = type(caught_exception).__name__, _waits_after_error(caught_exception, retries)
+            found, trouble = type(caught_exception).__name__, _trouble_of_error(caught_exception)
         else:
             answer, parsed = response
             code = parsed.get("Error", {}).get("Code", "")
             found = f"{answer.status_code} {code}".rstrip()
-            if answer.status_code < 300:
-                waits = () if _is_range_asked_for(answer, operation, request_dict) else retries.refusal_waits
-            else:
-                waits = _waits_after_refusal(answer.status_code, code, retries)
+            trouble = _trouble_of_answer(answer, code, operation, request_dict)
         if operation.name == "AbortMultipartUpload":
-            waits = waits and retries.refusal_waits
-        if attempts > len(waits):
+            trouble = trouble and "refusal"
+        if attempts > len(waits := waits_after[trouble]):
             return None
         if response is not None:
             answer.raw.close()  # an answer of the wrong range has a body that nobody reads
@@ -104,28 +92,24 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
     events.register("before-call.s3.HeadBucket", _follow_no_redirect)
 
 
-def is_outage(status: int, code: str) -> bool:
-    """Whether a refusal says that the store cannot answer now. botocore makes a 500 of a successful answer that breaks
-    off."""
-    return code in OUTAGE_CODES or status in (408, 429) or (status >= 500 and status != 501)
-
-
-def _waits_after_error(error: Exception | None, retries: S3Retries) -> tuple[float, ...]:
-    if any(mark in str(error) for mark in TLS_REFUSALS):
-        return retries.refusal_waits
+def _trouble_of_error(error: Exception | None) -> Trouble:
+    if is_tls_refusal(error):
+        return "refusal"
     # botocore also wraps what the body of an upload raises to end the upload.
     cause = error.kwargs.get("error") if type(error) is HTTPClientError else None
     if cause is not None and not isinstance(cause, OSError | HTTPError | http.client.HTTPException):
-        return ()
-    return retries.outage_waits if isinstance(error, HTTPClientError | BotoConnectionError) else ()
+        return None
+    return "outage" if isinstance(error, HTTPClientError | BotoConnectionError) else None
 
 
-def _waits_after_refusal(status: int, code: str, retries: S3Retries) -> tuple[float, ...]:
-    if status in FINAL_STATUSES or code in FINAL_CODES:
-        return ()
-    if is_outage(status, code):
-        return retries.outage_waits
-    return retries.refusal_waits
+def _trouble_of_answer(
+    answer: AWSResponse, code: str, operation: OperationModel, request_dict: Mapping[str, Any]
+) -> Trouble:
+    if answer.status_code < 300:
+        return None if _is_range_asked_for(answer, operation, request_dict) else "refusal"
+    if is_final(answer.status_code, code):
+        return None
+    return "outage" if is_outage(answer.status_code, code) else "refusal"
 
 
 def _is_range_asked_for(answer: AWSResponse, operation: OperationModel, request_dict: Mapping[str, Any]) -> bool:

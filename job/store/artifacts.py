@@ -1,13 +1,12 @@
 """Publishes the files of one survey, and returns the key, size and sha-256 of each."""
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from job.errors import TransientError, join_limited
 from job.store.safetensors_file import StoredTensor, header, in_file_order
-from job.store.store import LATE_SECONDS, Store
+from job.store.store import Store, look_again
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,18 @@ def check_stored(store: Store, sizes: Mapping[str, int]) -> None:
         TransientError: it does not.
     """
     folders = {key.rpartition("/")[0] for key in sizes}
-    for seconds in (*LATE_SECONDS, 0.0):
+
+    def wrong() -> dict[str, int | None]:
         listed = {key: size for folder in folders for key, size in store.sizes(f"{folder}/").items()}
-        wrong = {key: size for key, size in sizes.items() if listed.get(key) != size}
-        if not wrong:
-            return
-        time.sleep(seconds)
+        return {key: listed.get(key) for key, size in sizes.items() if listed.get(key) != size}
+
+    differing = look_again(wrong, lambda found: not found)
+    if not differing:
+        return
     found = [
-        f"{key}: {f'{listed[key]:,} bytes' if key in listed else 'nothing'} ({size:,})" for key, size in wrong.items()
+        f"{key}: {'nothing' if size is None else f'{size:,} bytes'} ({sizes[key]:,})" for key, size in differing.items()
     ]
     raise TransientError(
-        f"{store.url(next(iter(wrong)))}: found in the listing, of {len(sizes)} files (expected in brackets): "
+        f"{store.url(next(iter(differing)))}: found in the listing, of {len(sizes)} files (expected in brackets): "
         f"{join_limited(found)}; expected each as it was written: run again, and if that does not help, check the store"
     )

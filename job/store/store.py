@@ -1,11 +1,15 @@
 """The contract of every store, for a folder and for an S3 bucket. A key is a path below OUTPUT with forward slashes."""
 
+import random
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+
+Found = TypeVar("Found")
 
 RACES: Final = 10
 RACERS: Final = 4
@@ -13,7 +17,8 @@ RACERS: Final = 4
 seems right in a third of such races; of 8 threads, in half of them."""
 
 LATE_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
-"""The waits between looks at what was just written: some stores show it late."""
+"""The waits between looks at what was just written, each longer or shorter by up to half: some stores show it late, and
+two workers that write again do not replace each other's for ever."""
 
 UNFINISHED_MIN_AGE: Final = 3600.0
 """After how many seconds without a further byte an unfinished upload or file is dead, by the store's own clock. No run
@@ -114,6 +119,15 @@ def _has_one_winner(store: Store, key: str) -> bool:
         return winners == [store.read(key)] and not store.create(key, b"late")
     finally:
         store.delete(key)
+
+
+def look_again(look: Callable[[], Found], is_right: Callable[[Found], bool]) -> Found:
+    """What ``look`` finds of what was just written. It looks again for a while if that is not right."""
+    for seconds in LATE_SECONDS:
+        if is_right(found := look()):
+            return found
+        time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 - separates writers, guards nothing
+    return look()
 
 
 def checked_key(key: str) -> str:

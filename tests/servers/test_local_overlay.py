@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from job.store.s3.bucket import Bucket
 from job.store.s3.store import S3Store
 from tests.documentation import DOCS
 from tests.manifests.rendering import MANIFESTS, Document, environment, of_kind, render, survey_container
@@ -70,7 +71,7 @@ def test_when_the_probe_lets_workers_in_they_find_their_bucket_and_what_they_wri
     )
     bucket, _, prefix = environment(survey_container(documents))["OUTPUT"].removeprefix("s3://").partition("/")
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    store = S3Store(SeaweedServer.client_at(endpoint, Identity(key, secret_key), None), bucket, f"{prefix}/")
+    store = S3Store(Bucket(SeaweedServer.client_at(endpoint, Identity(key, secret_key), None), bucket, f"{prefix}/"))
     store.check()
     assert store.create("runs/a/plan.json", b"{}")
     assert not store.create("runs/a/plan.json", b"[]")

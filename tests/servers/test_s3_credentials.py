@@ -11,16 +11,14 @@ from pathlib import Path
 import pytest
 
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, TransientError
 from job.s3.retries import S3Retries
 from job.store.s3.store import open_s3_store
 from tests.servers.meddling_store import Asked, meddling_store
 from tests.servers.seaweed import ADMIN, Identity, SeaweedServer
 from tests.servers.serving import serving
+from tests.servers.short_waits import ONCE, ONE_ATTEMPT, QUICK
 
-QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
-ONE_ATTEMPT = RetryPolicy(attempts=1, first_wait=0.0)
 OLD = Identity("old-access-key", "old-secret-key")
 HOUR = timedelta(hours=1)
 
@@ -125,8 +123,7 @@ def test_a_service_that_fails_for_a_moment_is_asked_again(
 
 def test_a_service_that_stays_out_of_order_is_a_passing_failure(service: Service, s3_bucket: str) -> None:
     service.given = [500]
-    one_attempt = S3Retries(outage_waits=(), refusal_waits=())  # boto3's own attempts take two seconds
-    expect_transient(s3_bucket, "Error when retrieving credentials", one_attempt)
+    expect_transient(s3_bucket, "Error when retrieving credentials", ONCE)  # boto3's own attempts take two seconds
 
 
 def test_credentials_that_are_expired_when_they_come_are_a_passing_failure(service: Service, s3_bucket: str) -> None:

@@ -6,16 +6,12 @@ from typing import Final
 import pytest
 
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelUnavailable, SurveyError, TransientError
-from job.s3.client import REFUSALS
-from job.s3.retries import S3Retries
+from job.s3.refusals import REFUSALS
 from job.store.s3.store import open_s3_store
 from tests.servers.answering import server_that_answers
 from tests.servers.seaweed import ADMIN, SeaweedServer, free_ports
-
-ONE_ATTEMPT = RetryPolicy(attempts=1, first_wait=0.0)
-NO_RETRIES = S3Retries(outage_waits=(), refusal_waits=())
+from tests.servers.short_waits import ONCE, ONE_ATTEMPT
 
 Direction = Callable[[str], None]
 
@@ -39,7 +35,7 @@ def write(monkeypatch: pytest.MonkeyPatch) -> Direction:
     def write(endpoint: str) -> None:
         for name, value in SeaweedServer.environment_at(endpoint, ADMIN).items():
             monkeypatch.setenv(name, value)
-        open_s3_store("s3://bucket", NO_RETRIES).write("a", b"{}")
+        open_s3_store("s3://bucket", ONCE).write("a", b"{}")
 
     return write
 

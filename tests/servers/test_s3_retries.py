@@ -9,19 +9,17 @@ import pytest
 
 from entrypoint import main
 from job.checkpoints.sources.s3 import open_s3
-from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, CorruptCheckpoint, TransientError, UnsupportedCheckpoint
-from job.s3.retries import S3Retries
-from job.store.s3.store import PART_NBYTES, S3Store, open_s3_store
+from job.store.s3.store import S3Store, open_s3_store
+from job.store.s3.upload import PART_NBYTES
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import LoopbackHub
 from tests.servers.meddling_store import Meddling, MeddlingStore, meddling_store, once_each
 from tests.servers.seaweed import SeaweedServer
+from tests.servers.short_waits import ONE_ATTEMPT, QUICK
 from tests.servers.test_s3_refusals import ANSWERS
 from tests.servers.test_store_contract import noise
 
-QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
-ONE_ATTEMPT = RetryPolicy(attempts=1, first_wait=0.0)
 FINAL = ("NoSuchKey", "NoSuchUpload", "MethodNotAllowed", "NotImplemented")
 PASSING = [(status, code) for status, code, _ in ANSWERS if code not in FINAL]
 PASSING += [(400, "InvalidRequest"), (401, "Unauthorized"), (302, "Found"), (307, "TemporaryRedirect")]

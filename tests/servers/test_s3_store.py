@@ -13,17 +13,18 @@ import pytest
 from botocore.config import Config
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
-from job.s3.retries import S3Retries
-from job.store.s3.store import MAX_PARTS, PART_NBYTES, S3_CONFIG, S3Store, choose_part_nbytes, open_s3_store
+from job.store.s3.bucket import S3_CONFIG, Bucket
+from job.store.s3.store import S3Store, open_s3_store
+from job.store.s3.upload import MAX_PARTS, PART_NBYTES, choose_part_nbytes
 from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store
 from tests.servers.plain_s3 import plain_s3
 from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
+from tests.servers.short_waits import QUICK
 
 MIB = 1 << 20
 W = "org/name/0123abcd/W.safetensors"
-QUICK = S3Retries(outage_waits=(0.01,) * 5, refusal_waits=(0.01,) * 5)
 HASTY = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=1, read_timeout=1)
 """Patience for tests that wait for it to end."""
 POOL = Config(max_pool_connections=RACERS)
@@ -142,7 +143,7 @@ def test_a_bucket_name_no_bucket_can_have_is_refused(s3_bucket: str) -> None:
 
 def test_a_server_that_is_not_there_is_a_passing_failure_and_its_password_stays_untold() -> None:
     endpoint = f"http://user:pass-word@127.0.0.1:{free_ports(1)[0]}"
-    store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
+    store = S3Store(Bucket(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/"))
     with pytest.raises(TransientError, match=r"s3://bucket/surveys/.*check AWS_ENDPOINT_URL") as caught:
         store.check()
     assert "pass-word" not in str(caught.value)
@@ -170,7 +171,7 @@ def test_a_server_that_is_not_there_is_a_passing_failure_and_its_password_stays_
 )
 def test_an_answer_is_either_final_or_passing(status: int, code: str, kind: type[SurveyError]) -> None:
     with server_that_answers(status, code) as endpoint:
-        store = S3Store(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/")
+        store = S3Store(Bucket(SeaweedServer.client_at(endpoint, ADMIN, HASTY), "bucket", "surveys/"))
         with pytest.raises(kind, match=rf"s3://bucket/surveys/a\.json.*{status}.*{code}.*;"):
             store.write("a.json", b"{}")
 
@@ -221,7 +222,9 @@ def test_a_store_that_knows_no_conditions_is_found_out(
 def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
     with plain_s3() as server:
         server.condition_gap = 0.05
-        store = S3Store(SeaweedServer.client_at(server.endpoint, ADMIN, HASTY.merge(POOL)), "bucket", "surveys/")
+        store = S3Store(
+            Bucket(SeaweedServer.client_at(server.endpoint, ADMIN, HASTY.merge(POOL)), "bucket", "surveys/")
+        )
         assert store.create("runs/a/plan.json", b"first")
         assert not store.create("runs/a/plan.json", b"second"), "one after another, it seems to work"
         assert not creates_once(store, "runs/a/")
@@ -231,7 +234,7 @@ def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
 def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(
     s3_server: SeaweedServer, s3_bucket: str
 ) -> None:
-    store = S3Store(s3_server.client(config=HASTY), s3_bucket, "surveys/")
+    store = S3Store(Bucket(s3_server.client(config=HASTY), s3_bucket, "surveys/"))
     pulled = 0
 
     def chunks() -> Iterator[bytes]:
@@ -252,7 +255,7 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
         s3_server.kill()
         s3_server.start()
     # The server answers before it has room for what is written; that is not what this is about.
-    store = S3Store(s3_server.client(config=S3_CONFIG), s3_bucket, "surveys/")
+    store = S3Store(Bucket(s3_server.client(config=S3_CONFIG), s3_bucket, "surveys/"))
     assert list(store.sizes("")) == []
     store.discard_unfinished(0.0)
     assert uploads(s3_server, s3_bucket) == []
@@ -261,7 +264,7 @@ def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_
 
 
 def test_a_store_that_stops_answering_fails_in_time(s3_server: SeaweedServer, s3_bucket: str) -> None:
-    store = S3Store(s3_server.client(config=HASTY), s3_bucket, "surveys/")
+    store = S3Store(Bucket(s3_server.client(config=HASTY), s3_bucket, "surveys/"))
     s3_server.pause()
     try:
         begun = time.monotonic()

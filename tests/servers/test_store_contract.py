@@ -16,7 +16,8 @@ import pytest
 
 from job.errors import CorruptCheckpoint, Terminated, TransientError
 from job.store.folder import FolderStore
-from job.store.s3.store import PART_NBYTES, open_s3_store
+from job.store.s3.store import open_s3_store
+from job.store.s3.upload import PART_NBYTES
 from job.store.store import Store, creates_once
 from tests.servers.seaweed import SeaweedServer
 

@@ -24,7 +24,8 @@ from job.errors import (
     TransientError,
     UnsupportedCheckpoint,
 )
-from job.s3.client import READING, S3_ERRORS, S3Error, create_client, s3_failure
+from job.s3.client import create_client
+from job.s3.refusals import READING, S3_ERRORS, S3Error, s3_failure, status_and_code
 from job.s3.retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _read(
 
 def _failure(error: S3Error, where: str, server: str) -> SurveyError | RetryableError:
     """The error for a failed request."""
-    if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] in (412, 416):
+    if isinstance(error, ClientError) and status_and_code(error)[0] in (412, 416):
         return _changed(where)
     failure = s3_failure(error, where, READING)
     if failure.kind == "retryable":

@@ -1,0 +1,182 @@
+"""A bucket below a prefix: the addresses of its keys, the requests that read, and what the errors of requests mean."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypedDict
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from job.errors import ConfigError, TransientError
+from job.s3.client import create_client
+from job.s3.refusals import S3_ERRORS, WRITING, WRITING_WITHOUT_CHECKSUMS, s3_failure, status_and_code
+from job.s3.retries import DEFAULT_RETRIES, S3Retries
+from job.store.s3.content_digests import Evidence
+from job.store.store import RACERS, checked_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+logger = logging.getLogger(__name__)
+
+PARTS_IN_FLIGHT: Final = 4
+"""Parts uploaded at once. A part stays in memory until the store has it, so this bounds the memory too."""
+
+S3_CONFIG: Final = Config(
+    connect_timeout=10,
+    # Long, because some stores send nothing while they assemble a multipart upload. A server that accepts connections
+    # and never answers is given up after six attempts: about six minutes.
+    read_timeout=60,
+    max_pool_connections=max(PARTS_IN_FLIGHT + 1, RACERS),
+)
+
+BODY_ATTEMPTS: Final = 3
+"""How often a small object is read whose body breaks off: botocore sends no request again once a body has begun."""
+
+
+class ObjectAddress(TypedDict):
+    """What names an object in a request."""
+
+    Bucket: str
+    Key: str
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The bucket ``name`` below ``prefix`` (empty, or ending in a slash).
+
+    Every method raises what those of ``Store`` raise.
+    """
+
+    client: S3Client
+    name: str
+    prefix: str
+    evidence: Evidence = "size"
+    """By what an object that was written is recognised. ``check_bucket`` finds it out."""
+    retries: S3Retries = DEFAULT_RETRIES
+    """Those of ``client``."""
+    warned: set[str] = field(default_factory=set, compare=False)
+    """What was warned of already."""
+
+    def url(self, key: str) -> str:
+        """The address of a key, for people."""
+        return f"s3://{self.name}/{self.full_key(key)}"
+
+    def full_key(self, key: str) -> str:
+        """The key within the whole bucket."""
+        return self.prefix + checked_key(key)
+
+    def address(self, key: str) -> ObjectAddress:
+        """What names a key's object in a request."""
+        return {"Bucket": self.name, "Key": self.full_key(key)}
+
+    @property
+    def sends_checksums(self) -> bool:
+        """Whether boto3 sends a checksum with each body."""
+        # botocore-stubs do not have this setting.
+        calculation: str = self.client.meta.config.request_checksum_calculation  # type: ignore[attr-defined]
+        return calculation == "when_supported"
+
+    def without_checksums(self) -> Bucket:
+        """The same bucket, to which boto3 sends none."""
+        config = S3_CONFIG.merge(Config(request_checksum_calculation="when_required"))
+        return replace(self, client=create_client(config, f"s3://{self.name}/{self.prefix}", self.retries))
+
+    def read(self, key: str) -> bytes | None:
+        """The content of a small object, or None if it does not exist."""
+        with self.errors_translated("read", self.full_key(key)):
+            for attempt in range(BODY_ATTEMPTS):
+                try:
+                    body = self.client.get_object(**self.address(key))["Body"]
+                except self.client.exceptions.NoSuchKey:
+                    return None
+                try:
+                    return body.read()
+                except (BotoCoreError, HTTPError):
+                    if attempt == BODY_ATTEMPTS - 1:
+                        raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        """What the store tells of an object, or None if it does not exist."""
+        with self.errors_translated("look at what was written", self.full_key(key)):
+            try:
+                return self.client.head_object(**self.address(key), ChecksumMode="ENABLED")
+            except ClientError as error:
+                if status_and_code(error)[0] != 404:
+                    raise
+                return None
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
+        sizes: dict[str, int] = {}
+        where = self.prefix + prefix
+        with self.errors_translated("list the bucket", where):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=where)
+            try:
+                for page in pages:
+                    sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+            except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
+                raise ConfigError(
+                    f"s3://{self.name}/{where}: found a listing that is not S3's ({type(error).__name__}: {error}), "
+                    "expected a key and a size for each object; use another store"
+                ) from error
+        return dict(sorted(sizes.items()))
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it exists."""
+        with self.errors_translated("delete", self.full_key(key)):
+            self.client.delete_object(**self.address(key))
+
+    @contextmanager
+    def errors_translated(self, action: str, full_key: str) -> Iterator[None]:
+        """Raise boto3's errors as those of the contract."""
+        where = f"s3://{self.name}/{full_key}: could not {action}"
+        try:
+            yield
+        except S3_ERRORS as error:
+            failure = s3_failure(error, where, WRITING if self.sends_checksums else WRITING_WITHOUT_CHECKSUMS)
+            raise (TransientError if failure.kind == "retryable" else ConfigError)(failure.message) from error
+        except KeyError as error:  # what boto3 needs of an answer, such as the ETag of a part
+            raise ConfigError(
+                f"{where}: found an answer without {error}, expected that of an S3 store; use another store"
+            ) from error
+
+    @contextmanager
+    def housekeeping(self, action: str, full_key: str) -> Iterator[None]:
+        """Only warn, once, if the store does not know a request, or forbids it, on which no result hangs."""
+        try:
+            with self.errors_translated(action, full_key):
+                yield
+        except ConfigError as error:
+            cause = error.__cause__
+            if isinstance(cause, S3_ERRORS) and s3_failure(cause, action, WRITING).kind == "setting":
+                raise
+            self.warn_once(action, f"{error}; the run goes on without")
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn, unless it was warned of ``what`` before."""
+        if what not in self.warned:
+            self.warned.add(what)
+            logger.warning("%s", message)
+
+
+def open_bucket(url: str, retries: S3Retries) -> Bucket:
+    """The bucket and prefix at ``s3://bucket/prefix``. No request is sent yet.
+
+    Raises:
+        ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
+    """
+    scheme, _, path = url.partition("://")
+    name, _, prefix = path.partition("/")
+    if scheme != "s3" or not name:
+        raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
+    prefix = f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/")
+    return Bucket(create_client(S3_CONFIG, url, retries), name, prefix, retries=retries)

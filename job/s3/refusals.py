@@ -44,10 +44,10 @@ OUTAGE_CODES: Final = (
 )
 """The codes of outages and of throttling, whatever the status."""
 
-FINAL_STATUSES: Final = (304, 405, 412, 501)
+FINAL_STATUSES: Final = (304, 405, 411, 412, 501)
 FINAL_CODES: Final = ("404", "NoSuchKey", "NoSuchUpload")
 """Answers that a second request does not change: the condition does not hold, the object or the upload is not there, or
-the store does not know the request."""
+the store does not know the request, or not in this form."""
 
 TLS_REFUSALS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """Connection errors that are about a setting: an unknown certificate, or https to a server that speaks http."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from botocore.exceptions import ConnectionClosedError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.exceptions import HTTPClientError
 from urllib3.exceptions import HTTPError
 
-from job.s3.refusals import is_final, is_outage, is_tls_refusal
+from job.s3.refusals import OPERATIONS_WITH_BODY, is_final, is_outage, is_tls_refusal
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -56,6 +56,7 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
         "outage": retries.outage_waits,
         None: (),
     }
+    took_a_body = False
 
     def needs_retry(
         response: tuple[AWSResponse, Mapping[str, Any]] | None,
@@ -66,8 +67,10 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
         **_: object,
     ) -> float | None:
         """The seconds until the next attempt, or None if there is none."""
+        nonlocal took_a_body
         if operation.name == "HeadBucket":  # botocore's question for a bucket's region, within another request
             return None
+        has_body = operation.name in OPERATIONS_WITH_BODY
         if response is None:
             found, trouble = type(caught_exception).__name__, _trouble_of_error(caught_exception)
         else:
@@ -75,7 +78,10 @@ def retry_requests(client: S3Client, retries: S3Retries, renew_credentials: Call
             code = parsed.get("Error", {}).get("Code", "")
             found = f"{answer.status_code} {code}".rstrip()
             trouble = _trouble_of_answer(answer, code, operation, request_dict)
-        if operation.name == "AbortMultipartUpload":
+            took_a_body |= has_body and answer.status_code < 300
+        # Some servers close the connection to refuse a body that has a checksum.
+        refuses_bodies = has_body and not took_a_body and isinstance(caught_exception, ConnectionClosedError)
+        if refuses_bodies or operation.name == "AbortMultipartUpload":
             trouble = trouble and "refusal"
         if attempts > len(waits := waits_after[trouble]):
             return None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,38 @@ def test_every_operation_goes_on_after_an_answer_that_is_cut_or_lost(
         checkpoint = open_s3(f"s3://{s3_bucket}/surveys/org", refusal_waits=QUICK.refusal_waits)
         assert checkpoint.fetch("W", 5, 10) == content[5:10]
     assert s3_server.client().get_object(Bucket=s3_bucket, Key="surveys/org/W")["Body"].read() == content
+
+
+FINAL_ANSWERS = [(405, "MethodNotAllowed"), (411, "MissingContentLength"), (501, "NotImplemented")]
+
+
+@pytest.mark.parametrize("answer", FINAL_ANSWERS, ids=passing_ids(FINAL_ANSWERS))
+def test_an_answer_that_another_request_cannot_change_is_final(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
+) -> None:
+    with meddling_store(s3_server.endpoint, always(answer)) as proxy:
+        with pytest.raises(ConfigError, match=answer[1]):
+            store_at(proxy, s3_bucket, monkeypatch).write("a.json", b"{}")
+        assert len(proxy.meddled) == 1
+
+
+def test_a_connection_that_is_closed_on_a_body_is_an_outage_only_of_a_store_that_takes_bodies(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Literal["lost"]] = ["lost"] * 3
+    with meddling_store(
+        s3_server.endpoint, lambda asked: left.pop() if asked.method == "PUT" and left else None
+    ) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}", replace(QUICK, refusal_waits=()))
+        with pytest.raises(TransientError, match="Connection was closed"):
+            store.write("a.json", b"{}")
+        assert len(proxy.meddled) == 1
+        left.clear()
+        store.write("a.json", b"{}")
+        left += ["lost"] * 3
+        store.write("b.json", b"{}")
+        assert len(proxy.meddled) == 4
 
 
 def part(number: int, answer: tuple[int, str]) -> Meddling:

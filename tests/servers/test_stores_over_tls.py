@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -116,6 +117,8 @@ def test_keys_that_may_not_write_are_refused_over_tls_too(
     assert SETTING not in f"{caught.value}{caplog.text}"
 
 
+NOT_FOR_OUTAGES = replace(QUICK, outage_waits=(3600.0,))
+
 REFUSALS: dict[str, Refusal | Literal["lost"]] = {
     "a closed connection": "lost",
     "411": 411,
@@ -135,7 +138,7 @@ def test_after_any_refusal_that_checksums_explain_they_are_not_sent(
 
     with meddling_store(s3_server.endpoint, meddles) as proxy:
         use(monkeypatch, proxy.endpoint)
-        store = open_s3_store(f"s3://{s3_bucket}/surveys", QUICK).check()
+        store = open_s3_store(f"s3://{s3_bucket}/surveys", NOT_FOR_OUTAGES).check()
         store.write("org/small", b"content")
         assert store.read("org/small") == b"content"
         assert len({request.partition("?")[0] for request in proxy.meddled}) == 1

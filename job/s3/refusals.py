@@ -78,8 +78,8 @@ READING: Final = BucketUse(
 )
 WRITING: Final = BucketUse(
     address="OUTPUT",
-    permissions="s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
-    "s3:ListBucketMultipartUploads",
+    permissions="s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload, "
+    "s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts",
     other="check AWS_ENDPOINT_URL",
     with_body=f"; {CHECKSUM_SETTING}=when_required helps with some stores",
 )

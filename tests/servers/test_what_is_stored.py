@@ -179,6 +179,19 @@ def test_a_store_that_does_not_list_uploads_costs_one_warning(
     assert ["ListMultipartUploads" in warning for warning in warnings] == [True]
 
 
+def test_a_store_that_forbids_to_list_the_parts_of_an_upload_is_told_which_permission_it_takes(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forbids: Meddling = lambda asked: (403, "AccessDenied") if asked.operation == "GET uploadId" else None  # noqa: E731
+    s3_server.client().create_multipart_upload(Bucket=s3_bucket, Key="org/name/0123abcd/W.safetensors")
+    with meddling_store(s3_server.endpoint, forbids) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        open_s3_store(f"s3://{s3_bucket}", QUICK).discard_unfinished(0.0)
+    (warning,) = [record.getMessage() for record in caplog.records if "the run goes on without" in record.getMessage()]
+    assert "ListParts" in warning
+    assert "s3:ListMultipartUploadParts" in warning
+
+
 @pytest.mark.parametrize("meddles", [lambda asked: 405 if asked.method == "DELETE" else None], ids=["405"])
 def test_a_store_that_does_not_abort_uploads_or_delete_costs_warnings(
     s3_server: SeaweedServer,

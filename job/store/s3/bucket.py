@@ -66,16 +66,12 @@ class Bucket:
     """What was warned of already."""
 
     def url(self, key: str) -> str:
-        """The address of a key, for people."""
-        return f"s3://{self.name}/{self.full_key(key)}"
-
-    def full_key(self, key: str) -> str:
-        """The key within the whole bucket."""
-        return self.prefix + checked_key(key)
+        """The address of a key, or of a prefix, for people."""
+        return f"s3://{self.name}/{self.prefix}{key}"
 
     def address(self, key: str) -> ObjectAddress:
         """What names a key's object in a request."""
-        return {"Bucket": self.name, "Key": self.full_key(key)}
+        return {"Bucket": self.name, "Key": self.prefix + checked_key(key)}
 
     @property
     def sends_checksums(self) -> bool:
@@ -87,11 +83,11 @@ class Bucket:
     def without_checksums(self) -> Bucket:
         """The same bucket, to which boto3 sends none."""
         config = S3_CONFIG.merge(Config(request_checksum_calculation="when_required"))
-        return replace(self, client=create_client(config, f"s3://{self.name}/{self.prefix}", self.retries))
+        return replace(self, client=create_client(config, self.url(""), self.retries))
 
     def read(self, key: str) -> bytes | None:
         """The content of a small object, or None if it does not exist."""
-        with self.errors_translated("read", self.full_key(key)):
+        with self.errors_translated("read", key):
             for attempt in range(BODY_ATTEMPTS):
                 try:
                     body = self.client.get_object(**self.address(key))["Body"]
@@ -106,7 +102,7 @@ class Bucket:
 
     def head(self, key: str) -> HeadObjectOutputTypeDef | None:
         """What the store tells of an object, or None if it does not exist."""
-        with self.errors_translated("look at what was written", self.full_key(key)):
+        with self.errors_translated("look at what was written", key):
             try:
                 return self.client.head_object(**self.address(key), ChecksumMode="ENABLED")
             except ClientError as error:
@@ -117,28 +113,27 @@ class Bucket:
     def sizes(self, prefix: str) -> dict[str, int]:
         """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
         sizes: dict[str, int] = {}
-        where = self.prefix + prefix
-        with self.errors_translated("list the bucket", where):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=where)
+        with self.errors_translated("list the bucket", prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
             try:
                 for page in pages:
                     sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
             except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
                 raise ConfigError(
-                    f"s3://{self.name}/{where}: found a listing that is not S3's ({type(error).__name__}: {error}), "
+                    f"{self.url(prefix)}: found a listing that is not S3's ({type(error).__name__}: {error}), "
                     "expected a key and a size for each object; use another store"
                 ) from error
         return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
-        with self.errors_translated("delete", self.full_key(key)):
+        with self.errors_translated("delete", key):
             self.client.delete_object(**self.address(key))
 
     @contextmanager
-    def errors_translated(self, action: str, full_key: str) -> Iterator[None]:
-        """Raise boto3's errors as those of the contract."""
-        where = f"s3://{self.name}/{full_key}: could not {action}"
+    def errors_translated(self, action: str, key: str) -> Iterator[None]:
+        """Raise boto3's errors as those of the contract. ``key`` may also be a prefix."""
+        where = f"{self.url(key)}: could not {action}"
         try:
             yield
         except S3_ERRORS as error:
@@ -150,10 +145,10 @@ class Bucket:
             ) from error
 
     @contextmanager
-    def housekeeping(self, action: str, full_key: str) -> Iterator[None]:
+    def housekeeping(self, action: str, key: str) -> Iterator[None]:
         """Only warn, once, if the store does not know a request, or forbids it, on which no result hangs."""
         try:
-            with self.errors_translated(action, full_key):
+            with self.errors_translated(action, key):
                 yield
         except ConfigError as error:
             cause = error.__cause__

@@ -32,7 +32,7 @@ def check_bucket(bucket: Bucket) -> Bucket:
         ConfigError: the bucket refuses the settings, or does not keep what is written.
         TransientError: it fails, and a retry may succeed.
     """
-    with bucket.errors_translated("list the bucket", bucket.prefix):
+    with bucket.errors_translated("list the bucket", ""):
         bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1)
     try:
         return _try_writing(bucket)
@@ -55,7 +55,7 @@ def _try_writing(bucket: Bucket) -> Bucket:
     """Write an object at once and one in parts. Returns the bucket with what it tells of the content of both."""
     told = _try_object(bucket, None) & _try_object(bucket, PART_NBYTES)
     evidence: Evidence = "CRC32" if "CRC32" in told else "ETag" if "ETag" in told else "size"
-    logger.info("s3://%s/%s: what is written is recognised by its %s", bucket.name, bucket.prefix, evidence)
+    logger.info("%s: what is written is recognised by its %s", bucket.url(""), evidence)
     return replace(bucket, evidence=evidence)
 
 
@@ -93,6 +93,6 @@ def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
         with suppress(*S3_ERRORS):  # the first error counts
             bucket.client.delete_object(**bucket.address(key))
         raise
-    with bucket.housekeeping("delete", bucket.full_key(key)):
+    with bucket.housekeeping("delete", key):
         bucket.delete(key)
     return set() if head is None else matching_evidence(head, written)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def discard_unfinished(bucket: Bucket, min_age: float) -> None:
     """Remove unfinished uploads and probes that got no byte for ``min_age`` seconds, by the store's own clock."""
-    with bucket.housekeeping("discard unfinished uploads", bucket.prefix):
+    with bucket.housekeeping("discard unfinished uploads", ""):
         pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket.name, Prefix=bucket.prefix)
         # The list is read to its end first, because an abort could shift the next pages.
         old = [

@@ -16,7 +16,7 @@ from job.store.s3.check import check_bucket
 from job.store.s3.leftovers import discard_unfinished
 from job.store.s3.upload import PART_NBYTES, choose_part_nbytes, upload
 from job.store.s3.verify import verify_content
-from job.store.store import UNFINISHED_MIN_AGE, check_length, look_again
+from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, look_again
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
@@ -39,7 +39,7 @@ class S3Store:
     bucket: Bucket
 
     def url(self, key: str) -> str:
-        return self.bucket.url(key)
+        return self.bucket.url(checked_key(key))
 
     def check(self) -> S3Store:
         return S3Store(check_bucket(self.bucket))
@@ -49,7 +49,7 @@ class S3Store:
 
     def write(self, key: str, content: bytes) -> None:
         def put() -> bytes | None:
-            with self.bucket.errors_translated("write", self.bucket.full_key(key)):
+            with self.bucket.errors_translated("write", key):
                 self.bucket.client.put_object(**self.bucket.address(key), Body=content)
             return self.bucket.read(key)
 
@@ -62,7 +62,7 @@ class S3Store:
             )
 
     def create(self, key: str, content: bytes) -> bool:
-        with self.bucket.errors_translated("create", self.bucket.full_key(key)):
+        with self.bucket.errors_translated("create", key):
             try:
                 self.bucket.client.put_object(**self.bucket.address(key), Body=content, IfNoneMatch="*")
             except ClientError as error:

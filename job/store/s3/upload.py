@@ -62,12 +62,13 @@ def upload(bucket: Bucket, key: str, chunks: Iterable[bytes], part_nbytes: int |
         pipe = _ChunkPipe(digest)
         try:
             checksums = dict(WHOLE_CHECKSUM) if bucket.sends_checksums else {}
-            future = manager.upload(io.BufferedReader(pipe), bucket.name, bucket.full_key(key), extra_args=checksums)
+            full_key = bucket.address(key)["Key"]
+            future = manager.upload(io.BufferedReader(pipe), bucket.name, full_key, extra_args=checksums)
             pipe.feed(chunks, future.done)
         except BaseException:
             pipe.stop()  # or the manager would wait for the submission thread
             raise
-        with bucket.errors_translated("write", bucket.full_key(key)):
+        with bucket.errors_translated("write", key):
             try:
                 future.result()
             except ClientError as error:

@@ -47,7 +47,7 @@ def difference(bucket: Bucket, key: str, written: Written) -> str | None:
 def _read_crc32(bucket: Bucket, key: str) -> str:
     """The CRC32 of an object's bytes, which are read again."""
     crc32 = 0
-    with bucket.errors_translated("read", bucket.full_key(key)):
+    with bucket.errors_translated("read", key):
         for chunk in bucket.client.get_object(**bucket.address(key))["Body"].iter_chunks(READ_NBYTES):
             crc32 = zlib.crc32(chunk, crc32)
     return encode_crc32(crc32)

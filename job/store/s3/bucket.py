@@ -63,7 +63,7 @@ class Bucket:
     retries: S3Retries = DEFAULT_RETRIES
     """Those of ``client``."""
     warned: set[str] = field(default_factory=set, compare=False)
-    """What was warned of already."""
+    """What was warned of already. Evidence that is among it is believed no more."""
 
     def url(self, key: str) -> str:
         """The address of a key, or of a prefix, for people."""

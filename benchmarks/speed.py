@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
+from job.geometry.methods import NUMBERS_PER_BLOCK
 from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
-from job.passes import NUMBERS_PER_BLOCK
 
 HIDDEN_SIZE = 2560
 

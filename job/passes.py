@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests
 from job.geometry.measure import Measurement
-from job.geometry.methods import Dedup
+from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
 from job.manifest.build import artifact_entry, build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW
@@ -29,9 +28,6 @@ from job.monitor.callbacks import Stage, Track
 from job.scratch import RowFile, scratch_copy, to_row_major
 from job.store.artifacts import ArtifactFolder
 from job.store.safetensors_file import StoredTensor
-
-NUMBERS_PER_BLOCK: Final = 1 << 19
-"""The size of a block of rows. As float64 it has 4 MiB, so it stays near the caches."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
-"""The methods to find black holes, by name: apart from them, so that whoever only names one imports no torch."""
+"""How rows are measured: the names of the methods to find black holes, and the size of a block. Apart from where they
+are used, so that whoever needs only these imports no torch."""
 
-from typing import Literal
+from typing import Final, Literal
 
 Dedup = Literal["byte-hash", "torch-unique"]
+
+NUMBERS_PER_BLOCK: Final = 1 << 19
+"""The size of a block of rows, which has at least one row. As float64 it has 4 MiB, so it stays near the caches."""

@@ -11,7 +11,7 @@ from typing import Final
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.errors import TransientError, UnsupportedCheckpoint
-from job.geometry.methods import Dedup
+from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.limits.memory import megabytes, memory_limit
 
 # Measured in a control group of 1 GiB, as the sum of all processes, with 20,000 to 1,000,000 rows and tokenizers of 2
@@ -22,6 +22,8 @@ CONNECTION_NBYTES: Final = 12_600_000
 """A chunk of 8 MiB, and the room by which its buffer grows."""
 ROW_NBYTES: Final = 300
 """43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
+COLUMN_NBYTES: Final = 80
+"""For each number of a row that is longer than a usual block. Measured: 68 bytes with BF16, 64 with F64."""
 OTHER_PROCESS_NBYTES: Final = 320_000_000
 """The process that builds model classes. The one that reads a tokenizer takes as much with the transformers library,
 and for a tokenizer.json what follows. Only one of these is there at a time, unless there is much more memory."""
@@ -65,16 +67,18 @@ def survey_need(
         copy_nbytes = 0 if is_local else location.nbytes
     else:  # the stored bytes, and the rows that are made from them
         copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
-    of_w = memory_of_w(location.shape[0], location.nbytes, dedup, connections) if reads_w else BASE_NBYTES
+    of_w = memory_of_w(location.shape, location.nbytes, dedup, connections) if reads_w else BASE_NBYTES
     of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
     of_other = max(OTHER_PROCESS_NBYTES, of_tokenizer if tokenizer_nbytes else 0)
     return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes, of_w)
 
 
-def memory_of_w(n_rows: int, w_nbytes: int, dedup: Dedup, connections: int) -> int:
-    """An upper bound of the memory, in bytes, of the process that measures a W with ``n_rows`` rows."""
+def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int) -> int:
+    """An upper bound of the memory, in bytes, of the process that measures a W of shape (n_rows, hidden_size)."""
+    n_rows, hidden_size = shape
     copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
-    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + copies
+    of_long_rows = max(0, hidden_size - NUMBERS_PER_BLOCK) * COLUMN_NBYTES
+    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + of_long_rows + copies
 
 
 def refuse_what_does_not_fit(need: Need, source: str, scratch: Path, scratch_limit: int | None) -> None:

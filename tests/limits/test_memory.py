@@ -144,16 +144,23 @@ def test_a_file_that_would_take_all_memory_is_refused(tmp_path: Path, make: Call
 
 
 @pytest.mark.parametrize("verb", ["plan", "survey"])
-def test_a_survey_that_needs_more_memory_than_the_process_has_is_refused(tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "limit", "need"),
+    [((100, 8), 400 * MB, "430 MB"), ((4, 50_000_000), 1000 * MB, "4,388 MB")],
+    ids=["any W", "long rows"],
+)
+def test_a_survey_that_needs_more_memory_than_the_process_has_is_refused(
+    tmp_path: Path, verb: str, shape: tuple[int, int], limit: int, need: str
+) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    hostile.zeros(model, (100, 8), vocab_size=100, hidden_size=8)
-    program = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000)); "
+    hostile.zeros(model, shape, vocab_size=shape[0], hidden_size=shape[1])
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit})); "
     program += (
         f"import sys, entrypoint; sys.exit(entrypoint.main({[verb, str(model), '--output', str(tmp_path / 'out')]}))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 65, done.stderr
-    message = "UnsupportedCheckpoint: {0}: found that its survey needs 430 MB of memory, expected at most 400 MB, which"
-    assert message.format(model) in done.stderr
+    found = f"{model}: found that its survey needs {need} of memory, expected at most {limit // MB:,} MB, which"
+    assert f"UnsupportedCheckpoint: {found}" in done.stderr
     assert not list(tmp_path.rglob("*.safetensors"))[1:]

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import IO, Final
 
 from job.errors import TransientError
-from job.limits.memory import RESERVE_NBYTES, megabytes, memory_left
+from job.limits.memory import RESERVE_NBYTES, give_back_memory, megabytes, memory_left
 
 IDLE_SECONDS: Final = 5
 """After which a server ends. What it imported for model classes takes 300 MB."""
@@ -31,15 +31,23 @@ MAX_ANSWER: Final = 512 << 20
 """In bytes. A name of 100 bytes for each of a million rows takes a fifth of it."""
 
 _PROGRAM: Final = (
-    "import sys; sys.path[:0] = [sys.argv[1]]; from job.limits.fork_server import serve; serve(sys.argv[2:])"
+    "import os, sys; os.environ['HF_HUB_OFFLINE'] = '1'; sys.path[:0] = [sys.argv[1]]; "
+    "from job.limits.fork_server import serve; serve(sys.argv[2:])"
 )
-_CALL, _ANSWER = struct.Struct("<QQQQ"), struct.Struct("<qQ")
+"""Offline, because a file could make a library ask servers for other files that it names."""
+_CALL, _ANSWER = struct.Struct("<QQQQQ"), struct.Struct("<qQ")
 """Bytes of the call, and its limits; how its process ended, and bytes of the answer."""
 _OUT_OF_MEMORY, _TOO_LONG, _FAILED = 96, 97, 98
+_WANTS_MEMORY: Final = (_OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGKILL)
+"""How a process may end that gets no memory: in Python, in Rust or C++, by the kernel."""
 
 
 class CallFailed(Exception):
     """The process did not give an answer. The message says why, as the end of a sentence."""
+
+
+class CallNotMade(CallFailed):
+    """There was no process that could make the call. This says nothing about what was to be called."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Limits:
     nbytes: int
     """Memory beyond what the server has imported. A call never gets more than the system has left: where a process
     outgrows a container, Kubernetes kills all processes in it, not only this one."""
+    least_nbytes: int = 0
+    """If the call fails for want of memory and had less than this, that says nothing about it."""
 
 
 @dataclass(eq=False)
@@ -67,6 +77,7 @@ class ForkServer:
         """``function(argument)``. Argument and answer are values of JSON; the function is one of a module.
 
         Raises:
+            CallNotMade: there is too little memory for it.
             CallFailed: the function raised an error, or its process exceeded the limits or ended in another way.
             TransientError: no process can be started.
         """
@@ -87,14 +98,15 @@ class ForkServer:
             process = self._process
             if process is None:
                 if memory_left() < limits.nbytes + RESERVE_NBYTES:
-                    _close_idle_servers()
+                    give_back_memory()
                 process = self._process = self._start()
                 if process.stdout is None or _read(process.stdout) is None:
-                    self.close()
-                    return None
+                    raise CallNotMade(
+                        "the process for it ended before it was ready; the system may have no memory left"
+                    )
             if process.stdin is None or process.stdout is None:
                 raise ValueError("the server has no pipes")
-            limits = replace(limits, nbytes=min(limits.nbytes, max(0, memory_left() - RESERVE_NBYTES)))
+            limits = replace(limits, nbytes=self._memory_for_call(limits))
             with suppress(BrokenPipeError):
                 process.stdin.write(_CALL.pack(len(call), *astuple(limits)) + call)
                 process.stdin.flush()
@@ -106,7 +118,20 @@ class ForkServer:
             self.close()
             return None
         status, answer = ended
+        if status in _WANTS_MEMORY and limits.nbytes < limits.least_nbytes:
+            self.close()  # which holds memory itself
+            raise CallNotMade(
+                f"found {megabytes(limits.nbytes)} of memory left for it, expected {megabytes(limits.least_nbytes)}"
+            )
         return answer if status == 0 else _why(status, answer, limits)
+
+    def _memory_for_call(self, limits: Limits) -> int:
+        """The bytes that a call may take: as many as its limits say, or as are left."""
+        left = memory_left() - RESERVE_NBYTES
+        if left < limits.nbytes:
+            give_back_memory()
+            left = memory_left() - RESERVE_NBYTES
+        return min(limits.nbytes, max(0, left))
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[2]), *self.preload]
@@ -140,8 +165,8 @@ class ForkServer:
 _SERVERS: Final[set[ForkServer]] = set()
 
 
-def _close_idle_servers() -> None:
-    """End the servers that do nothing now, which hold memory."""
+def close_idle_servers() -> None:
+    """End the servers that do nothing now, which hold memory. The caller's own is at work."""
     for server in list(_SERVERS):
         if server._lock.acquire(blocking=False):
             try:
@@ -168,6 +193,10 @@ def _why(status: int, answer: bytes, limits: Limits) -> str:
             return f"it takes more than {megabytes(limits.nbytes)} of memory, which this process has left for it"
         case _ if status == _TOO_LONG:
             return f"the answer takes more than {MAX_ANSWER:,} bytes"
+        case _ if status == -signal.SIGABRT:  # as libraries in Rust and C++ end if they get no memory
+            return (
+                f"the library ended with SIGABRT, as it may with only {megabytes(limits.nbytes)} of memory left for it"
+            )
         case _ if status == -signal.SIGXCPU:
             return f"it takes more than {limits.cpu_seconds:,} seconds of processor time"
         case _ if status == -signal.SIGALRM:

@@ -1,9 +1,11 @@
 """How much memory this process may use, and what a model may claim of it before its files are parsed."""
 
+import ctypes
+import gc
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,17 @@ def memory_limit(root: Path = _ROOT) -> int:
 def memory_left(root: Path = _ROOT) -> int:
     """How many bytes of ``memory_limit`` are not used, as far as the system tells; not below 0."""
     return max(0, min(memory.left for memory in _memories(root)))
+
+
+def give_back_memory() -> None:
+    """Give memory that nobody needs now back to the system: that of idle servers, and what parsers of large files have
+    freed, which else stays with the process and counts as used."""
+    from job.limits.fork_server import close_idle_servers  # which needs this module
+
+    close_idle_servers()
+    gc.collect()
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def megabytes(nbytes: int) -> str:
@@ -90,7 +103,10 @@ def claim_memory(nbytes: int, where: str) -> None:
     if claims.nbytes > _SMALL_NBYTES and not claims.is_alone:
         _ALONE.acquire()
         claims.is_alone = True
-    if claims.nbytes > _SMALL_NBYTES and nbytes > (left := max(0, memory_left() - RESERVE_NBYTES)):
+    if claims.nbytes <= _SMALL_NBYTES or nbytes <= memory_left() - RESERVE_NBYTES:
+        return
+    give_back_memory()
+    if nbytes > (left := max(0, memory_left() - RESERVE_NBYTES)):
         raise UnsupportedCheckpoint(
             f"{where}: found what takes up to {megabytes(nbytes)} of memory to read, expected at most "
             f"{megabytes(left)}, which this process has left; raise its memory limit, such as the container's"

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from job.checkpoints.head import architecture
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
-from job.errors import NoUnembedding
+from job.errors import NoUnembedding, TransientError
+from job.limits import fork_server
 from job.limits.fork_server import Limits
 from tests import hostile
 
@@ -63,3 +64,16 @@ def test_a_class_that_takes_too_much_is_given_up_and_the_next_is_built(
         with pytest.raises(NoUnembedding, match=f"cannot be built from config.json {message}"):
             find_unembedding(open_folder(tmp_path), None)
     assert architecture.ask_model_class(LLAMA, []).class_name == "LlamaForCausalLM"
+
+
+def test_a_sound_config_is_not_refused_because_no_memory_is_left_for_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tied = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "num_hidden_layers": 300}
+    hostile.headless(tmp_path, json.dumps(tied).encode())
+    message = "^model class: found 0 MB of memory left for it, expected 120 MB; raise the memory limit"
+    with monkeypatch.context() as short:
+        short.setattr(fork_server, "memory_left", lambda: 0)
+        with pytest.raises(TransientError, match=message):
+            find_unembedding(open_folder(tmp_path), None)
+    assert find_unembedding(open_folder(tmp_path), None).tie == "tied"

@@ -5,11 +5,14 @@ import resource
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from job.limits.fork_server import CallFailed, ForkServer, Limits
+from job.limits import fork_server
+from job.limits.fork_server import CallFailed, CallNotMade, ForkServer, Limits
+from job.limits.memory import RESERVE_NBYTES, give_back_memory
 
 LIMITS = Limits(cpu_seconds=20, seconds=60, nbytes=200_000_000)
 SERVER = ForkServer()
@@ -135,3 +138,29 @@ def is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_a_call_without_enough_memory_left_says_nothing_about_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = replace(LIMITS, least_nbytes=150_000_000)
+    monkeypatch.setattr(fork_server, "memory_left", lambda: RESERVE_NBYTES + 100_000_000)
+    with pytest.raises(CallNotMade, match="found 100 MB of memory left for it, expected 150 MB"):
+        SERVER.call(take_memory, 120_000_000, limits)
+    monkeypatch.setattr(fork_server, "memory_left", lambda: RESERVE_NBYTES + 160_000_000)
+    with pytest.raises(CallFailed, match="it takes more than 160 MB of memory, which") as raised:
+        SERVER.call(take_memory, 200_000_000, limits)
+    assert not isinstance(raised.value, CallNotMade)
+
+
+def test_a_server_that_does_not_become_ready_makes_no_call() -> None:
+    with pytest.raises(CallNotMade, match="ended before it was ready"):
+        ForkServer(preload=("no.such.module",)).call(echo, 1, LIMITS)
+
+
+def test_memory_of_idle_servers_is_given_back() -> None:
+    server = ForkServer()
+    server.call(echo, 1, LIMITS)
+    process = server._process
+    assert process is not None
+    give_back_memory()
+    assert process.poll() == -signal.SIGKILL
+    assert server.call(echo, 2, LIMITS) == 2

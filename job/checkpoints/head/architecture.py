@@ -15,7 +15,8 @@ from job.checkpoints.head.model_class import (
     describe_default_tie,
     describe_output_embedding,
 )
-from job.limits.fork_server import CallFailed, ForkServer, Limits
+from job.errors import TransientError
+from job.limits.fork_server import CallFailed, CallNotMade, ForkServer, Limits
 
 GENERATIVE = re.compile(r"ForCausalLM|LMHead|ForConditionalGeneration|ForImageTextToText|ForMaskedLM|ForPreTraining")
 """Part of the name of a class that has a language model's head."""
@@ -27,7 +28,7 @@ INSIDE_A_LAYER = re.compile(r"\.\d+\.")
 """Part of the name of a tensor in a numbered layer. None of these is W, and a large checkpoint has 90,000 of them."""
 
 
-_LIMITS: Final = Limits(cpu_seconds=20, seconds=300, nbytes=1 << 29)
+_LIMITS: Final = Limits(cpu_seconds=20, seconds=300, nbytes=1 << 29, least_nbytes=120_000_000)
 """Of transformers' classes with their own settings, none takes more than 3 seconds and 100 MB."""
 
 _SERVER: Final = ForkServer(
@@ -83,6 +84,7 @@ def ask_model_class(config: Mapping[str, object], stored: Collection[str]) -> Ou
 
     Raises:
         ModelClassUnusable: transformers does not know the architecture, or cannot build it from this config.
+        TransientError: there is no memory to build any.
     """
     answer = _ask(describe_output_embedding, config, stored)
     return OutputEmbedding(
@@ -102,6 +104,7 @@ def is_tied_by_default(config: Mapping[str, object]) -> bool:
 
     Raises:
         ModelClassUnusable: transformers does not know the architecture, or does not accept this config.
+        TransientError: as above.
     """
     return _ask(describe_default_tie, config, ())["is_tied_by_default"]
 
@@ -116,6 +119,10 @@ def _ask(describe: Callable[[Question], Answer], config: Mapping[str, object], s
     }
     try:
         answer = cast("Answer", _SERVER.call(describe, question, _LIMITS))
+    except CallNotMade as error:
+        raise TransientError(
+            f"model class: {error}; raise the memory limit of this process, such as the container's, or run again"
+        ) from error
     except CallFailed as error:
         raise ModelClassUnusable(f"the model class cannot be built from config.json ({error})") from error
     except RecursionError:

@@ -13,6 +13,9 @@ from typing import Literal
 import pytest
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.head import architecture
+from job.checkpoints.head.architecture import ask_model_class
+from job.checkpoints.head.model_class import ModelClassUnusable
 from job.checkpoints.sources.hub import open_hub
 from job.checkpoints.transport.parallel import stream_range
 from job.checkpoints.transport.retries import RetryPolicy
@@ -216,6 +219,27 @@ def test_a_refusal_with_a_reason_is_heard_twice_and_one_without_as_often_as_an_o
         with pytest.raises(ModelUnavailable):
             open_model(retry_policy=policy)
         assert len(hub.log) == n_requests
+
+
+@pytest.mark.parametrize(
+    ("fault", "n_requests"),
+    [
+        (Fault(WEIGHTS, "hub", status=200, body=b"<html>Log in"), 6),
+        (Fault(WEIGHTS, "hub", status=302), 6),
+        (Fault(WEIGHTS, "hub", status=302, headers={"Location": ""}), 2 * 5),
+        (REFUSALS["another-commit-on-resolve"], 2),
+    ],
+    ids=["page", "redirect-without-a-location", "circle", "another-commit"],
+)
+def test_an_answer_about_a_file_that_need_not_be_the_hubs_is_heard_as_often_as_an_outage(
+    hub: LoopbackHub, open_model: Open, fault: Fault, n_requests: int
+) -> None:
+    checkpoint = open_model(retry_policy=RetryPolicy(attempts=6, first_wait=0.01, max_wait=0.01))
+    hub.log.clear()
+    hub.faults = [Fault(**{**vars(fault), "times": None})]
+    with pytest.raises(ModelError):
+        checkpoint.fetch("model.safetensors", BEGIN, END)
+    assert len(hub.log) == n_requests
 
 
 def test_a_refusal_at_the_end_of_an_outage_is_not_believed(hub: LoopbackHub, open_model: Open) -> None:
@@ -588,3 +612,16 @@ def test_a_password_in_the_endpoint_is_sent_and_not_shown(hub: LoopbackHub, comm
     with pytest.raises(TransientError) as raised:
         checkpoint.read("config.json", 1_000)
     assert "secret" not in str(raised.value)
+
+
+def test_a_config_cannot_make_the_model_class_ask_a_server(
+    hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("evil/backbone", folder)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    architecture._SERVER.close()  # one that runs has another environment
+    config = {"architectures": ["DetrForObjectDetection"], "model_type": "detr", "use_timm_backbone": False}
+    with pytest.raises(ModelClassUnusable, match="offline mode is enabled"):
+        ask_model_class(config | {"backbone": "evil/backbone"}, [])
+    architecture._SERVER.close()
+    assert hub.log == []

@@ -178,7 +178,8 @@ class _Commit:
             refusal = UnsupportedCheckpoint(
                 f"{where}: found a redirect that leads nowhere ({error}), expected an address; use another server"
             )
-            raise RetryableError.unless_repeated(refusal, explained=True) from error
+            is_circle = isinstance(error, httpx2.TooManyRedirects)
+            raise RetryableError.unless_repeated(refusal, explained=is_circle) from error
         own_size = None if answer.has_redirect_location else answer.headers.get("Content-Length")
         size, commit = answer.headers.get(_SIZE_HEADER, own_size), answer.headers.get(_COMMIT_HEADER)
         stated_id = _stated_id(answer)
@@ -195,7 +196,8 @@ class _Commit:
                 f"{where}: found {size} bytes of commit {commit}, expected {listed.size} bytes of {self.sha} as "
                 "listed; the server mixes versions: run again, or use another server"
             )
-            raise RetryableError.unless_repeated(mixed, explained=True)
+            # Without a commit, it may be the page of a proxy and not the Hub's answer.
+            raise RetryableError.unless_repeated(mixed, explained=commit is not None)
         # Only sha-256 is compared with the list: a mirror may name small files by another hash than git's.
         listed_id = listed.content_id
         if stated_id and _SHA256.fullmatch(stated_id) and _SHA256.fullmatch(listed_id) and stated_id != listed_id:
@@ -219,7 +221,7 @@ class _Commit:
             if not answer.has_redirect_location or is_complete or origin(target) != origin(url):
                 return answer
             url = target
-        raise ValueError(f"more than {_MAX_REDIRECTS} redirects")
+        raise httpx2.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
 
     def _token_for(self, url: httpx2.URL) -> str | None:
         """The token, for the Hub's own hosts only."""

@@ -60,6 +60,10 @@ _ADDED_TOKENS: Final = re.compile(r'"added_tokens"\s*:\s*\[')
 _LARGE_FILE: Final = 1_000_000
 
 
+MAX_CHARACTERS: Final = 4_000_000
+"""In the pieces and texts of the tokens that are named, which a manifest lists: up to 20,000, mostly short ones."""
+
+
 class TokenizerUnusable(Exception):
     """The checkpoint's tokenizer cannot be read; the message says why. The survey goes on without names of tokens."""
 
@@ -100,10 +104,20 @@ class Tokenizer:
         """The tokens with these ids.
 
         Raises:
-            TokenizerUnusable: the library fails to decode a token.
+            TokenizerUnusable: the library fails to decode a token, or the tokens are too long in all.
         """
+        found, length = [], 0
         with _errors_translated():
-            return [self._token(id) for id in ids]
+            for id in ids:
+                token = self._token(id)
+                length += len(token.piece or "") + len(token.text or "")
+                if length > MAX_CHARACTERS:
+                    raise TokenizerUnusable(
+                        f"found tokens of more than {MAX_CHARACTERS:,} characters in all, token {id:,} among them with "
+                        f"{len(token.piece or ''):,}, expected shorter ones; check the tokenizer's files"
+                    )
+                found.append(token)
+        return found
 
     def _token(self, id: int) -> Token:
         piece = self.piece(id) if id < self.info.n_ids else None

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from job.checkpoints.head import architecture
+from job.checkpoints.head.config import read_config, stated_number
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import NoUnembedding, TransientError
@@ -77,3 +78,10 @@ def test_a_sound_config_is_not_refused_because_no_memory_is_left_for_now(
         with pytest.raises(TransientError, match=message):
             find_unembedding(open_folder(tmp_path), None)
     assert find_unembedding(open_folder(tmp_path), None).tie == "tied"
+
+
+def test_a_number_that_no_tensor_can_have_is_not_told(tmp_path: Path) -> None:
+    hostile.zeros(tmp_path, (6, 4), vocab_size=10**4000, hidden_size=10**4000)
+    found = find_unembedding(open_folder(tmp_path), None)
+    assert max(map(len, found.warnings), default=0) < 1000
+    assert stated_number(read_config(open_folder(tmp_path), ""), ("vocab_size", "hidden_size")) is None

@@ -34,6 +34,9 @@ TIE_NAMES: Final = (
 """Settings for the tie of head and embedding, the second only where the first is not set: of most models; of OpenELM,
 Megatron, OLMo 1, Mamba as state-spaces publishes it."""
 
+MAX_SIZE: Final = 2**63 - 1
+"""No dimension of a tensor is larger."""
+
 MAX_PADDING: Final = 1024
 """A matrix may be this much longer than the vocabulary and still have a row for each token."""
 
@@ -75,12 +78,12 @@ def states_a_tie(config: Mapping[str, object]) -> bool:
 
 
 def stated_number(config: Mapping[str, object], names: tuple[str, ...]) -> tuple[str, int] | None:
-    """The innermost of these settings that is a positive number: its name and value."""
+    """The innermost of these settings that a dimension can have: its name and value."""
     found = None
     for part in text_settings(config):
         for name in names:
             value = part.get(name)
-            if type(value) is int and value > 0:
+            if type(value) is int and 0 < value <= MAX_SIZE:
                 found = (name, value)
                 break
     return found

@@ -166,6 +166,21 @@ def test_a_deadline_ends_a_read_and_the_waits_between_attempts(
     assert time.monotonic() - began < 30
 
 
+def test_a_deadline_tells_what_the_model_waited_for(
+    open_model: Callable[[Deadline], Checkpoint], hub: LoopbackHub
+) -> None:
+    hub.faults = [Fault("/api/*", "hub", status=503, headers={"Retry-After": "60"}, times=None)]
+    with pytest.raises(TransientError, match=r"less; the last request failed \(http://.*status 503\); run again"):
+        open_model(Deadline(0.5, "org/model"))
+    hub.faults = [Fault("/api/*", "hub", status=503), Fault(WEIGHTS, ending="silent", times=None)]
+    deadline = Deadline(30, "org/model")
+    checkpoint = open_model(deadline)
+    assert deadline.last_failure == "", "what failed once and then succeeded explains nothing"
+    with pytest.raises(TransientError, match="3 times in a row"):
+        checkpoint.fetch("model.safetensors", 100, 900_000)
+    assert "ReadTimeout" in deadline.last_failure
+
+
 def test_what_reads_for_a_model_ends_with_it(hub: LoopbackHub, open_model: Callable[[Deadline], Checkpoint]) -> None:
     deadline = Deadline()
     checkpoint = open_model(deadline)

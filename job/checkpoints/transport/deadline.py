@@ -20,6 +20,8 @@ class Deadline:
         self._seconds, self._where, self._stage = seconds, where, stage
         self._ends_at = time.monotonic() + seconds
         self._ended = Event()
+        self.last_failure = ""
+        """What the request that failed last ended with; empty if none failed since the last that succeeded."""
 
     @property
     def seconds_left(self) -> float:
@@ -39,7 +41,9 @@ class Deadline:
             raise TransientError(
                 f"{self._where}: not done after {self._seconds:,.0f} s"
                 + (f" (in the stage '{stage}')" if stage else "")
-                + ", expected less; run again when the servers are faster, or give it a larger MODEL_DEADLINE"
+                + ", expected less"
+                + (f"; the last request failed ({self.last_failure})" if self.last_failure else "")
+                + "; run again when the servers are faster, or give it a larger MODEL_DEADLINE"
             )
 
     def sleep(self, seconds: float) -> None:

@@ -113,10 +113,13 @@ def retry(
     while True:
         failures.cool_down()
         try:
-            return call()
+            value = call()
         except RetryableError as failure:
             failures.count(failure)
             failures.wait(failure)
+        else:
+            failures.deadline.last_failure = ""
+            return value
 
 
 def read_resuming(
@@ -164,6 +167,7 @@ def read_resuming(
             else:
                 failures.count(failure)
             failures.wait(failure)
+    failures.deadline.last_failure = ""
     return buffer.getvalue()
 
 
@@ -245,4 +249,5 @@ class _Failures:
             ) from failure
         level = logging.INFO if failure.explained else logging.WARNING
         logger.log(level, "%s; trying again in %.1f s", failure, seconds)
+        self.deadline.last_failure = str(failure)
         self.deadline.sleep(seconds)

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import IO, Final
 
 from job.errors import TransientError
-from job.limits.memory import RESERVE_NBYTES, give_back_memory, megabytes, memory_left
+from job.limits.memory import GIVES_BACK, RESERVE_NBYTES, give_back_memory, megabytes, memory_left
 
 IDLE_SECONDS: Final = 5
 """After which a server ends. What it imported for model classes takes 300 MB."""
@@ -149,7 +149,7 @@ class ForkServer:
                 f"fork server: found that no process can be started ({error}), expected one; free some memory"
             ) from error
         atexit.register(self.close)
-        _SERVERS.add(self)
+        GIVES_BACK.add(self._close_if_idle)
         return process
 
     def close(self) -> None:
@@ -157,22 +157,17 @@ class ForkServer:
         process, self._process = self._process, None
         if process is not None:
             atexit.unregister(self.close)
+            GIVES_BACK.discard(self._close_if_idle)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
-
-_SERVERS: Final[set[ForkServer]] = set()
-
-
-def close_idle_servers() -> None:
-    """End the servers that do nothing now, which hold memory. The caller's own is at work."""
-    for server in list(_SERVERS):
-        if server._lock.acquire(blocking=False):
+    def _close_if_idle(self) -> None:
+        if self._lock.acquire(blocking=False):
             try:
-                server.close()
+                self.close()
             finally:
-                server._lock.release()
+                self._lock.release()
 
 
 def _read(stream: IO[bytes]) -> tuple[int, bytes] | None:

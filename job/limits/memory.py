@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,12 +49,15 @@ def memory_left(root: Path = _ROOT) -> int:
     return max(0, min(memory.left for memory in _memories(root)))
 
 
-def give_back_memory() -> None:
-    """Give memory that nobody needs now back to the system: that of idle servers, and what parsers of large files have
-    freed, which else stays with the process and counts as used."""
-    from job.limits.fork_server import close_idle_servers  # which needs this module
+GIVES_BACK: Final[set[Callable[[], None]]] = set()
+"""What gives back memory that is kept for later, such as an idle server's. Any thread may call it."""
 
-    close_idle_servers()
+
+def give_back_memory() -> None:
+    """Give memory that nobody needs now back to the system: what ``GIVES_BACK`` keeps, and what parsers of large files
+    have freed, which else stays with the process and counts as used."""
+    for give_back in list(GIVES_BACK):
+        give_back()
     gc.collect()
     with suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -68,6 +68,12 @@ class FolderStore:
             except FileNotFoundError:
                 return None
 
+    def read_begin(self, key: str, nbytes: int) -> bytes:
+        path = self._path(key)
+        with _errors_translated(path), suppress(FileNotFoundError), path.open("rb") as file:
+            return file.read(nbytes)
+        return b""
+
     def write(self, key: str, content: bytes) -> None:
         with _new_file(self._path(key)) as file:
             file.write(content)

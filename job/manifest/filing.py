@@ -55,10 +55,13 @@ def publication_order(manifest: Manifest) -> tuple[int, str, str]:
     return manifest.get("sequence", 0), manifest["published_at"], manifest["commit"]
 
 
-def publish_manifest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Write a manifest, and then its copy, the model's latest.json."""
+def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> None:
+    """Write a manifest, and then its copy, the model's latest.json. The page that the manifest names comes first; but
+    a page that an earlier manifest vouches for stays until that manifest is replaced."""
+    publish_page(store, folder, page)
     store.write(manifest_key(folder), to_json(manifest))
     update_latest(store, folder, manifest)
+    publish_page(store, folder, page)
 
 
 def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
@@ -81,7 +84,16 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
 
 def publish_page(store: Store, folder: str, page: str) -> None:
     """Write a survey's page, unless it is there already. A manifest names it by its key alone, so it may be made again
-    at any time."""
-    content = page.encode()
-    if store.read(page_key(folder)) != content:
+    at any time. Only manifests of earlier versions vouch for its bytes; then it stays."""
+    content, found = page.encode(), store.read(page_key(folder))
+    if found != content and not (found is not None and _vouches_for(store, folder, found)):
         store.write(page_key(folder), content)
+
+
+def _vouches_for(store: Store, folder: str, page: bytes) -> bool:
+    """Whether the manifest in ``folder`` names a page with the SHA-256 of this one."""
+    try:
+        manifest = json.loads(store.read(manifest_key(folder)) or b"{}")
+        return bool(manifest["artifacts"]["report"]["sha256"] == hashlib.sha256(page).hexdigest())
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return False

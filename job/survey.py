@@ -192,6 +192,7 @@ def survey_located(
     with monitor.stage("name tokens"):
         rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
         names = name_tokens(tokenizer, rows, n_rows=w.location.shape[0])
+    check_stored(store, {entry["key"]: entry["size"] for entry in results["artifacts"].values()})
     # This manifest takes the place of one that another run may have published meanwhile, and names its tensors too.
     other = published_meanwhile(located, store)
     others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
@@ -210,7 +211,6 @@ def survey_located(
         bytes_fetched=located.bytes_fetched(),
         seconds=monitor.seconds,
     )
-    check_stored(store, {entry["key"]: entry["size"] for entry in manifest["artifacts"].values()})
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 

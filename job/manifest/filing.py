@@ -65,8 +65,9 @@ def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> 
 
 
 def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Make latest.json the copy of the manifest in ``folder`` if this is newer: a run may have been killed before it
-    wrote the copy. A survey of a tensor that somebody asked for is never the model's latest."""
+    """Make latest.json the copy of the manifest in ``folder`` if this is newer, or takes the place of the one copied: a
+    run may have been killed before it wrote the copy, or another one may have published in the same second. A survey of
+    a tensor that somebody asked for is never the model's latest."""
     if manifest["tensor"]["chosen_by_user"]:
         return
     key = latest_key(manifest["model"])
@@ -75,6 +76,7 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
         latest is None
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
+        or (latest.get("pages") == manifest.get("pages") and to_json(latest) != to_json(manifest))
         or not (latest["commit"] == manifest["commit"] or is_whole(latest, store.sizes(f"{manifest['model']}/")))
     ):
         content = store.read(manifest_key(folder))

@@ -36,6 +36,10 @@ space may become free, and a smaller model may still fit, so the run goes on."""
 NO_HARD_LINK_ERRORS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The error codes of link(2) on a file system without hard links."""
 
+NO_FOLDER_SYNC_ERRORS = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""The error codes of fsync(2) on a file system that cannot sync folders; PostgreSQL ignores the first two
+(src/common/file_utils.c: fsync_fname)."""
+
 
 @dataclass(frozen=True)
 class FolderStore:
@@ -237,9 +241,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a rename to the disk. The fsync of a file covers its bytes, but not its name."""
+    """Sync a rename to the disk, where that can be done. The fsync of a file covers its bytes, but not its name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC_ERRORS:
+            raise
     finally:
         os.close(descriptor)

@@ -80,7 +80,8 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
 
 
 def published_meanwhile(located: Located, store: Store) -> Manifest | None:
-    """The manifest of this survey, if another run has published it since the model was located; reads only the store.
+    """The whole manifest of this survey, of the same W, that is published by now: another run may have published it
+    since the model was located. It may lack requested tensors. Reads only the store.
 
     Raises:
         SurveyError: the store cannot be read.
@@ -88,7 +89,7 @@ def published_meanwhile(located: Located, store: Store) -> Manifest | None:
     checkpoint = located.checkpoint
     manifest = read_manifest(store, manifest_key(located.published.folder))
     identity = content_identity(checkpoint, located.unembedding, located.w_sha256)
-    if manifest is None or not identity.matches(manifest) or not located.tensors <= manifest["artifacts"].keys():
+    if manifest is None or not identity.matches(manifest):
         return None
     return manifest if is_whole(manifest, store.sizes(f"{checkpoint.repo_id}/")) else None
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "black-hole-survey-"
 _MIN_AGE_SECONDS: Final = 60
 """The minimum age of an abandoned folder. A younger one may belong to a run that has not locked it yet."""
+_NO_LOCK_ERRORS: Final = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""The error codes of flock(2) on a file system without locks, such as Lustre mounted with ``noflock``."""
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 _STRIPE_NBYTES: Final = 16 << 20
 """The bytes of rows that are made from columns at a time. A larger value needs fewer reads."""
@@ -146,10 +148,11 @@ def _read_exactly(file: FileIO, buffer: NDArray[np.uint8], offset: int) -> None:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below ``parent``, removed at the end. Also removes the folders of runs that were killed.
+    """A new folder below ``parent``, removed at the end. Also removes the folders of runs that were killed, if the file
+    system has locks: without, nobody can tell them from those of other runs.
 
     Raises:
-        TransientError: the folder cannot be created.
+        TransientError: the folder cannot be created or locked.
     """
     for abandoned in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), _locked(abandoned, fcntl.LOCK_NB):
@@ -158,7 +161,15 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     with _errors_translated(parent):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        with _locked(folder):  # another run may hold it for a moment, to see that it is young
+        with ExitStack() as stack:
+            with _errors_translated(folder):
+                try:
+                    stack.enter_context(
+                        _locked(folder)
+                    )  # another run may hold it for a moment, to see that it is young
+                except OSError as error:
+                    if error.errno not in _NO_LOCK_ERRORS:
+                        raise
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -17,8 +17,8 @@ from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_manifest, publish_page, update_latest
-from job.manifest.schema import ResultsOfW, results_of_w
+from job.manifest.filing import page_key, publish_page, publish_survey, update_latest
+from job.manifest.schema import Manifest, ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
@@ -29,7 +29,7 @@ from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
-from job.store.artifacts import ArtifactFolder, check_stored
+from job.store.artifacts import Artifact, ArtifactFolder, check_stored
 from job.store.store import Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
@@ -154,40 +154,83 @@ def survey_model(
             return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
         refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
-        with monitor.stage("fetch tokenizer"):
-            tokenizer = fetch_tokenizer(
-                checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
-            )
-        embedding_sha256 = digest_embedding(located, monitor, connections)
         try:
-            results, stored_sha256 = measure_or_reuse(located, store, workspace, monitor, dedup, connections)
+            manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)
         except UploadLost:
-            manifest = published_meanwhile(located, store)
-            if manifest is None:
+            other = published_meanwhile(located, store)
+            if other is None or not tensors <= other["artifacts"].keys():
                 raise
-            return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), manifest)
-        w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
-        with monitor.stage("name tokens"):
-            rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
-            names = name_tokens(tokenizer, rows, n_rows=w.location.shape[0])
-        manifest = build_manifest(
-            checkpoint,
-            w,
-            results,
-            names,
-            chosen_by_user=ref.tensor is not None or ref.file is not None,
-            note=ref.note,
-            page=page_key(published.folder),
-            sequence=published.last_sequence + 1,
-            previous=compare_with_previous(published, results, store.read),
-            bytes_fetched=located.bytes_fetched(),
-            seconds=monitor.seconds,
-        )
-        check_stored(store, {entry["key"]: entry["size"] for entry in manifest["artifacts"].values()})
-        publish_page(store, published.folder, model_page(manifest))
-        publish_manifest(store, published.folder, manifest)
+            return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
     changes = survey_changes(published, manifest)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
+
+
+def survey_located(
+    ref: ModelRef,
+    located: Located,
+    store: Store,
+    workspace: Path,
+    monitor: ModelMonitor,
+    dedup: Dedup,
+    connections: int,
+) -> Manifest:
+    """Fetch the tokenizer, measure W, and publish the tensors, the page and the manifest. Returns the manifest.
+
+    Raises:
+        UploadLost: somebody removed or replaced what was written.
+        SurveyError: the model cannot be surveyed.
+    """
+    checkpoint, w, published = located.checkpoint, located.unembedding, located.published
+    with monitor.stage("fetch tokenizer"):
+        tokenizer = fetch_tokenizer(
+            checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
+        )
+    embedding_sha256 = digest_embedding(located, monitor, connections)
+    output = artifact_folder(located, store)
+    results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)
+    w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
+    with monitor.stage("name tokens"):
+        rows = (token["id"] for hole in results["black_holes"] for token in hole["tokens"])
+        names = name_tokens(tokenizer, rows, n_rows=w.location.shape[0])
+    check_stored(store, {entry["key"]: entry["size"] for entry in results["artifacts"].values()})
+    # This manifest takes the place of one that another run may have published meanwhile, and names its tensors too.
+    other = published_meanwhile(located, store)
+    others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
+    own = output.check_own(others)
+    results["artifacts"] |= {name: entry for name, entry in others.items() if name not in own}
+    manifest = build_manifest(
+        checkpoint,
+        w,
+        results,
+        names,
+        chosen_by_user=ref.tensor is not None or ref.file is not None,
+        note=ref.note,
+        page=page_key(published.folder),
+        sequence=max(published.last_sequence, last_sequence) + 1,
+        previous=compare_with_previous(published, results, store.read),
+        bytes_fetched=located.bytes_fetched(),
+        seconds=monitor.seconds,
+    )
+    publish_survey(store, published.folder, manifest, model_page(manifest))
+    return manifest
+
+
+def artifact_folder(located: Located, store: Store) -> ArtifactFolder:
+    """Where the tensors of a survey are published."""
+    checkpoint = located.checkpoint
+    origin = {
+        "model": checkpoint.repo_id,
+        "commit": checkpoint.commit,
+        "tensor": located.unembedding.name,
+        "version": __version__,
+    }
+
+    def find_artifact(name: str) -> Artifact | None:
+        manifest = published_meanwhile(located, store)
+        entry = manifest["artifacts"].get(name) if manifest else None
+        return Artifact(**entry) if entry else None
+
+    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact)
 
 
 def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) -> str | None:
@@ -207,7 +250,7 @@ def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) 
 
 
 def measure_or_reuse(
-    located: Located, store: Store, workspace: Path, monitor: ModelMonitor, dedup: Dedup, connections: int
+    located: Located, output: ArtifactFolder, workspace: Path, monitor: ModelMonitor, dedup: Dedup, connections: int
 ) -> tuple[ResultsOfW, str | None]:
     """The results that follow from W's bytes, and the sha-256 of the bytes in which W is stored, if it is known.
 
@@ -227,13 +270,6 @@ def measure_or_reuse(
         return results, None if location.strides else results["w_sha256"]
     from job.passes import measure  # imports torch, which is not needed if everything is published
 
-    origin = {
-        "model": checkpoint.repo_id,
-        "commit": checkpoint.commit,
-        "tensor": w.name,
-        "version": __version__,
-    }
-    output = ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin)
     stored = hashlib.sha256()
     chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
     if location.strides and w.copy:  # by columns, W's own digest is of its rows, and not of what is stored

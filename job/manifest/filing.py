@@ -55,15 +55,19 @@ def publication_order(manifest: Manifest) -> tuple[int, str, str]:
     return manifest.get("sequence", 0), manifest["published_at"], manifest["commit"]
 
 
-def publish_manifest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Write a manifest, and then its copy, the model's latest.json."""
+def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> None:
+    """Write a manifest, and then its copy, the model's latest.json. The page that the manifest names comes first; but
+    a page that an earlier manifest vouches for stays until that manifest is replaced."""
+    publish_page(store, folder, page)
     store.write(manifest_key(folder), to_json(manifest))
     update_latest(store, folder, manifest)
+    publish_page(store, folder, page)
 
 
 def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Make latest.json the copy of the manifest in ``folder`` if this is newer: a run may have been killed before it
-    wrote the copy. A survey of a tensor that somebody asked for is never the model's latest."""
+    """Make latest.json the copy of the manifest in ``folder`` if this is newer, or takes the place of the one copied: a
+    run may have been killed before it wrote the copy, or another one may have published in the same second. A survey of
+    a tensor that somebody asked for is never the model's latest."""
     if manifest["tensor"]["chosen_by_user"]:
         return
     key = latest_key(manifest["model"])
@@ -72,6 +76,7 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
         latest is None
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
+        or (latest.get("pages") == manifest.get("pages") and to_json(latest) != to_json(manifest))
         or not (latest["commit"] == manifest["commit"] or is_whole(latest, store.sizes(f"{manifest['model']}/")))
     ):
         content = store.read(manifest_key(folder))
@@ -81,7 +86,16 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
 
 def publish_page(store: Store, folder: str, page: str) -> None:
     """Write a survey's page, unless it is there already. A manifest names it by its key alone, so it may be made again
-    at any time."""
-    content = page.encode()
-    if store.read(page_key(folder)) != content:
+    at any time. Only manifests of earlier versions vouch for its bytes; then it stays."""
+    content, found = page.encode(), store.read(page_key(folder))
+    if found != content and not (found is not None and _vouches_for(store, folder, found)):
         store.write(page_key(folder), content)
+
+
+def _vouches_for(store: Store, folder: str, page: bytes) -> bool:
+    """Whether the manifest in ``folder`` names a page with the SHA-256 of this one."""
+    try:
+        manifest = json.loads(store.read(manifest_key(folder)) or b"{}")
+        return bool(manifest["artifacts"]["report"]["sha256"] == hashlib.sha256(page).hexdigest())
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return False

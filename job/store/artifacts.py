@@ -1,10 +1,10 @@
 """Publishes the files of one survey, and returns the key, size and sha-256 of each."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from job.errors import TransientError, join_limited
+from job.errors import TransientError, UploadLost, join_limited
 from job.store.safetensors_file import StoredTensor, header, in_file_order
 from job.store.store import Store, look_again
 
@@ -28,6 +28,10 @@ class ArtifactFolder:
     """The names of the artifacts to publish."""
     metadata: Mapping[str, str]
     """The ``__metadata__`` of each safetensors file, which states its origin."""
+    find_published: Callable[[str], Artifact | None]
+    """Returns what a manifest says of the artifact with a name, if one has been published by now."""
+    headers: dict[str, bytes] = field(default_factory=dict)
+    """The header of each artifact that was published, by name."""
 
     def with_metadata(self, **more: str) -> "ArtifactFolder":
         """The same folder, with more metadata for each file."""
@@ -39,32 +43,69 @@ class ArtifactFolder:
         The bytes of its tensors are pulled in both cases, because they are measured as they are pulled.
         """
         if name in self.to_publish:
-            key = f"{self.folder}/{name}.safetensors"
-            return {name: publish_safetensors(self.store, key, tensors, self.metadata)}
+            return {name: self._publish(name, tensors)}
         for content in tensors.values():
             for _ in content:
                 pass
         return {}
 
+    def _publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[bytes]]) -> Artifact:
+        """Publish a safetensors file. The bytes of each tensor are pulled from its stream, one tensor after another.
 
-def publish_safetensors(
-    store: Store, key: str, tensors: Mapping[StoredTensor, Iterable[bytes]], metadata: Mapping[str, str]
-) -> Artifact:
-    """Publish a safetensors file. The bytes of each tensor are pulled from its stream, one tensor after another."""
-    header_bytes = header(tensors, metadata)
-    nbytes = len(header_bytes) + sum(tensor.nbytes for tensor in tensors)
-    digest = hashlib.sha256()
+        If another run published it meanwhile with another header, which its version of this tool wrote, that one stays.
+        """
+        key, header_bytes = self._key(name), header(tensors, self.metadata)
+        nbytes = len(header_bytes) + sum(tensor.nbytes for tensor in tensors)
+        digest = hashlib.sha256()
 
-    def content() -> Iterator[bytes]:
-        digest.update(header_bytes)
-        yield header_bytes
-        for tensor in in_file_order(tensors):
-            for chunk in tensors[tensor]:
-                digest.update(chunk)
-                yield chunk
+        def content() -> Iterator[bytes]:
+            digest.update(header_bytes)
+            yield header_bytes
+            for tensor in in_file_order(tensors):
+                for chunk in tensors[tensor]:
+                    digest.update(chunk)
+                    yield chunk
+            # A manifest that exists by now vouches for what is there, so it is not replaced by other bytes.
+            published = self.find_published(name)
+            if published and published.sha256 != digest.hexdigest():
+                raise _PublishedMeanwhile(published)
 
-    store.write_stream(key, content(), nbytes)
-    return Artifact(key, nbytes, digest.hexdigest())
+        try:
+            self.store.write_stream(key, content(), nbytes)
+        except _PublishedMeanwhile as found:
+            return found.artifact
+        self.headers[name] = header_bytes
+        return Artifact(key, nbytes, digest.hexdigest())
+
+    def check_own(self, published: Collection[str]) -> set[str]:
+        """The artifacts that are still those that were published here. Other versions of this tool write the same
+        tensors with another header, so a run of theirs may have replaced some before any manifest vouched for them.
+
+        Raises:
+            UploadLost: an artifact was replaced, and is not one of those that the other run has ``published``.
+        """
+        own = {
+            name
+            for name, header_bytes in self.headers.items()
+            if self.store.read_begin(self._key(name), len(header_bytes)) == header_bytes
+        }
+        for name in sorted(self.headers.keys() - own - set(published)):
+            raise UploadLost(
+                f"{self.store.url(self._key(name))}: found another header than was written, expected the same; a run "
+                "of another version of this tool replaced the file: run again when that one has ended"
+            )
+        return own
+
+    def _key(self, name: str) -> str:
+        return f"{self.folder}/{name}.safetensors"
+
+
+class _PublishedMeanwhile(Exception):
+    """Ends an upload of what another run has published."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact)
+        self.artifact = artifact
 
 
 def check_stored(store: Store, sizes: Mapping[str, int]) -> None:

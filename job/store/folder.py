@@ -36,6 +36,10 @@ space may become free, and a smaller model may still fit, so the run goes on."""
 NO_HARD_LINK_ERRORS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The error codes of link(2) on a file system without hard links."""
 
+NO_FOLDER_SYNC_ERRORS = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""The error codes of fsync(2) on a file system that cannot sync folders; PostgreSQL ignores the first two
+(src/common/file_utils.c: fsync_fname)."""
+
 
 @dataclass(frozen=True)
 class FolderStore:
@@ -67,6 +71,12 @@ class FolderStore:
                 return path.read_bytes()
             except FileNotFoundError:
                 return None
+
+    def read_begin(self, key: str, nbytes: int) -> bytes:
+        path = self._path(key)
+        with _errors_translated(path), suppress(FileNotFoundError), path.open("rb") as file:
+            return file.read(nbytes)
+        return b""
 
     def write(self, key: str, content: bytes) -> None:
         with _new_file(self._path(key)) as file:
@@ -231,9 +241,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a rename to the disk. The fsync of a file covers its bytes, but not its name."""
+    """Sync a rename to the disk, where that can be done. The fsync of a file covers its bytes, but not its name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC_ERRORS:
+            raise
     finally:
         os.close(descriptor)

@@ -61,6 +61,9 @@ class Store(Protocol):
     def read(self, key: str) -> bytes | None:
         """The content of a small object, or None if it does not exist."""
 
+    def read_begin(self, key: str, nbytes: int) -> bytes:
+        """The first ``nbytes`` bytes of an object, or all if it has fewer; none if it does not exist."""
+
     def write(self, key: str, content: bytes) -> None:
         """Publish a small object. It replaces an object of the same key."""
 

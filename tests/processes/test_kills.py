@@ -1,5 +1,7 @@
 """Runs that are killed at each file operation: what they leave is sound, and the next run completes it."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ SCENARIOS: dict[str, tuple[list[list[int]] | None, int, tuple[str, ...]]] = {
     "same W": ([[1, 2]], 39, ()),
     "further tensors": ([[1, 2]], 40, ("--tensors", "W")),
     "all published": ([[1, 2]], 40, ()),
+    "further tensors for an earlier version's": ([[1, 2]], 40, ("--tensors", "W")),
+    "all published by an earlier version": ([[1, 2]], 40, ()),
 }
 """The model's black holes before, its number of tokens, and how it was surveyed."""
 
@@ -40,6 +44,18 @@ def age(folder: Path) -> None:
         os.utime(path, (seconds, seconds))
 
 
+def make_earlier(output: Path) -> None:
+    """Make manifests what versions wrote that named the page among the artifacts, with its hash. Their page differs."""
+    for path in output.rglob("*.json"):
+        manifest = json.loads(path.read_text())
+        key = manifest.pop("pages")["report"]
+        (output / key).write_bytes(b"a page of an earlier version")
+        digest = hashlib.sha256((output / key).read_bytes()).hexdigest()
+        manifest["artifacts"]["report"] = {"key": key, "size": (output / key).stat().st_size, "sha256": digest}
+        del manifest["sequence"]
+        path.write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_run_killed_at_any_file_operation_leaves_nothing_torn_and_the_next_completes_it(
     scenario: str, runs: KilledRuns, tmp_path: Path
@@ -51,6 +67,8 @@ def test_a_run_killed_at_any_file_operation_leaves_nothing_torn_and_the_next_com
     if before is not None:
         write_checkpoint(model, planted(40, 8, before), n_tokens=n_tokens)
         assert runs.run([str(model), "--output", str(start), *options], str(start))[0] == 0
+        if "earlier version" in scenario:
+            make_earlier(start)
     write_checkpoint(model, planted(40, 8, [[1, 2]]), n_tokens=40)
 
     def survey(folder: Path, at: int | None = None) -> tuple[int, int]:

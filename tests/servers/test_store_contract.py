@@ -75,6 +75,13 @@ def test_a_small_object_is_read_back_and_replaced(store: Store) -> None:
     assert store.read("org/name/manifest.json") == b""
 
 
+@pytest.mark.parametrize("nbytes", [1, 5, 6, 100])
+def test_the_first_bytes_of_an_object_are_read(store: Store, nbytes: int) -> None:
+    store.write("org/model/a.txt", b"hello")
+    assert store.read_begin("org/model/a.txt", nbytes) == b"hello"[:nbytes]
+    assert store.read_begin("org/model/none.txt", nbytes) == b""
+
+
 def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(store: Store) -> None:
     assert store.read("org/none.json") is None
     store.delete("org/none.json")

@@ -1,5 +1,6 @@
 """Two runs on one OUTPUT at once, and runs after one that was killed: as processes, on a folder and on S3."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,13 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import job.survey
 from entrypoint import main
+from job import __version__
+from job.errors import TransientError
+from job.settings import TENSORS
 from job.store.folder import FolderStore
+from job.store.open import open_store
 from job.store.s3.store import S3Store
 from tests.checkpoints import planted, write_checkpoint
+from tests.killed_runs import check_whole
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import SeaweedServer
 
@@ -136,6 +144,94 @@ def test_a_run_whose_upload_was_removed_ends_with_75_and_has_read_w_at_most_once
         assert process.wait(60) == 75
     assert "UploadLost" in capfd.readouterr().err
     assert weight_bytes_sent(served) < 1.1 * W_NBYTES
+
+
+def interrupted_by(
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    output: Output,
+    checkpoint: Path,
+    version: str,
+    tensors: str,
+    ends: str | None = None,
+) -> list[int]:
+    """Lets another run survey the same checkpoint at a moment of the next run: just before a function of job.survey is
+    called. Returns where its exit status will be. ``ends``: the function before which the other run breaks off."""
+    statuses: list[int] = []
+    before = getattr(job.survey, moment)
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(job.survey, moment, before)
+            patch.setattr(job.survey, "__version__", version)
+            if ends:
+                patch.setattr(job.survey, ends, break_off)
+            if not statuses:
+                statuses.append(main([str(checkpoint), "--output", output.address, "--tensors", tensors]))
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(job.survey, moment, interrupted)
+    return statuses
+
+
+def break_off(*_args: object, **_kwargs: object) -> None:
+    raise TransientError("broken off by the test")
+
+
+def published(output: Output) -> dict[str, bytes]:
+    """The content of all that is published, by key."""
+    store = open_store(output.address, [])
+    return {key: store.read(key) or b"" for key in store.sizes("local/")}
+
+
+def latest_artifacts(output: Output) -> set[str]:
+    manifest = json.loads(published(output)["local/model/latest.json"])
+    return set(manifest["artifacts"])
+
+
+MOMENTS = ("measure_or_reuse", "settle_tie")
+"""Functions of job.survey: W is read in the first, and after it all tensors are published."""
+
+
+@pytest.mark.parametrize("of_other", ["W", ",".join(TENSORS)], ids=["W", "all"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_runs_of_two_versions_at_once_leave_a_manifest_that_names_what_is_there(
+    moment: str, of_other: str, output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(40, 8, [[1, 2]]))
+    statuses = interrupted_by(monkeypatch, moment, output, checkpoint, "0.9.9", of_other)
+    assert main([str(checkpoint), "--output", output.address]) == 0
+    assert statuses == [0]
+    check_whole(published(output))
+    assert latest_artifacts(output) == set(TENSORS)
+
+
+def test_a_run_of_another_version_that_has_not_ended_costs_a_retry_and_no_torn_manifest(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(40, 8, [[1, 2]]))
+    other = interrupted_by(monkeypatch, "settle_tie", output, checkpoint, "0.9.9", "W", ends="build_manifest")
+    assert main([str(checkpoint), "--output", output.address]) == 75
+    assert other == [75]
+    assert "another version of this tool" in capfd.readouterr().out
+    check_whole(published(output))
+    assert main([str(checkpoint), "--output", output.address]) == 0
+    check_whole(published(output))
+    assert latest_artifacts(output) == set(TENSORS)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("tensors", "of_other"), [("W", "W,mu,gamma_centered"), ("mu,black_holes", "W,gamma_centered")]
+)
+def test_runs_with_other_tensors_at_once_lose_none_of_them(
+    moment: str, tensors: str, of_other: str, output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", planted(40, 8, [[1, 2]]))
+    interrupted_by(monkeypatch, moment, output, checkpoint, __version__, of_other)
+    assert main([str(checkpoint), "--output", output.address, "--tensors", tensors]) == 0
+    check_whole(published(output))
+    assert latest_artifacts(output) == {*tensors.split(","), *of_other.split(",")}
 
 
 def test_the_next_run_removes_what_a_killed_run_left_of_another_model_once_it_is_old(

@@ -53,6 +53,17 @@ def test_latest_json_is_mended_also_where_two_surveys_fall_into_one_second(tmp_p
     assert survey(tmp_path / "model", output)["commit"] == second["commit"]
 
 
+def test_latest_json_is_mended_also_where_two_runs_publish_one_survey_in_one_second(
+    tmp_path: Path, output: Path
+) -> None:
+    folder = checkpoint_with(tmp_path, 1, 2)
+    first = survey(folder, output, "--tensors", "W")
+    second = survey(folder, output)
+    change_manifest(output, second, published_at=first["published_at"], sequence=first["sequence"])
+    (output / HOME / "latest.json").write_text(json.dumps(first))  # by the run that wrote its manifest first
+    assert survey(folder, output)["artifacts"] == second["artifacts"]
+
+
 def test_latest_json_does_not_go_back_to_a_survey_by_a_machine_whose_clock_was_ahead(
     tmp_path: Path, output: Path
 ) -> None:

@@ -1,6 +1,9 @@
 """Matrices that are not stored row by row come out row by row; a full disk is said to be full."""
 
+import errno
+import fcntl
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from job import scratch
 from job.errors import TransientError
-from job.scratch import to_row_major
+from job.scratch import scratch_folder, to_row_major
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 5), st.booleans(), st.integers(1, 50))
@@ -80,3 +83,29 @@ def test_stripes_join_where_the_matrix_is_larger_than_one(tmp_path: Path) -> Non
 def test_a_span_that_is_too_short_is_an_error(tmp_path: Path, missing: int) -> None:
     with pytest.raises(TransientError, match="expected more bytes"):
         list(to_row_major([bytes(400 - missing)], tmp_path, (10, 10), (1, 10), 4))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_and_nothing_of_others_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    other = tmp_path / "black-hole-survey-other"
+    other.mkdir()
+    os.utime(other, (0, 0))
+    with scratch_folder(tmp_path) as folder:
+        (folder / "W").write_bytes(b"W")
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_lock_that_fails_otherwise_is_a_failure_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(TransientError, match="Input/output error"), scratch_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

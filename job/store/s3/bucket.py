@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -48,6 +48,10 @@ class ObjectAddress(TypedDict):
     Key: str
 
 
+class _Range(TypedDict, total=False):
+    Range: str
+
+
 @dataclass(frozen=True)
 class Bucket:
     """The bucket ``name`` below ``prefix`` (empty, or ending in a slash).
@@ -85,16 +89,18 @@ class Bucket:
         config = S3_CONFIG.merge(Config(request_checksum_calculation="when_required"))
         return replace(self, client=create_client(config, self.url(""), self.retries))
 
-    def read(self, key: str) -> bytes | None:
-        """The content of a small object, or None if it does not exist."""
+    def read(self, key: str, nbytes: int | None = None) -> bytes | None:
+        """The content of a small object, or the first ``nbytes`` of any; None if it does not exist."""
+        options: _Range = {} if nbytes is None else {"Range": f"bytes=0-{nbytes - 1}"}
         with self.errors_translated("read", key):
             for attempt in range(BODY_ATTEMPTS):
                 try:
-                    body = self.client.get_object(**self.address(key))["Body"]
+                    body = self.client.get_object(**self.address(key), **options)["Body"]
                 except self.client.exceptions.NoSuchKey:
                     return None
                 try:
-                    return body.read()
+                    with closing(body):  # a store that ignores a range sends more
+                        return body.read(nbytes)
                 except (BotoCoreError, HTTPError):
                     if attempt == BODY_ATTEMPTS - 1:
                         raise

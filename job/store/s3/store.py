@@ -47,6 +47,9 @@ class S3Store:
     def read(self, key: str) -> bytes | None:
         return self.bucket.read(key)
 
+    def read_begin(self, key: str, nbytes: int) -> bytes:
+        return self.bucket.read(key, nbytes) or b""
+
     def write(self, key: str, content: bytes) -> None:
         def put() -> bytes | None:
             with self.bucket.errors_translated("write", key):

@@ -203,6 +203,12 @@ def _settings(verb: Verb, context: click.Context) -> Settings:
     options = dict(context.params)
     typed = options.pop("models")
     worker, workers = _share(options["run"])
+    message, metrics = options.get("termination_message"), options.get("metrics_file")
+    if message and metrics and os.path.realpath(message) == os.path.realpath(metrics):
+        raise ConfigError(
+            f"TERMINATION_MESSAGE, METRICS_FILE: found {message} for both, expected two files, or one would be lost; "
+            "choose another"
+        )
     return Settings(
         verb=verb,
         models=_models(typed, options["models_file"], context),

@@ -97,6 +97,14 @@ def test_models_typed_beside_a_file_typed_are_refused_because_one_would_be_lost(
     assert names(["a/b"]) == ["a/b"]
 
 
+def test_one_file_for_the_message_and_the_metrics_is_refused_however_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "told")
+    with pytest.raises(ConfigError, match="expected two files"):
+        read_settings(
+            ["org/name", "--termination-message", str(tmp_path / "told"), "--metrics-file", str(tmp_path / "link")]
+        )
+
+
 @pytest.mark.parametrize("content", ["", "models: []", "models:"])
 def test_a_list_without_an_entry_is_refused_even_beside_models(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str

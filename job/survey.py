@@ -293,7 +293,9 @@ def measure_or_reuse(
             "run again when nothing writes to it"
         )
     results["artifacts"] = {**located.published.artifacts, **results["artifacts"]}
-    return results, stored.hexdigest() if location.strides else results["w_sha256"]
+    if location.strides is None:
+        return results, results["w_sha256"]
+    return results, stored.hexdigest() if w.copy else None
 
 
 def settle_tie(

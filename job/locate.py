@@ -46,8 +46,8 @@ class Located:
         if self.tensors_to_publish:
             return "surveyed"
         this_survey = self.published.this_survey
-        is_whole = this_survey is not None and self.tensors <= this_survey["artifacts"].keys()
-        return "already published" if is_whole else "same content"
+        has_all = this_survey is not None and self.tensors <= this_survey["artifacts"].keys()
+        return "already published" if has_all else "same content"
 
 
 def locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]) -> Located:

@@ -58,10 +58,11 @@ def publication_order(manifest: Manifest) -> tuple[int, str, str]:
 def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> None:
     """Write a manifest, and then its copy, the model's latest.json. The page that the manifest names comes first; but
     a page that an earlier manifest vouches for stays until that manifest is replaced."""
-    publish_page(store, folder, page)
+    is_published = publish_page(store, folder, page)
     store.write(manifest_key(folder), to_json(manifest))
     update_latest(store, folder, manifest)
-    publish_page(store, folder, page)
+    if not is_published:
+        publish_page(store, folder, page)
 
 
 def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
@@ -84,12 +85,17 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
             store.write(key, content)
 
 
-def publish_page(store: Store, folder: str, page: str) -> None:
+def publish_page(store: Store, folder: str, page: str) -> bool:
     """Write a survey's page, unless it is there already. A manifest names it by its key alone, so it may be made again
-    at any time. Only manifests of earlier versions vouch for its bytes; then it stays."""
+    at any time. Only manifests of earlier versions vouch for its bytes; then another page stays. Returns whether this
+    page is there now."""
     content, found = page.encode(), store.read(page_key(folder))
-    if found != content and not (found is not None and _vouches_for(store, folder, found)):
-        store.write(page_key(folder), content)
+    if found == content:
+        return True
+    if found is not None and _vouches_for(store, folder, found):
+        return False
+    store.write(page_key(folder), content)
+    return True
 
 
 def _vouches_for(store: Store, folder: str, page: bytes) -> bool:

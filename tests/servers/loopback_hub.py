@@ -127,6 +127,13 @@ class LoopbackHub:
         repo.refs[branch] = commit
         return commit
 
+    @property
+    def weight_bytes_sent(self) -> int:
+        """The bytes of safetensors files that went out, as far as the log goes back."""
+        return sum(
+            request.nbytes for request in self.log if request.path.endswith(".safetensors") and request.method == "GET"
+        )
+
     def fault_for(self, request: Request) -> Fault | None:
         """The first fault that this request meets, if any; it counts as met."""
         with self._lock:

@@ -53,6 +53,15 @@ class Identity:
 
 ADMIN = Identity("admin-access-key", "admin-secret-key-0123456789")
 READ_ONLY = Identity("reader-access-key", "reader-secret-key-0123456789")
+NOT_WRITERS = {
+    "wrong secret": (
+        Identity(ADMIN.access_key, "not-the-secret-987654321"),
+        "SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY",
+    ),
+    "unknown key": (Identity("nobodys-key", "some-secret-987654321"), "InvalidAccessKeyId.*AWS_ACCESS_KEY_ID"),
+    "read-only": (READ_ONLY, "AccessDenied.*s3:PutObject"),
+}
+"""Keys that may not write, each with the refusal and the advice that a run ends with."""
 
 
 def free_ports(count: int) -> list[int]:

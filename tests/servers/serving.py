@@ -1,6 +1,7 @@
 """An HTTP server of the tests, while it runs."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -17,6 +18,14 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def read_body(handler: BaseHTTPRequestHandler) -> bytes:

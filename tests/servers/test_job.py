@@ -56,12 +56,6 @@ def latest(output: Path, name: str = "org/model") -> dict[str, Any]:
     return manifest
 
 
-def weight_bytes_sent(hub: LoopbackHub) -> int:
-    return sum(
-        request.nbytes for request in hub.log if request.path.endswith(".safetensors") and request.method == "GET"
-    )
-
-
 @pytest.mark.usefixtures("served")
 def test_a_model_on_the_hub_is_published_to_s3(s3_server: SeaweedServer, s3_bucket: str, checkpoint: Path) -> None:
     assert main(["org/model", "--output", f"s3://{s3_bucket}/surveys"]) == 0
@@ -86,7 +80,7 @@ def test_a_model_on_the_hub_is_published_to_s3(s3_server: SeaweedServer, s3_buck
 def test_only_the_bytes_of_w_cross_the_network_and_only_once(served: LoopbackHub, tmp_path: Path) -> None:
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
     headers = 100_000  # what is read of a file to find its header
-    assert W_NBYTES <= weight_bytes_sent(served) <= W_NBYTES + headers
+    assert W_NBYTES <= served.weight_bytes_sent <= W_NBYTES + headers
     checkpoint_read = latest(tmp_path / "out")["checkpoint"]
     assert W_NBYTES < checkpoint_read["bytes_fetched"] < W_NBYTES + 300_000 < checkpoint_read["nbytes"]
     resolved = [request for request in served.log if request.host == "hub" and request.path.endswith(".safetensors")]
@@ -97,7 +91,7 @@ def test_a_model_that_is_published_is_not_read_again(served: LoopbackHub, tmp_pa
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
     before, served.log[:] = latest(tmp_path / "out"), []
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
-    assert weight_bytes_sent(served) <= 100_000
+    assert served.weight_bytes_sent <= 100_000
     assert latest(tmp_path / "out") == before
 
 
@@ -112,7 +106,7 @@ def test_a_commit_that_leaves_w_as_it_was_gets_a_manifest_that_points_at_the_old
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
     after = latest(tmp_path / "out")
     assert after["commit"] == commit != before["commit"]
-    assert weight_bytes_sent(served) <= 100_000
+    assert served.weight_bytes_sent <= 100_000
     assert all(after["artifacts"][name] == before["artifacts"][name] for name in ARTIFACTS)
     assert (after["statistics"], after["black_holes"]) == (before["statistics"], before["black_holes"])
     assert published(tmp_path / "out").keys() == set(ARTIFACTS)
@@ -149,7 +143,7 @@ def test_more_tensors_for_several_commits_of_one_w_read_it_once(
     served.log.clear()
     assert main([*models, "--output", str(tmp_path / "out")]) == 0
     headers = 200_000
-    assert W_NBYTES <= weight_bytes_sent(served) <= W_NBYTES + headers
+    assert W_NBYTES <= served.weight_bytes_sent <= W_NBYTES + headers
     keys = []
     for commit in (first, second):
         manifest = json.loads((tmp_path / "out/org/model" / commit / "manifest.json").read_text())
@@ -161,7 +155,7 @@ def test_more_tensors_for_several_commits_of_one_w_read_it_once(
 def test_a_tokenizer_that_cannot_be_fetched_for_now_costs_no_reading_of_w(served: LoopbackHub, tmp_path: Path) -> None:
     served.faults.append(Fault("*/tokenizer.json", "hub", status=429, headers={"Retry-After": "1000"}))
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 75
-    assert weight_bytes_sent(served) <= 100_000
+    assert served.weight_bytes_sent <= 100_000
     served.faults.clear()
     assert main(["org/model", "--output", str(tmp_path / "out")]) == 0
 
@@ -337,6 +331,6 @@ def slow_reading(served: LoopbackHub) -> dict[str, str]:
 def wait_for_weights(served: LoopbackHub) -> None:
     """Until some of W has arrived."""
     deadline = time.monotonic() + 60
-    while weight_bytes_sent(served) < 300_000:
+    while served.weight_bytes_sent < 300_000:
         assert time.monotonic() < deadline, "the job did not start to read"
         time.sleep(0.05)

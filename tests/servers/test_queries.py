@@ -396,10 +396,6 @@ HEADERS_NBYTES = 250_000
 """More than is read of two weight files to find their headers, and less than any W that is to be surveyed."""
 
 
-def weight_bytes_sent(hub: LoopbackHub) -> int:
-    return sum(r.nbytes for r in hub.log if r.path.endswith(".safetensors") and r.method == "GET")
-
-
 UNUSABLE = {"gated": "ModelUnavailable", "disabled": "ModelUnavailable", "headless": "NoUnembedding"}
 UNUSABLE |= {"vanished": "ModelUnavailable"}
 
@@ -462,14 +458,14 @@ def test_the_next_run_reads_no_tensor_and_after_a_release_that_ones_alone(
     assert main(["hub?author=org"]) == 0
     family.log.clear()
     assert main(["hub?author=org"]) == 0
-    assert weight_bytes_sent(family) < HEADERS_NBYTES
+    assert family.weight_bytes_sent < HEADERS_NBYTES
     released = write_checkpoint(tmp_path / "models" / "new", planted(200_000, 16, []), n_tokens=300)
     family.add("org/new", released)
     family.log.clear()
     capsys.readouterr()
     assert main(["hub?author=org"]) == 0
     n_bytes = 200_000 * 16 * 2
-    assert n_bytes <= weight_bytes_sent(family) < n_bytes + HEADERS_NBYTES
+    assert n_bytes <= family.weight_bytes_sent < n_bytes + HEADERS_NBYTES
     summary = capsys.readouterr().out
     assert "1 surveyed" in summary
     assert "1 already published" in summary

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,8 @@ from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store
 from tests.servers.plain_s3 import plain_s3
-from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer, free_ports
+from tests.servers.seaweed import ADMIN, NOT_WRITERS, READ_ONLY, Identity, SeaweedServer, free_ports
+from tests.servers.serving import wait_until
 from tests.servers.short_waits import QUICK
 
 MIB = 1 << 20
@@ -73,12 +74,8 @@ def test_no_object_has_more_parts_than_an_upload_may_have(nbytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("identity", "advice"),
-    [
-        (Identity(ADMIN.access_key, "not-the-secret-987654321"), "SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY"),
-        (Identity("nobodys-key", "some-secret-987654321"), "InvalidAccessKeyId.*AWS_ACCESS_KEY_ID"),
-        (READ_ONLY, "AccessDenied.*s3:PutObject"),
-    ],
-    ids=["wrong secret", "unknown key", "read-only"],
+    NOT_WRITERS.values(),
+    ids=NOT_WRITERS,
 )
 def test_a_key_that_may_not_write_is_refused_by_the_check(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, identity: Identity, advice: str
@@ -362,13 +359,6 @@ def test_an_upload_that_was_begun_long_ago_is_alive_while_its_parts_arrive(
 
     store.write_stream(W, chunks(), 2 * PART_NBYTES + 4)
     assert store.sizes("") == {W: 2 * PART_NBYTES + 4}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_server: SeaweedServer, s3_bucket: str) -> None:

@@ -19,7 +19,7 @@ from job.store.s3.upload import PART_NBYTES
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.meddling_store import Asked, Refusal, meddling_store
 from tests.servers.plain_s3 import PlainS3, plain_s3
-from tests.servers.seaweed import ADMIN, READ_ONLY, Identity, SeaweedServer
+from tests.servers.seaweed import ADMIN, NOT_WRITERS, Identity, SeaweedServer
 from tests.servers.short_waits import QUICK
 
 Tls = Callable[[str], AbstractContextManager[str]]
@@ -94,12 +94,8 @@ def test_checksums_that_were_asked_for_are_not_given_up(
 
 @pytest.mark.parametrize(
     ("identity", "advice"),
-    [
-        (Identity(ADMIN.access_key, "not-the-secret-987654321"), "SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY"),
-        (Identity("nobodys-key", "some-secret-987654321"), "InvalidAccessKeyId.*AWS_ACCESS_KEY_ID"),
-        (READ_ONLY, "AccessDenied.*s3:PutObject"),
-    ],
-    ids=["wrong secret", "unknown key", "read-only"],
+    NOT_WRITERS.values(),
+    ids=NOT_WRITERS,
 )
 def test_keys_that_may_not_write_are_refused_over_tls_too(
     behind_tls: Tls,

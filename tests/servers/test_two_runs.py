@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from tests.checkpoints import planted, write_checkpoint
 from tests.killed_runs import check_whole
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import SeaweedServer
+from tests.servers.serving import wait_until
 
 ROOT = Path(__file__).parents[2]
 W_NBYTES = 5000 * 2048 * 2
@@ -89,19 +89,6 @@ def start(output: Output) -> Iterator["subprocess.Popen[bytes]"]:
             process.kill()
 
 
-def weight_bytes_sent(hub: LoopbackHub) -> int:
-    return sum(
-        request.nbytes for request in hub.log if request.path.endswith(".safetensors") and request.method == "GET"
-    )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def wait_for_uploads(output: Output, count: int) -> None:
     wait_until(lambda: len(output.unfinished()) >= count)
 
@@ -115,7 +102,7 @@ def test_two_runs_at_once_both_end_with_0_and_each_reads_w_once(served: Loopback
             first.send_signal(signal.SIGCONT)
             served.faults.clear()
             assert (first.wait(60), second.wait(60)) == (0, 0)
-    assert weight_bytes_sent(served) < 2.2 * W_NBYTES
+    assert served.weight_bytes_sent < 2.2 * W_NBYTES
     assert output.unfinished() == []
 
 
@@ -131,7 +118,7 @@ def test_a_run_whose_upload_was_removed_takes_the_survey_that_another_run_publis
         first.send_signal(signal.SIGCONT)
         assert first.wait(60) == 0
     assert "already published" in capfd.readouterr().err
-    assert weight_bytes_sent(served) < 2.2 * W_NBYTES
+    assert served.weight_bytes_sent < 2.2 * W_NBYTES
 
 
 def test_a_run_whose_upload_was_removed_ends_with_75_and_has_read_w_at_most_once(
@@ -143,7 +130,7 @@ def test_a_run_whose_upload_was_removed_ends_with_75_and_has_read_w_at_most_once
         served.faults.clear()
         assert process.wait(60) == 75
     assert "UploadLost" in capfd.readouterr().err
-    assert weight_bytes_sent(served) < 1.1 * W_NBYTES
+    assert served.weight_bytes_sent < 1.1 * W_NBYTES
 
 
 def interrupted_by(

@@ -115,7 +115,7 @@ def _quantised_encoding(dtype: str) -> Encoding:
 
 def measure(
     location: TensorLocation,
-    chunks: Iterable[bytes],
+    chunks: Iterable[bytes | memoryview],
     local_file: Path | None,
     workspace: Path,
     output: ArtifactFolder,

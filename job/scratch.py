@@ -70,7 +70,11 @@ class RowFile:
 
 
 def to_row_major(
-    chunks: Iterable[bytes], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
+    chunks: Iterable[bytes | memoryview],
+    scratch: Path,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    item_nbytes: int,
 ) -> Iterator[bytes]:
     """The bytes of a matrix in row order, from ``chunks`` of its stored bytes. These are first copied to the disk.
 
@@ -191,7 +195,7 @@ def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
+def scratch_copy(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
     """A function that appends bytes to a new file at ``path``.
 
     Raises:

@@ -323,7 +323,7 @@ def digest_stored(checkpoint: Checkpoint, tensor: NamedTensor, monitor: ModelMon
     return digest.hexdigest()
 
 
-def digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+def digested(chunks: Iterable[memoryview], digest: "hashlib._Hash") -> Iterator[memoryview]:
     """The same chunks, which update ``digest`` as they pass."""
     for chunk in chunks:
         digest.update(chunk)

@@ -44,7 +44,7 @@ FLOATS: Final[Mapping[str, Encoding]] = {
 """The encodings that store numbers as they are, by safetensors' names. Their tensors share the block's memory."""
 
 
-def row_blocks(chunks: Iterable[bytes], row_nbytes: int, block_nbytes: int) -> Iterator[Block]:
+def row_blocks(chunks: Iterable[bytes | memoryview], row_nbytes: int, block_nbytes: int) -> Iterator[Block]:
     """Cut a stream of bytes at row borders, into blocks of about ``block_nbytes``, each of at least one row.
 
     Raises:

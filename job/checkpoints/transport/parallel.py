@@ -46,9 +46,10 @@ def map_as_completed(
 
 
 def stream_range(
-    fetch: Callable[[int, int], bytes], begin: int, end: int, *, chunk_nbytes: int, connections: int
-) -> Iterator[bytes]:
-    """Bytes ``begin`` to ``end`` in order, in chunks of ``chunk_nbytes`` (the last may be shorter).
+    fetch: Callable[[int, int], Value], begin: int, end: int, *, chunk_nbytes: int, connections: int
+) -> Iterator[Value]:
+    """``fetch(begin, end)`` of each chunk of bytes ``begin`` to ``end`` in order. Chunks have ``chunk_nbytes`` bytes,
+    the last may have fewer.
 
     Up to ``connections`` chunks are being fetched or wait for their turn while the caller holds one more. The first
     fetch to fail ends the stream with its error, even when an earlier chunk is still being fetched. When the caller
@@ -59,11 +60,11 @@ def stream_range(
     return _stream(fetch, range(begin, end, chunk_nbytes), end, connections)
 
 
-def _stream(fetch: Callable[[int, int], bytes], starts: range, end: int, connections: int) -> Iterator[bytes]:
-    done: SimpleQueue[tuple[int, Future[bytes]]] = SimpleQueue()
-    early: dict[int, bytes] = {}
+def _stream(fetch: Callable[[int, int], Value], starts: range, end: int, connections: int) -> Iterator[Value]:
+    done: SimpleQueue[tuple[int, Future[Value]]] = SimpleQueue()
+    early: dict[int, Value] = {}
 
-    def fetch_chunk(start: int) -> bytes:
+    def fetch_chunk(start: int) -> Value:
         return fetch(start, min(start + starts.step, end))
 
     for start in starts[:connections]:

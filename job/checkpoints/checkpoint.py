@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -153,18 +154,10 @@ class Checkpoint:
             CorruptCheckpoint: the checkpoint has no such file, or the file has no such bytes.
             SurveyError: they cannot be read. Raised when a chunk is asked for.
         """
-        import numpy as np  # a plan streams nothing
-
         file = location.file
         check_range(self.files, self.source, file, location.begin, location.end)
-
-        def read(begin: int, end: int) -> memoryview:
-            chunk = np.empty(end - begin, np.uint8).data  # not filled with zeros, as a bytearray is
-            self.fill(file, begin, chunk)
-            return chunk
-
         return stream_range(
-            read,
+            partial(self.fill, file),
             location.begin,
             location.end,
             chunk_nbytes=row_nbytes * max(1, CHUNK_NBYTES // row_nbytes),

@@ -30,7 +30,7 @@ from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
 from job.store.artifacts import Artifact, ArtifactFolder, check_stored
-from job.store.store import Store
+from job.store.store import Chunk, Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
 
@@ -268,7 +268,7 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports torch, which is not needed if everything is published
+    from job.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
     chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
@@ -276,7 +276,15 @@ def measure_or_reuse(
         chunks = digested(chunks, stored)
     local_file = checkpoint.local_paths.get(location.file)
     results = measure(
-        location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
+        location,
+        chunks,
+        local_file,
+        workspace,
+        output,
+        dedup=dedup,
+        track=monitor.track,
+        stage=monitor.stage,
+        first_reading=located.first_reading,
     )
     if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
         # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the
@@ -285,12 +293,10 @@ def measure_or_reuse(
     statistics = results["statistics"]
     counts = (statistics["black_holes"], statistics["black_hole_tokens"], location.shape[0])
     monitor.log("find black holes", "black holes: %d, with %d of %d rows", *counts)
-    expected = located.w_sha256 or (same_w or results)["w_sha256"]
-    if results["w_sha256"] != expected:
+    if same_w and results["w_sha256"] != same_w["w_sha256"]:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {expected}, as "
-            f"{'it was read before' if located.w_sha256 else 'it was published for the same file'}; the file changed: "
-            "run again when nothing writes to it"
+            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {same_w['w_sha256']}, as "
+            "it was published for the same file; the file changed: run again when nothing writes to it"
         )
     results["artifacts"] = {**located.published.artifacts, **results["artifacts"]}
     if location.strides is None:
@@ -323,7 +329,7 @@ def digest_stored(checkpoint: Checkpoint, tensor: NamedTensor, monitor: ModelMon
     return digest.hexdigest()
 
 
-def digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+def digested(chunks: Iterable[Chunk], digest: "hashlib._Hash") -> Iterator[Chunk]:
     """The same chunks, which update ``digest`` as they pass."""
     for chunk in chunks:
         digest.update(chunk)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from job.checkpoints.transport.deadline import Deadline
 from job.monitor.progress import ProgressReporter
+from job.store.store import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +42,11 @@ class ModelMonitor:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)
             self._metrics.end_stage(name, seconds)
 
-    def track(self, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
+    def track(self, chunks: Iterable[Chunk], nbytes: int, label: str) -> Iterator[Chunk]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""
         return self._progress.track(self._model, self._until_deadline(chunks), nbytes, label)
 
-    def _until_deadline(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def _until_deadline(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             self.deadline.check()
             yield chunk

@@ -30,6 +30,7 @@ from job.runs.agreement import share_of_run
 from job.scratch import scratch_folder
 from job.settings import Settings
 from job.store.artifacts import Artifact, ArtifactFolder, check_stored
+from job.store.stopwatch import Stopwatch
 from job.store.store import Chunk, Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
@@ -142,8 +143,8 @@ def survey_model(
     Raises:
         SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
-    with scratch_folder(scratch) as workspace:
-        with monitor.stage("find"):
+    with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
+        with monitor.stage("find"), monitor.stopwatch.during("source"):
             located = locate(ref, access, store, tensors)
         checkpoint, w, published = located.checkpoint, located.unembedding, located.published
         monitor.count_fetched(located.bytes_fetched)
@@ -181,12 +182,12 @@ def survey_located(
         SurveyError: the model cannot be surveyed.
     """
     checkpoint, w, published = located.checkpoint, located.unembedding, located.published
-    with monitor.stage("fetch tokenizer"):
+    with monitor.stage("fetch tokenizer"), monitor.stopwatch.during("source"):
         tokenizer = fetch_tokenizer(
             checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
         )
     embedding_sha256 = digest_embedding(located, monitor, connections)
-    output = artifact_folder(located, store)
+    output = artifact_folder(located, store, monitor.stopwatch)
     results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)
     w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
     with monitor.stage("name tokens"):
@@ -210,12 +211,13 @@ def survey_located(
         previous=compare_with_previous(published, results, store.read),
         bytes_fetched=located.bytes_fetched(),
         seconds=monitor.seconds,
+        activity_seconds=monitor.activity_seconds,
     )
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 
 
-def artifact_folder(located: Located, store: Store) -> ArtifactFolder:
+def artifact_folder(located: Located, store: Store, stopwatch: Stopwatch) -> ArtifactFolder:
     """Where the tensors of a survey are published."""
     checkpoint = located.checkpoint
     origin = {
@@ -230,7 +232,7 @@ def artifact_folder(located: Located, store: Store) -> ArtifactFolder:
         entry = manifest["artifacts"].get(name) if manifest else None
         return Artifact(**entry) if entry else None
 
-    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact)
+    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact, stopwatch)
 
 
 def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) -> str | None:
@@ -271,7 +273,8 @@ def measure_or_reuse(
     from job.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
-    chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
+    stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))
+    chunks = monitor.track(stored_chunks, location.nbytes, "W")
     if location.strides and w.copy:  # by columns, W's own digest is of its rows, and not of what is stored
         chunks = digested(chunks, stored)
     local_file = checkpoint.local_paths.get(location.file)
@@ -323,7 +326,7 @@ def settle_tie(
 def digest_stored(checkpoint: Checkpoint, tensor: NamedTensor, monitor: ModelMonitor, connections: int) -> str:
     """The sha-256 of the bytes in which a tensor is stored."""
     digest = hashlib.sha256()
-    chunks = checkpoint.stream(tensor.location, connections)
+    chunks = monitor.stopwatch.iterate("source", checkpoint.stream(tensor.location, connections))
     for _ in digested(monitor.track(chunks, tensor.location.nbytes, tensor.name), digest):
         pass
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from job.errors import TransientError, UploadLost, join_limited
 from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor, header, in_file_order
+from job.store.stopwatch import Stopwatch
 from job.store.store import Chunk, Store, look_again
 
 
@@ -32,6 +33,7 @@ class ArtifactFolder:
     """The ``__metadata__`` of each safetensors file, which states its origin."""
     find_published: Callable[[str], Artifact | None]
     """Returns what a manifest says of the artifact with a name, if one has been published by now."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     headers: dict[str, bytes] = field(default_factory=dict)
     """The header of each artifact that was published, by name."""
 
@@ -78,8 +80,8 @@ class ArtifactFolder:
                 raise _PublishedMeanwhile(published)
 
         try:
-            with Behind[Chunk](sha256.update) as digest:
-                self.store.write_stream(key, content(digest), nbytes)
+            with Behind[Chunk](sha256.update) as digest, self.stopwatch.during("store"):
+                self.store.write_stream(key, self.stopwatch.iterate("computing", content(digest)), nbytes)
         except _PublishedMeanwhile as found:
             return found.artifact
         self.headers[name] = header_bytes

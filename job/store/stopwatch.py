@@ -1,4 +1,4 @@
-"""What bounds a survey: the seconds that it waits for its source, computes, and waits for its store."""
+"""The seconds that one thread spends on each of several activities."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 Item = TypeVar("Item")
 
 Activity = Literal["source", "computing", "store"]
-"""Waiting for bytes to arrive; computing and hashing; waiting until the store has taken bytes."""
+"""Waiting for the checkpoint's bytes; computing; waiting until the store has taken bytes."""
 
 
 class Stopwatch:

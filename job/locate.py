@@ -34,6 +34,8 @@ class Located:
     """What W's bytes were when they were read to identify them, if they were."""
     bytes_fetched: Callable[[], int]
     """The number of bytes fetched from the checkpoint so far."""
+    output_is_local: bool
+    """Whether the surveys are published on this machine."""
 
     @property
     def tensors_to_publish(self) -> frozenset[str]:
@@ -76,7 +78,15 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
     published = find_published(
         store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor, tensors
     )
-    return Located(checkpoint, unembedding, published, tensors, pinned_w.first_reading, bytes_fetched)
+    return Located(
+        checkpoint,
+        unembedding,
+        published,
+        tensors,
+        pinned_w.first_reading,
+        bytes_fetched,
+        store.path(published.folder) is not None,
+    )
 
 
 def published_meanwhile(located: Located, store: Store) -> Manifest | None:

@@ -79,6 +79,7 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
 
 def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending: Ending) -> int:
     """Survey every model, tell what came of it, and return the exit status."""
+    from job.limits.memory import keep_freed_memory
     from job.monitor.metrics import Metrics
     from job.monitor.progress import ProgressReporter
     from job.monitor.pushgateway import Pushgateway
@@ -102,6 +103,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     ending.record = record
     try:
         with shortages_translated("the run"):
+            keep_freed_memory()
             metrics.check()
             from job.survey import run
 

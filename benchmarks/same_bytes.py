@@ -50,6 +50,7 @@ class Rule:
 RULES: Final = (
     #    file              field                    what AFTER may have in its place
     Rule("*.json",         "seconds.*",             "anything"),
+    Rule("*.json",         "activity_seconds.*",    "anything"),
     Rule("*.json",         "published_at",          "anything"),
     Rule("*.json",         "previous.published_at", "anything"),
     Rule("*.json",         "tool.version",          "anything"),

@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from job.geometry.dedup import find_black_holes
-from job.geometry.digests import row_digests
+from job.geometry.digests import row_digests, xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import NUMBERS_PER_BLOCK
-from job.geometry.rows import FLOATS, Block, centred, row_blocks, row_norms
+from job.geometry.rows import FLOATS, Block, centred, row_norms
+from job.limits.memory import keep_freed_memory
 
 HIDDEN_SIZE = 2560
+BF16 = FLOATS["BF16"]
+DIGEST = xxh3_128(seed=1)
 
 
 def main() -> None:
@@ -26,34 +29,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=40_000)
     options = parser.parse_args()
+    keep_freed_memory()
     w = torch.randn(options.rows, HIDDEN_SIZE).to(torch.bfloat16)
     w[:1000] = w[0].clone()
     rows = w.view(torch.uint8).numpy()
-    content = rows.tobytes()
-    threads = torch.get_num_threads()
+    rows_per_block = NUMBERS_PER_BLOCK // HIDDEN_SIZE
 
-    def seconds(take: Callable[[Block], object]) -> float:
+    def show(what: str, take: Callable[[Block], object]) -> None:
         began = time.perf_counter()
-        for block in row_blocks([content], rows.shape[1], 2 * NUMBERS_PER_BLOCK):
-            take(block)
-        return time.perf_counter() - began
-
-    def show(what: str, taken: float) -> None:
-        print(f"{what:<58}{len(content) / 1e6 / taken:>8.0f} MB/s")
+        for first in range(0, len(rows), rows_per_block):
+            take(rows[first : first + rows_per_block])
+        print(f"{what:<58}{rows.nbytes / 1e6 / (time.perf_counter() - began):>8.0f} MB/s")
 
     mu, sha256 = np.zeros(HIDDEN_SIZE, np.float32), hashlib.sha256()
-    for n_threads in sorted({1, threads}):
-        torch.set_num_threads(n_threads)
-        with_threads = f"torch with {n_threads} thread{'s' if n_threads > 1 else ''}"
-        measurement = Measurement(options.rows, HIDDEN_SIZE, FLOATS["BF16"])
-        show(f"first pass, all of it, {with_threads}", seconds(measurement.add))
-        show(f"second pass (centre, norms), {with_threads}", seconds(_second(mu)))
-    torch.set_num_threads(1)
-    show("  rows cut from the stream", seconds(len))
-    show("  sha-256", seconds(lambda block: sha256.update(block.reshape(-1).data)))
-    show("  row digests", seconds(row_digests))
-    show("  to float64", seconds(_float64))
-    show("  to float64, norms", seconds(lambda block: row_norms(_float64(block))))
+    measurement = Measurement(options.rows, HIDDEN_SIZE, BF16, DIGEST)
+    show("first pass (centroid, norms, row digests)", measurement.add)
+    show("second pass (centre, norms)", lambda block: row_norms(centred(block, BF16, mu).astype(np.float64)))
+    show("  sha-256", lambda block: sha256.update(block.reshape(-1).data))
+    show("  row digests", lambda block: row_digests(block, DIGEST))
+    show("  to float64", _float64)
+    show("  to float64, norms", lambda block: row_norms(_float64(block)))
     for dedup in ("byte-hash", "torch-unique"):
         began = time.perf_counter()
         holes, _ = find_black_holes(measurement, lambda ids: rows[ids], rows.shape[1], dedup)
@@ -62,11 +57,7 @@ def main() -> None:
 
 
 def _float64(block: Block) -> NDArray[np.float64]:
-    return FLOATS["BF16"].numbers(block).to(torch.float64).numpy()
-
-
-def _second(mu: NDArray[np.float32]) -> Callable[[Block], object]:
-    return lambda block: row_norms(centred(block, FLOATS["BF16"], mu).astype(np.float64))
+    return BF16.numbers(block).astype(np.float64)
 
 
 if __name__ == "__main__":

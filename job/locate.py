@@ -10,7 +10,7 @@ from threading import Lock
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
-from job.checkpoints.identity import pin_w
+from job.checkpoints.identity import FirstReading, pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
 from job.limits.memory import claims_of_one_model
 from job.manifest.filing import is_whole, manifest_key, read_manifest
@@ -30,10 +30,12 @@ class Located:
     published: Published
     tensors: frozenset[str]
     """The requested tensors."""
-    w_sha256: str | None
-    """The sha-256 of W's bytes, if it is known before W is measured."""
+    first_reading: FirstReading | None
+    """What W's bytes were when they were read to identify them, if they were."""
     bytes_fetched: Callable[[], int]
     """The number of bytes fetched from the checkpoint so far."""
+    output_is_local: bool
+    """Whether the surveys are published on this machine."""
 
     @property
     def tensors_to_publish(self) -> frozenset[str]:
@@ -69,14 +71,22 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
     pinned_w = pin_w(pinned, unembedding.location)
     checkpoint = replace(pinned_w.checkpoint, fetch=checkpoint.fetch)
     unembedding = replace(unembedding, warnings=(*unembedding.warnings, *pinned_w.warnings))
-    identity = content_identity(checkpoint, unembedding, pinned_w.w_sha256)
+    identity = content_identity(checkpoint, unembedding, pinned_w.first_reading)
     requested_tensor, tensor = ref.tensor, unembedding.name
     if ref.file is not None:
         requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
     published = find_published(
         store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor, tensors
     )
-    return Located(checkpoint, unembedding, published, tensors, pinned_w.w_sha256, bytes_fetched)
+    return Located(
+        checkpoint,
+        unembedding,
+        published,
+        tensors,
+        pinned_w.first_reading,
+        bytes_fetched,
+        store.path(published.folder) is not None,
+    )
 
 
 def published_meanwhile(located: Located, store: Store) -> Manifest | None:
@@ -88,18 +98,26 @@ def published_meanwhile(located: Located, store: Store) -> Manifest | None:
     """
     checkpoint = located.checkpoint
     manifest = read_manifest(store, manifest_key(located.published.folder))
-    identity = content_identity(checkpoint, located.unembedding, located.w_sha256)
+    identity = content_identity(checkpoint, located.unembedding, located.first_reading)
     if manifest is None or not identity.matches(manifest):
         return None
     return manifest if is_whole(manifest, store.sizes(f"{checkpoint.repo_id}/")) else None
 
 
-def content_identity(checkpoint: Checkpoint, unembedding: Unembedding, w_sha256: str | None) -> ContentIdentity:
+def content_identity(
+    checkpoint: Checkpoint, unembedding: Unembedding, first_reading: FirstReading | None
+) -> ContentIdentity:
     """What identifies W before it is measured."""
     location = unembedding.location
     content_id = checkpoint.files[location.file].content_id
     return ContentIdentity(
-        content_id, location.begin, location.end, location.dtype, location.shape, location.strides, w_sha256
+        content_id,
+        location.begin,
+        location.end,
+        location.dtype,
+        location.shape,
+        location.strides,
+        first_reading.sha256 if first_reading else None,
     )
 
 

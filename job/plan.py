@@ -154,9 +154,10 @@ def _failed(ref: ModelRef, error: SurveyError, survey: PlannedSurvey | None = No
 def need_of(located: Located, dedup: Dedup, connections: int) -> Need:
     """What the survey of a model needs."""
     location = located.unembedding.location
+    is_local = location.file in located.checkpoint.local_paths and location.strides is None
     return survey_need(
         location,
-        is_local=location.file in located.checkpoint.local_paths,
+        rows_are_on_disk=is_local or (located.output_is_local and "W" in located.tensors_to_publish),
         reads_w=bool(located.tensors_to_publish),
         tokenizer_nbytes=_tokenizer_nbytes(located),
         dedup=dedup,

@@ -128,12 +128,14 @@ class Checkpoint:
         return None if isinstance(self.files, FilesOnDemand) else sum(file.size for file in self.files.values())
 
     def stream(self, location: TensorLocation, connections: int) -> Iterator[bytes]:
-        """The bytes that a tensor is stored in, in order. ``connections`` ranges of them are fetched at once."""
+        """The bytes that a tensor is stored in, in order; in whole rows, if its rows lie one after another.
+        ``connections`` ranges of them are fetched at once."""
+        row_nbytes = location.nbytes // location.shape[0] if location.strides is None else 1
         return stream_range(
             partial(self.fetch, location.file),
             location.begin,
             location.end,
-            chunk_nbytes=CHUNK_NBYTES,
+            chunk_nbytes=row_nbytes * max(1, CHUNK_NBYTES // row_nbytes),
             connections=connections,
         )
 

@@ -48,7 +48,7 @@ class Need:
 def survey_need(
     location: TensorLocation,
     *,
-    is_local: bool,
+    rows_are_on_disk: bool,
     reads_w: bool,
     tokenizer_nbytes: int,
     dedup: Dedup,
@@ -57,16 +57,17 @@ def survey_need(
     """The need of the survey of a W.
 
     Args:
-        is_local: whether W lies on this machine.
+        rows_are_on_disk: whether a file of this machine holds W's rows, one after another: the checkpoint's, or W's
+            published one in a folder.
         reads_w: whether W is read; not if its tensors are published.
         tokenizer_nbytes: the size of the tokenizer's files.
     """
-    if not reads_w:
-        copy_nbytes = 0
-    elif location.strides is None:
-        copy_nbytes = 0 if is_local else location.nbytes
-    else:  # the stored bytes, and the rows that are made from them
-        copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
+    copy_nbytes = 0
+    if reads_w and location.strides is not None:  # the stored bytes, from which rows are made
+        copy_nbytes = location.nbytes
+    if reads_w and not rows_are_on_disk:
+        stored_by_rows = location.strides is None
+        copy_nbytes += location.nbytes if stored_by_rows else math.prod(location.shape) * BITS[location.dtype] // 8
     of_w = memory_of_w(location.shape, location.nbytes, dedup, connections) if reads_w else BASE_NBYTES
     of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
     of_other = max(OTHER_PROCESS_NBYTES, of_tokenizer if tokenizer_nbytes else 0)

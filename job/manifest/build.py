@@ -14,6 +14,7 @@ from job.checkpoints.head.unembedding import Unembedding
 from job.geometry.statistics import distribution, summarise
 from job.manifest.schema import (
     SCHEMA_VERSION,
+    ActivitySeconds,
     ArtifactEntry,
     BlackHole,
     CentroidSummary,
@@ -30,7 +31,7 @@ from job.manifest.warnings import collect_warnings
 from job.store.artifacts import Artifact
 from job.tokens.naming import TokenNames
 
-if TYPE_CHECKING:  # both import torch
+if TYPE_CHECKING:  # only a survey that measures W needs them
     from job.geometry.black_holes import BlackHoles
     from job.geometry.measure import Measurement
 
@@ -152,6 +153,7 @@ def build_manifest(
     previous: Comparison | None,
     bytes_fetched: int,
     seconds: dict[str, float],
+    activity_seconds: ActivitySeconds,
 ) -> Manifest:
     """The manifest of a survey. ``note``: the list's note on the model. ``page``: the key of its page."""
     location = unembedding.location
@@ -191,6 +193,7 @@ def build_manifest(
         "warnings": collect_warnings(note, checkpoint, unembedding, results["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": seconds,
+        "activity_seconds": activity_seconds,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sequence": sequence,
         "previous": previous,

@@ -23,6 +23,7 @@ from job.monitor.current import CurrentStage
 from job.monitor.pushgateway import Pushgateway
 from job.outcome import Outcome, Status
 from job.report.text import escape
+from job.store.store import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Metrics(Collector):
         self._stage_bytes_done, self._stage_bytes = 0, 0
         self._refresh()
 
-    def count_chunks(self, chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+    def count_chunks(self, chunks: Iterable[Chunk], nbytes: int) -> Iterator[Chunk]:
         """The same chunks, ``nbytes`` bytes in all, counted as bytes of the current stage."""
         self._stage_bytes_done, self._stage_bytes = 0, nbytes
         for chunk in chunks:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from job.monitor.metrics import Metrics
 from job.report.text import escape
+from job.store.store import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class ProgressReporter:
         self._shown: Progress | None = None
         """The bar that is on the terminal."""
 
-    def track(self, model: str, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
+    def track(self, model: str, chunks: Iterable[Chunk], nbytes: int, label: str) -> Iterator[Chunk]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``model label``."""
         counted = self._log(self.metrics.count_chunks(chunks, nbytes), nbytes, model, label)
         return self._bar(counted, nbytes, f"{model} {label}") if self._bars else counted
@@ -44,7 +45,7 @@ class ProgressReporter:
         if self._bars:
             self._console.show_cursor()
 
-    def _bar(self, chunks: Iterable[bytes], nbytes: int, description: str) -> Iterator[bytes]:
+    def _bar(self, chunks: Iterable[Chunk], nbytes: int, description: str) -> Iterator[Chunk]:
         bar_width = min(40, self._console.width // 4)
         text = _shorten(escape(description), self._console.width - bar_width - _NUMBERS_WIDTH - 2)
         columns = (
@@ -65,7 +66,7 @@ class ProgressReporter:
                     self._shown.refresh()
                     drawn_at = time.monotonic()
 
-    def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
+    def _log(self, chunks: Iterable[Chunk], nbytes: int, model: str, label: str) -> Iterator[Chunk]:
         started = logged_at = time.monotonic()
         done = 0
         for chunk in chunks:

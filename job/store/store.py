@@ -6,10 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Final, Protocol, TypeVar
 
 Found = TypeVar("Found")
+
+Chunk = bytes | memoryview
+"""A piece of content, of single bytes. Nobody changes it after it was given away."""
 
 RACES: Final = 10
 RACERS: Final = 4
@@ -52,6 +56,9 @@ class Store(Protocol):
     def url(self, key: str) -> str:
         """The address of a key, for people."""
 
+    def path(self, key: str) -> Path | None:
+        """The file of a key, if the store is on this machine."""
+
     def check(self) -> "Store":
         """Check that the store keeps what is written to it, before anything is read. Leaves nothing behind.
 
@@ -74,7 +81,7 @@ class Store(Protocol):
         content. Some stores cannot do this and replace the object; ``creates_once`` finds that out.
         """
 
-    def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
+    def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
         """Publish ``nbytes`` bytes from ``chunks``, with only a few chunks in memory at a time.
 
         The caller's thread pulls ``chunks``, so a signal interrupts them. An exception of ``chunks`` or an interrupt is
@@ -144,7 +151,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def check_length(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+def check_length(chunks: Iterable[Chunk], nbytes: int) -> Iterator[Chunk]:
     """The same chunks, checked to hold ``nbytes`` bytes in all.
 
     Raises:

@@ -127,7 +127,9 @@ def test_a_manifest_of_an_earlier_version_that_names_the_pages_hash_counts_and_g
     manifest = survey(checkpoint_with(tmp_path, 1, 2), output)
     key = manifest["pages"]["report"]
     artifacts = manifest["artifacts"] | {"report": {"key": key, "size": 7, "sha256": "0" * 64}}
-    missing = dict.fromkeys(("pages", "sequence", "source", "revision", "followed_from", "tool", "seconds", "previous"))
+    missing = dict.fromkeys(
+        ("pages", "sequence", "source", "revision", "followed_from", "tool", "seconds", "activity_seconds", "previous")
+    )
     tensor = {
         name: value for name, value in manifest["tensor"].items() if not name.startswith("tie_") and name != "tie"
     }

@@ -41,7 +41,7 @@ class ContentDigest:
         self._md5 = hashlib.md5(usedforsecurity=False)
         """Of the bytes since the last complete part."""
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | memoryview) -> None:
         """Add the next bytes."""
         self._crc32 = zlib.crc32(chunk, self._crc32)
         rest = memoryview(chunk)

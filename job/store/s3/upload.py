@@ -18,6 +18,7 @@ from job.s3.refusals import status_and_code
 from job.store.s3.bucket import PARTS_IN_FLIGHT, Bucket
 from job.store.s3.content_digests import ContentDigest, Written
 from job.store.s3.verify import difference
+from job.store.store import Chunk
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,7 +41,7 @@ def choose_part_nbytes(nbytes: int) -> int:
     return max(PART_NBYTES, math.ceil(nbytes / MAX_PARTS / MIB) * MIB)
 
 
-def upload(bucket: Bucket, key: str, chunks: Iterable[bytes], part_nbytes: int | None) -> Written:
+def upload(bucket: Bucket, key: str, chunks: Iterable[Chunk], part_nbytes: int | None) -> Written:
     """Write an object in parts of ``part_nbytes``; if that is None, at once, and it has less than ``PART_NBYTES``.
 
     By boto3's transfer manager, whose submission thread reads what this thread pulls from ``chunks``.
@@ -97,12 +98,12 @@ class _ChunkPipe(io.RawIOBase):
 
     def __init__(self, digest: ContentDigest) -> None:
         self._digest = digest
-        self._queue: Queue[bytes | None] = Queue(maxsize=1)
+        self._queue: Queue[Chunk | None] = Queue(maxsize=1)
         """The next chunk; None after the last one."""
         self._rest = memoryview(b"")
         self._at_end = self._stopped = False
 
-    def feed(self, chunks: Iterable[bytes], upload_ended: Callable[[], bool]) -> None:
+    def feed(self, chunks: Iterable[Chunk], upload_ended: Callable[[], bool]) -> None:
         """Pass on all chunks. Stops early if the upload has ended, that is, failed."""
         for chunk in chain(chunks, [None]):
             while not upload_ended():

@@ -3,13 +3,14 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Final
-
-import jinja2
+from typing import TYPE_CHECKING, Final
 
 from job.manifest.schema import Manifest
 from job.report.text import escape
 from job.store.json_file import to_json
+
+if TYPE_CHECKING:
+    import jinja2
 
 _MAX_HOLES: Final = 100
 _MAX_TOKENS: Final = 50
@@ -44,7 +45,9 @@ def _number(value: float | None) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,

@@ -151,17 +151,17 @@ def survey_model(
         update_latest(store, published.folder, published.this_survey)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
-    refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
     from job.scratch import scratch_folder  # imports numpy
 
-    try:
-        with scratch_folder(scratch) as workspace:
+    with scratch_folder(scratch) as workspace:
+        refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
+        try:
             manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)
-    except UploadLost:
-        other = published_meanwhile(located, store)
-        if other is None or not tensors <= other["artifacts"].keys():
-            raise
-        return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
+        except UploadLost:
+            other = published_meanwhile(located, store)
+            if other is None or not tensors <= other["artifacts"].keys():
+                raise
+            return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
     changes = survey_changes(published, manifest)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 

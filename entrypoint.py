@@ -82,11 +82,14 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     from job.limits.memory import keep_freed_memory
     from job.monitor.metrics import Metrics
     from job.monitor.progress import ProgressReporter
-    from job.monitor.pushgateway import Pushgateway
     from job.report.terminal import shorten_manifest
     from job.report.termination import leave_message
 
-    gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
+    gateway = None
+    if settings.pushgateway:
+        from job.monitor.pushgateway import Pushgateway
+
+        gateway = Pushgateway(settings.pushgateway, settings.worker)
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     progress = ProgressReporter(console, console.is_terminal and settings.log_format == "text", metrics)
     worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None

@@ -24,7 +24,8 @@ from job.geometry.digests import row_digests, xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_norms
-from job.manifest.build import artifact_entry, build_statistics, list_black_holes
+from job.manifest.build import artifact_entry
+from job.manifest.measured import build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
 from job.scratch import RowFile, scratch_copy, to_row_major

@@ -13,7 +13,6 @@ from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
@@ -75,6 +74,8 @@ def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -
     """
 
     def find(query: ModelQuery) -> list[ModelRef]:
+        from job.checkpoints.sources.hub_queries import find_models  # imports the HTTP client
+
         access_in_time = replace(access, deadline=Deadline(max_seconds, str(query)))
         return find_models(query, access_in_time, datetime.now(UTC).date())
 

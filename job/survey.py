@@ -27,7 +27,6 @@ from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
-from job.scratch import scratch_folder
 from job.settings import Settings
 from job.store.artifacts import Artifact, ArtifactFolder, check_stored
 from job.store.stopwatch import Stopwatch
@@ -143,17 +142,19 @@ def survey_model(
     Raises:
         SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
-    with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
-        with monitor.stage("find"), monitor.stopwatch.during("source"):
-            located = locate(ref, access, store, tensors)
-        checkpoint, w, published = located.checkpoint, located.unembedding, located.published
-        monitor.count_fetched(located.bytes_fetched)
-        monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
-        if published.this_survey and located.status == "already published":
-            publish_page(store, published.folder, model_page(published.this_survey))
-            update_latest(store, published.folder, published.this_survey)
-            return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
+    with monitor.stage("find"), monitor.stopwatch.during("source"):
+        located = locate(ref, access, store, tensors)
+    checkpoint, w, published = located.checkpoint, located.unembedding, located.published
+    monitor.count_fetched(located.bytes_fetched)
+    monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
+    if published.this_survey and located.status == "already published":
+        publish_page(store, published.folder, model_page(published.this_survey))
+        update_latest(store, published.folder, published.this_survey)
+        return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
+    from job.scratch import scratch_folder  # imports numpy
+
+    with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
         refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
         try:
             manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)

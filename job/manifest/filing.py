@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from job.manifest.schema import SCHEMA_VERSION, Manifest, checked_manifest
-from job.store.json_file import to_json
+from job.store.json_file import json_value, to_json
 from job.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
         latest is None
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
-        or (latest.get("pages") == manifest.get("pages") and to_json(latest) != to_json(manifest))
+        or (latest.get("pages") == manifest.get("pages") and json_value(latest) != json_value(manifest))
         or not (latest["commit"] == manifest["commit"] or is_whole(latest, store.sizes(f"{manifest['model']}/")))
     ):
         content = store.read(manifest_key(folder))

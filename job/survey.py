@@ -17,7 +17,7 @@ from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_page, publish_survey, update_latest
+from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
 from job.manifest.schema import Manifest, ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -142,17 +142,20 @@ def survey_model(
     Raises:
         SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
-    with scratch_folder(scratch) as workspace:
-        with monitor.stage("find"):
-            located = locate(ref, access, store, tensors)
-        checkpoint, w, published = located.checkpoint, located.unembedding, located.published
-        monitor.count_fetched(located.bytes_fetched)
-        monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
-        if published.this_survey and located.status == "already published":
-            publish_page(store, published.folder, model_page(published.this_survey))
-            update_latest(store, published.folder, published.this_survey)
-            return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
+    with monitor.stage("find"):
+        located = locate(ref, access, store, tensors)
+    checkpoint, w, published = located.checkpoint, located.unembedding, located.published
+    monitor.count_fetched(located.bytes_fetched)
+    monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
+    if published.this_survey and located.status == "already published":
+        manifest = published.this_survey
+        if not checkpoint.local_paths:
+            manifest = record_examination(store, published.folder, manifest)
+        publish_page(store, published.folder, model_page(manifest), published.listing)
+        update_latest(store, published.folder, manifest, published.listing)
+        return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
 
+    with scratch_folder(scratch) as workspace:
         refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
         try:
             manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)

@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
-from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, is_probe
+from job.store.store import UNFINISHED_MIN_AGE, ListedObject, check_length, checked_key, is_probe
 
 TEMP_SUFFIX = ".unfinished"
 """The end of a temporary file's name. The name also begins with a dot. Listings leave such files out."""
@@ -105,6 +105,9 @@ class FolderStore:
         with _new_file(self._path(key)) as file:
             for chunk in check_length(chunks, nbytes):
                 file.write(chunk)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return {key: ListedObject(size) for key, size in self.sizes(prefix).items()}
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes = {}

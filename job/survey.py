@@ -17,7 +17,7 @@ from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_page, publish_survey, update_latest
+from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
 from job.manifest.schema import Manifest, ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -148,9 +148,12 @@ def survey_model(
     monitor.count_fetched(located.bytes_fetched)
     monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
     if published.this_survey and located.status == "already published":
-        publish_page(store, published.folder, model_page(published.this_survey))
-        update_latest(store, published.folder, published.this_survey)
-        return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
+        manifest = published.this_survey
+        if not checkpoint.local_paths:
+            manifest = record_examination(store, published.folder, manifest)
+        publish_page(store, published.folder, model_page(manifest), published.listing)
+        update_latest(store, published.folder, manifest, published.listing)
+        return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
 
     from job.scratch import scratch_folder  # imports numpy
 

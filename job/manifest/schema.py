@@ -265,6 +265,8 @@ class Manifest(ResultsOfW, SummaryFields):
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry
     tool: NotRequired[ToolEntry]
+    examined_by: NotRequired[str]
+    """The last later version of the tool that looked into the checkpoint again, and chose the same tensor."""
     seconds: NotRequired[dict[str, float]]
     """The duration of each stage."""
     published_at: str

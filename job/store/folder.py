@@ -12,7 +12,7 @@ from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.store.behind import Behind
-from job.store.store import UNFINISHED_MIN_AGE, Chunk, check_length, checked_key, is_probe
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, is_probe
 
 TEMP_SUFFIX = ".unfinished"
 """The end of a temporary file's name. The name also begins with a dot. Listings leave such files out."""
@@ -109,6 +109,9 @@ class FolderStore:
         with _new_file(self.path(key)) as file, Behind(file.write) as write:
             for chunk in check_length(chunks, nbytes):
                 write(chunk)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return {key: ListedObject(size) for key, size in self.sizes(prefix).items()}
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes = {}

@@ -1,11 +1,13 @@
 """The contract of every store, for a folder and for an S3 bucket. A key is a path below OUTPUT with forward slashes."""
 
+import hashlib
 import random
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
 from typing import Final, Protocol, TypeVar
@@ -44,6 +46,20 @@ def is_own_upload(key: str) -> bool:
     """Whether an upload to this key is one of this job: of a survey's tensors or of a probe. A bucket without a prefix
     may hold the uploads of other programs."""
     return _OWN_UPLOAD.fullmatch(key) is not None
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing says of an object."""
+
+    size: int
+    """In bytes."""
+    etag: str | None = None
+    """What the store says of its content; None if it says nothing. Most say the MD5 of what was written at once."""
+
+    def holds(self, content: bytes) -> bool:
+        """Whether the listing proves that the object has this content. Without a proof, it may have it all the same."""
+        return self.size == len(content) and self.etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 class Store(Protocol):
@@ -92,8 +108,11 @@ class Store(Protocol):
             ValueError: ``chunks`` held more or fewer than ``nbytes`` bytes; nothing was published.
         """
 
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        """All keys that start with ``prefix``, in alphabetical order, with what is listed of their objects."""
+
     def sizes(self, prefix: str) -> dict[str, int]:
-        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
+        """The same keys, with the sizes of their objects in bytes."""
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""

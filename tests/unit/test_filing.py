@@ -165,10 +165,11 @@ def test_a_published_survey_and_a_commit_with_the_newest_w_cost_a_few_reads_howe
     manifests = [survey(checkpoint_with(tmp_path, 0, last), output) for last in range(1, 9)]
     identity, source = identity_of(manifests[3]), str(tmp_path / "model")
     store, tensors = CountingStore(output), frozenset({"W", "mu"})
+    listing = store.listing("local/model/")
 
     def find(commit: str, identity: ContentIdentity) -> Any:
         store.reads.clear()
-        return find_published(store, "local/model", commit, source, identity, None, "lm_head.weight", tensors)
+        return find_published(store, listing, "local/model", commit, source, identity, None, "lm_head.weight", tensors)
 
     published = find(manifests[3]["commit"], identity)
     assert published.this_survey == manifests[3]

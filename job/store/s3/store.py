@@ -16,7 +16,7 @@ from job.store.s3.check import check_bucket
 from job.store.s3.leftovers import discard_unfinished
 from job.store.s3.upload import PART_NBYTES, choose_part_nbytes, upload
 from job.store.s3.verify import verify_content
-from job.store.store import UNFINISHED_MIN_AGE, Chunk, check_length, checked_key, look_again
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, look_again
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
@@ -88,6 +88,9 @@ class S3Store:
         part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes)
         written = upload(self.bucket, key, check_length(chunks, nbytes), part_nbytes)
         verify_content(self.bucket, key, written)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return self.bucket.listing(prefix)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         return self.bucket.sizes(prefix)

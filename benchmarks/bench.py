@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.many import ManyRows
+from benchmarks.measure import CommandFailed
 from benchmarks.results import JOB, Results
 from benchmarks.rows import SIZES, Case, LargeRows
 from benchmarks.runner import Runner
@@ -50,6 +51,8 @@ def main() -> None:
     measured = f"{versions}; {options.rounds} rounds, one of a W of more than 1 GB; {minutes:.0f} minutes in all."
     text = page(results, described, measured)
     print(text)
+    if results.failures:
+        sys.exit("\n".join(results.failures))
     if options.rows == list(ROWS) and options.gigabytes is None:
         RESULTS.write_text(text)
 
@@ -65,13 +68,13 @@ def measure_all(
         of_size = [row for row in rows if row in SIZES and (gigabytes or size in SIZES[row])]
         large = LargeRows.write(runner, jobs, size, of_size)
         n_rounds = rounds if size <= MAX_GB_OF_ROUNDS else 1
-        measure(f"W of {size:g} GB", list(large.cases(of_size)), n_rounds, results, runner.folder)
+        run_in_turn(f"W of {size:g} GB", list(large.cases(of_size)), n_rounds, results, runner.folder)
         large.remove()
-    measure("small models", list(small.cases(rows)), rounds, results, runner.folder)
+    run_in_turn("small models", list(small.cases(rows)), rounds, results, runner.folder)
     return results
 
 
-def measure(group: str, cases: Sequence[Case], rounds: int, results: Results, folder: Path) -> None:
+def run_in_turn(group: str, cases: Sequence[Case], rounds: int, results: Results, folder: Path) -> None:
     """Run each case once a round, but for those that need more than the machine has."""
     fit = []
     for case in cases:
@@ -84,10 +87,15 @@ def measure(group: str, cases: Sequence[Case], rounds: int, results: Results, fo
             results.left_out.append(f"{group}, {case.title}: it needs {need}, and the machine had {has}")
     for number in range(rounds):
         for case in fit:
-            for key, run in case.run():
-                results.runs[key].append(run)
-                told = f"{group}, round {number + 1} of {rounds}: {key.route}, {key.who}{', few' if key.few else ''}"
-                print(f"{told}: {run.wall:.2f} s, {run.cpu:.2f} core-s, {run.peak / 1e6:.0f} MB", file=sys.stderr)
+            where = f"{group}, round {number + 1} of {rounds}, {case.title}"
+            try:
+                for key, run in case.run():
+                    results.runs[key].append(run)
+                    figures = f"{run.wall:.2f} s, {run.cpu:.2f} core-s, {run.peak / 1e6:.0f} MB"
+                    print(f"{where}: {key.route}: {figures}", file=sys.stderr)
+            except CommandFailed as error:  # the other rows are worth their minutes
+                print(f"{where}: {error}", file=sys.stderr)
+                results.failures.append(f"{where}: {error}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ SAMPLE_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36
 
 
+class CommandFailed(Exception):
+    """A command did not end as it should have."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a command took."""
@@ -38,22 +42,22 @@ class Measured:
 
 
 def measure(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Measured:
-    """Run a command in a folder.
+    """Run a command in a folder. What it prints is in ``printed`` there, and what it logs in ``logged``.
 
     Raises:
-        RuntimeError: it did not end with 0; its last output is in the message.
+        CommandFailed: it did not end with 0; its last words are in the message.
     """
-    log = folder / "output.log"
-    measurer = [sys.executable, "-I", "-S", str(Path(__file__).absolute()), str(log), *command]
+    measurer = [sys.executable, "-I", "-S", str(Path(__file__).absolute()), *command]
     os.sync()  # what earlier runs wrote is not to be waited for in this one
     done = subprocess.run(measurer, env=environment, cwd=folder, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)
     if status := found.pop("status"):
-        raise RuntimeError(f"{' '.join(command)}: ended with {status}\n{log.read_text(errors='replace')[-3000:]}")
+        logged = (folder / "logged").read_text(errors="replace")[-3000:]
+        raise CommandFailed(f"{' '.join(command)}: ended with {status}, expected 0; it said:\n{logged}")
     return Measured(**found)
 
 
-def _main(log: str, *command: str) -> None:
+def _main(*command: str) -> None:
     """Run the command, and print what it took."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     peak_of_all, ended = 0, Event()
@@ -64,9 +68,9 @@ def _main(log: str, *command: str) -> None:
             with suppress(OSError):  # one of them has ended meanwhile
                 peak_of_all = max(peak_of_all, _resident_nbytes(_descendants(process.pid)))
 
-    with Path(log).open("wb") as output:
+    with Path("printed").open("wb") as printed, Path("logged").open("wb") as logged:
         began, start = time.time(), time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=logged)
         sampler = Thread(target=sample)
         sampler.start()
         status = process.wait()

@@ -61,6 +61,7 @@ class Results:
     runs: dict[Key, list[Run]] = field(default_factory=lambda: defaultdict(list))
     left_out: list[str] = field(default_factory=list)
     """What was not measured, and why."""
+    failures: list[str] = field(default_factory=list)
 
     def medians(self) -> Medians:
         """What the table shows."""

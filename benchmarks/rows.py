@@ -1,5 +1,7 @@
 """The rows of one large W: which commands are run, and from where to where."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from benchmarks.runner import OUTPUT, Runner
 SIZES: Final[Mapping[str, Sequence[float]]] = {
     "local": (0.1, 0.8, 4.0),
     "notebook": (0.8,),
-    "http": (0.8,),
+    "http": (0.8, 4.0),
     "tls": (0.8,),
     "s3": (0.8, 8.0),
     "seaweedfs": (0.8,),
@@ -76,9 +78,13 @@ class LargeRows:
             yield Case(
                 "notebook", partial(self._notebook, self.whole), disk_nbytes=3 * nbytes, memory_nbytes=16 * nbytes
             )
+        if "tls" in rows and (curl := shutil.which("curl")):
+            yield Case("curl", partial(self._curl, curl))
         for row in SIZES:
             if row in rows and row != "notebook":
                 for who, entrypoint in self.jobs.items():
+                    if row == "s3":
+                        yield Case(f"plan, {who}", partial(self._stated, who, entrypoint))
                     for few in (False, True) if row in ("local", "http", "tls") else (False,):
                         run = partial(self._job, row, who, entrypoint, few)
                         yield Case(f"{row}, {who}{', few' if few else ''}", run, disk_nbytes=4 * nbytes)
@@ -96,6 +102,21 @@ class LargeRows:
 
     def _notebook(self, whole: Written) -> Iterator[tuple[Key, Run]]:
         yield self._key("folder → folder", "notebook"), self.runner.ruler("notebook", whole.folder, OUTPUT)
+
+    def _curl(self, curl: str) -> Iterator[tuple[Key, Run]]:
+        range_ = f"{self.checkpoint.begin}-{self.checkpoint.end - 1}"
+        url, ca = self.runner.servers.address_over_tls(self.repo_id, self.checkpoint.file.name)
+        command = [curl, "--silent", "--fail", "--cacert", ca, "--range", range_, "--output", os.devnull, url]
+        yield self._key("TLS → nowhere", "curl"), self.runner.command(command)
+
+    def _stated(self, who: str, entrypoint: Path) -> Iterator[tuple[Key, Run]]:
+        """The memory that a plan states for the survey, as the peak of a run that takes no time."""
+        environment = self.runner.servers.sink("plain") | {"FORMAT": "json"}
+        bucket = f"s3://surveys/{next(self.runner.numbers)}"
+        self.runner.job(entrypoint, [self.repo_id], bucket, environment, verb=["plan"])
+        need = json.loads((self.runner.folder / "printed").read_text())["models"][0]["need"]
+        stated = float(need["memory_nbytes"])
+        yield self._key("HTTP → S3, as a plan states", who), Run(0.0, 0.0, stated, stated)
 
     def _job(self, row: str, who: str, entrypoint: Path, few: bool) -> Iterator[tuple[Key, Run]]:
         run = partial(self.runner.job, entrypoint, w_begin=self.checkpoint.begin)

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measured, measure
+from benchmarks.nginx import Link
 from benchmarks.results import Run
-from benchmarks.servers import Link, Servers, Stored
+from benchmarks.servers import Servers, Stored
 
 RULERS: Final = Path(__file__).parent / "rulers"
+OUTPUT: Final = object()
+"""Stands for a ruler's output among its arguments."""
 LOG_SECONDS: Final = 0.2
 """After which nginx has logged the requests of a client that has ended."""
 
@@ -45,11 +48,14 @@ class Runner:
             shutil.rmtree(path, ignore_errors=True)
 
     def ruler(self, name: str, *arguments: object) -> Run:
-        """Run a ruler, whose output is removed. ``arguments``: those that come before and after ``OUTPUT``."""
+        """Run a ruler, whose output is removed: it takes the place of ``OUTPUT`` among the arguments."""
         with self.output() as output:
             words = [output if argument is OUTPUT else str(argument) for argument in arguments]
-            command = [sys.executable, str(RULERS / f"{name}.py"), *words]
-            return _run_of(measure(command, clean_environment(), self.folder))
+            return self.command([sys.executable, str(RULERS / f"{name}.py"), *words])
+
+    def command(self, command: Sequence[str]) -> Run:
+        """Run any command."""
+        return _run_of(measure(command, clean_environment(), self.folder))
 
     def job(
         self,
@@ -83,10 +89,6 @@ class Runner:
             header_requests=len(sent) - len(of_w),
             store_requests=len(stored),
         )
-
-
-OUTPUT: Final = object()
-"""Stands for a ruler's output among its arguments."""
 
 
 def _run_of(measured: Measured) -> Run:

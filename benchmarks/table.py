@@ -1,6 +1,6 @@
 """The page of results, as Markdown."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.requirements import GB, Requirement, requirements
 from benchmarks.results import Key, Medians, Results, Run
@@ -16,26 +16,27 @@ is the median of its rounds. [How it is measured](../docs/method.md#how-each-fig
 def page(results: Results, machine: Mapping[str, str], measured: str) -> str:
     """The whole page. ``measured``: which versions, and how often."""
     medians = results.medians()
-    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
-    parts = [INTRODUCTION, measured, "", facts, "", "## What is required", ""]
-    parts += markdown(["required", "at most", "found", "÷ allowed", "met"], map(_requirement, requirements(medians)))
-    parts += ["", "## Ratios", "", LEGEND, ""]
-    parts += markdown(HEADINGS, _lines(medians))
-    parts += ["", "## Many small models, and requests", "", MANY_LEGEND, ""]
-    parts += markdown(MANY_HEADINGS, _many_lines(medians))
+    parts = [INTRODUCTION, measured, "", *(f"- {name}: {value}" for name, value in machine.items())]
+    for title, text, headings, lines in (
+        ("What is required", "", REQUIRED_HEADINGS, [_requirement(line) for line in requirements(medians)]),
+        ("Ratios", LEGEND, HEADINGS, list(_lines(medians))),
+        ("Many small models, and requests", MANY_LEGEND, MANY_HEADINGS, list(_many_lines(medians))),
+    ):
+        if lines:
+            parts += ["", f"## {title}", "", *([text, ""] if text else []), *markdown(headings, lines)]
     if results.left_out:
         parts += ["", "## Left out", "", *(f"- {line}" for line in results.left_out)]
     return "\n".join(parts) + "\n"
 
 
-def markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table whose columns stand below each other; all but the first are set to the right."""
-    rows = [list(headings), *map(list, lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    for row in [rows[0], rule, *rows[1:]]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        yield f"| {' | '.join(cells)} |"
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table whose cells stand below each other, figures to the right and words to the left."""
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    to_the_right = [all(cell[:1].isdigit() or not cell for cell in column) for column in zip(*lines, strict=True)]
+    rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, to_the_right, strict=True)]
+    for row in [headings, rule, *lines]:
+        cells = zip(row, widths, to_the_right, strict=True)
+        yield f"| {' | '.join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)} |"
 
 
 def _requirement(line: Requirement) -> list[str]:
@@ -44,6 +45,7 @@ def _requirement(line: Requirement) -> list[str]:
     return [line.what, f"{line.limit:.4g}{unit}", f"{line.found:.3g}{unit}", f"{line.ratio:.2f}", met]
 
 
+REQUIRED_HEADINGS = ("required", "at most", "found", "÷ allowed", "met")
 LEGEND = """\
 Peak memory is that of the largest process, and of all processes together. A ratio says how many times the time, or the
 peak, of the script (with the same tensors) or of the plain copy it is."""
@@ -59,7 +61,7 @@ def _lines(medians: Medians) -> Iterator[list[str]]:
             continue
         script = medians.get(Key("folder → folder", "script", key.w_nbytes, key.few))
         copy = medians.get(Key("folder → folder", "plain copy", key.w_nbytes))
-        beyond = (run.cpu - copy.cpu) / (key.w_nbytes / GB) if copy else None
+        beyond = (run.cpu - copy.cpu) / (key.w_nbytes / GB) if copy else 0.0
         yield [
             f"{key.w_nbytes / GB:.2f} GB",
             key.route,
@@ -68,7 +70,7 @@ def _lines(medians: Medians) -> Iterator[list[str]]:
             _ratio(run.wall, script.wall if script else None),
             _ratio(run.wall, copy.wall if copy else None),
             _ratio(run.peak, script.peak if script else None),
-            "" if beyond is None or key.few or key.who == "plain copy" else f"{beyond:.2f}",
+            f"{beyond:.2f}" if beyond > 0 and not key.few else "",
         ]
 
 
@@ -87,11 +89,13 @@ def _many_lines(medians: Medians) -> Iterator[list[str]]:
             continue
         counted = (run.hub_requests, run.header_requests, run.store_requests)
         requests = [f"{number:.1f}" for number in counted] if key.route.startswith("Hub") else ["", "", ""]
-        yield [key.route, key.who, *_figures(run), f"{run.first_byte:.2f}" if run.first_byte > 0 else "", *requests]
+        first_byte = "" if not run.first_byte or "further" in key.route else f"{run.first_byte:.2f}"
+        yield [key.route, key.who, *_figures(run), first_byte, *requests]
 
 
 def _figures(run: Run) -> list[str]:
-    return [f"{run.wall:.2f}", f"{run.cpu:.2f}", f"{run.peak / 1e6:.0f}", f"{run.peak_of_all / 1e6:.0f}"]
+    seconds = [f"{max(figure, 0.0):.2f}" for figure in (run.wall, run.cpu)]  # a difference of two runs may be below 0
+    return [*seconds, f"{run.peak / 1e6:.0f}", f"{run.peak_of_all / 1e6:.0f}"]
 
 
 def _ratio(found: float, ruler: float | None) -> str:

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--job", type=Path, action="append", default=[], help="another version's entrypoint.py")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
-    jobs = {JOB: ROOT / "entrypoint.py"} | {str(path.absolute().parent): path.absolute() for path in options.job}
+    jobs = {JOB: ROOT / "entrypoint.py"} | {path.absolute().parent.name: path.absolute() for path in options.job}
     began, described = time.monotonic(), machine.describe(options.folder)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))).resolve()
@@ -66,6 +66,11 @@ def measure_all(
     small.warm_up()
     for size in sorted({size for row in rows if row in SIZES for size in gigabytes or SIZES[row]}):
         of_size = [row for row in rows if row in SIZES and (gigabytes or size in SIZES[row])]
+        if (free := shutil.disk_usage(runner.folder).free) < 2e9 * size:
+            results.left_out.append(
+                f"W of {size:g} GB: it needs twice the disk, and the machine had {free / 1e9:.0f} GB"
+            )
+            continue
         large = LargeRows.write(runner, jobs, size, of_size)
         n_rounds = rounds if size <= MAX_GB_OF_ROUNDS else 1
         run_in_turn(f"W of {size:g} GB", list(large.cases(of_size)), n_rounds, results, runner.folder)

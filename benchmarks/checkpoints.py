@@ -41,7 +41,7 @@ class Written:
 def write_large(folder: Path, gigabytes: float, n_layers: int = 0) -> Written:
     """A checkpoint whose W has about so many gigabytes, and ``n_layers`` layers of Qwen3-4B's: zeros, as a hole in the
     file, which takes no disk."""
-    return _write(folder, N_ROWS, 256 * round(gigabytes * 1e9 / 2 / N_ROWS / 256), n_layers)
+    return _write(folder, N_ROWS, 256 * max(1, round(gigabytes * 1e9 / 2 / N_ROWS / 256)), n_layers)
 
 
 def write_small(folder: Path, number: int) -> Written:

@@ -70,7 +70,9 @@ class _OfSize:
                 yield Requirement(what, limit, (job.cpu - copy.cpu) / (self.w_nbytes / GB), "s")
         if job := self.run("HTTP → folder"):
             yield Requirement(self.what("HTTP → folder: start to first byte of W asked for"), 0.6, job.first_byte, "s")
-            yield Requirement(self.what("HTTP → folder: bytes read, of W's"), 1.01, job.sent_nbytes / self.w_nbytes)
+        for route in ("HTTP → folder", "HTTP → S3, shaped", "HTTP → S3, shaped, 50 ms"):
+            if job := self.run(route):
+                yield Requirement(self.what(f"{route}: bytes read, of W's"), 1.01, job.sent_nbytes / self.w_nbytes)
 
     def shaped(self) -> Iterator[Requirement]:
         for route in ("HTTP → S3, shaped", "HTTP → S3, shaped, 50 ms"):

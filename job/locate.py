@@ -78,7 +78,7 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
         )
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
     pinned_w = pin_w(pinned, unembedding.location)
-    checkpoint = replace(pinned_w.checkpoint, fetch=checkpoint.fetch)
+    checkpoint = replace(pinned_w.checkpoint, fill=checkpoint.fill)
     unembedding = replace(unembedding, warnings=(*unembedding.warnings, *pinned_w.warnings))
     identity = content_identity(checkpoint, unembedding, pinned_w.first_reading)
     published = find_published(
@@ -159,11 +159,10 @@ def _count_fetched(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int
     """The same checkpoint, and a function that returns the number of bytes fetched from it so far."""
     lock, total = Lock(), 0
 
-    def fetch(file: str, begin: int, end: int) -> bytes:
+    def fill(file: str, begin: int, buffer: memoryview) -> None:
         nonlocal total
-        content = checkpoint.fetch(file, begin, end)
+        checkpoint.fill(file, begin, buffer)
         with lock:
-            total += len(content)
-        return content
+            total += len(buffer)
 
-    return replace(checkpoint, fetch=fetch), lambda: total
+    return replace(checkpoint, fill=fill), lambda: total

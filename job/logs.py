@@ -22,6 +22,7 @@ LEVELS: Final[Mapping[str, int]] = {
     # They log addresses with their signatures at INFO and DEBUG.
     "httpx2": logging.WARNING,
     "httpcore2": logging.WARNING,
+    "urllib3": logging.ERROR,  # and at WARNING
 }
 """The level of each logger, and of those below it. The root's is first."""
 

@@ -18,8 +18,8 @@ from job.limits.memory import megabytes, memory_limit
 # to 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
 BASE_NBYTES: Final = 380_000_000
 """The interpreter with torch, and blocks of rows."""
-CONNECTION_NBYTES: Final = 12_600_000
-"""A chunk of 8 MiB, and the room by which its buffer grows."""
+CONNECTION_NBYTES: Final = 4_800_000
+"""A chunk of 4 MiB, and the piece of it that is being read."""
 ROW_NBYTES: Final = 300
 """43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
 COLUMN_NBYTES: Final = 80

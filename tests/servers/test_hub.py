@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import shake_256
 from pathlib import Path
 from types import FrameType
@@ -120,11 +121,8 @@ def test_a_range_is_exactly_its_bytes_and_no_other_byte_is_sent(
 def test_many_connections_read_each_byte_once_and_resolve_the_file_once(hub: LoopbackHub, open_model: Open) -> None:
     hub.latency = 0.02
     checkpoint = open_model()
-
-    def fetch(begin: int, end: int) -> bytes:
-        return checkpoint.fetch("model.safetensors", begin, end)
-
-    chunks = list(stream_range(fetch, BEGIN, END, chunk_nbytes=100_000, connections=8))
+    fill = partial(checkpoint.fill, "model.safetensors")
+    chunks = list(stream_range(fill, BEGIN, END, chunk_nbytes=100_000, connections=8))
     assert b"".join(chunks) == CONTENT[BEGIN:END]
     assert [request.path.rsplit("/", 1)[1] for request in hub.log if request.method == "HEAD"] == ["model.safetensors"]
     asked = [request.range for request in hub.log if request.host == "cdn"]

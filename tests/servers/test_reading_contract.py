@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import shake_256
 from pathlib import Path
 
@@ -167,10 +168,7 @@ def test_threads_may_read_at_once(source: Source) -> None:
     source.put(FILES)
     checkpoint = source.open("model")
 
-    def fetch(begin: int, end: int) -> bytes:
-        return checkpoint.fetch(SHARD, begin, end)
-
-    chunks = stream_range(fetch, 1, 700_000, chunk_nbytes=50_000, connections=6)
+    chunks = stream_range(partial(checkpoint.fill, SHARD), 1, 700_000, chunk_nbytes=50_000, connections=6)
     assert b"".join(chunks) == FILES[SHARD][1:700_000]
     with ThreadPoolExecutor(4) as pool:
         assert dict(zip(FILES, pool.map(lambda name: checkpoint.read(name, 1_000_000), FILES), strict=True)) == FILES

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import defaultdict
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token
-from tests.checkpoints import planted, write_checkpoint
+from tests.checkpoints import planted, recorded, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
 
@@ -319,18 +318,12 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
     tokens = [f"token number {n}" for n in range(200_000)]
     rows = planted_rows("F32", 4000)
     path = write_gguf(tmp_path / "m.gguf", {"output.weight": (rows, "F32")}, tokens=tokens)
-    folder = open_folder(tmp_path)
-    ranges = []
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        ranges.append((begin, end))
-        return folder.fetch(file, begin, end)
-
-    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    folder, ranges = recorded(open_folder(tmp_path))
+    vocabulary = read_gguf(folder, "m.gguf").vocabulary
     assert vocabulary
     assert vocabulary.tokens == tuple(tokens)
-    assert ranges[0] == (0, 1 << 20)
-    assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
+    assert ranges[0] == ("m.gguf", 0, 1 << 20)
+    assert all(begin == before for (_, _, before), (_, begin, _) in pairwise(ranges))
     assert len(ranges) <= 4
     assert ranges[-1][1] <= 2 * (path.stat().st_size - rows.nbytes)
 

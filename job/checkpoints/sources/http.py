@@ -13,7 +13,7 @@ from job.checkpoints.file_names import ADAPTER_CONFIG, CONFIG, INDEX_FILES, TOKE
 from job.checkpoints.formats.json_text import parse_json_object
 from job.checkpoints.formats.weight_index import MAX_INDEX, MAX_SHARDS, numbered_set, shard_file
 from job.checkpoints.sources.hub_errors import offline_error
-from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.sources.remote import resuming_fill
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.http_client import (
@@ -122,8 +122,8 @@ class _WebFolder:
             commit=derived_commit(files),
             source=self.url,
             files=files,
-            fetch=resuming_fetch(
-                lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+            fill=resuming_fill(
+                lambda file, stored, begin, buffer: remote.read(file, stored.size, begin, buffer),
                 files,
                 self.url,
                 self.client.policy,

@@ -15,7 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 from job.checkpoints.checkpoint import Checkpoint, FilesOnDemand, StoredFile, check_name, hub_file
 from job.checkpoints.sources.hub_answers import MODEL, ModelAnswer, NotAHubsAnswer, Sibling, parse_answer
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
-from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.sources.remote import resuming_fill
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.http_client import BAD_REDIRECTS, HttpClient, origin, public_url
@@ -73,8 +73,8 @@ def open_hub(
         commit=commit,
         source=source,
         files=files,
-        fetch=resuming_fetch(
-            lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+        fill=resuming_fill(
+            lambda file, stored, begin, buffer: remote.read(file, stored.size, begin, buffer),
             files,
             source,
             retry_policy,

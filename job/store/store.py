@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Final, Protocol, TypeVar
 
+from typing_extensions import Buffer
+
 Found = TypeVar("Found")
+Content = TypeVar("Content", bound=Buffer)
 
 RACES: Final = 10
 RACERS: Final = 4
@@ -48,6 +51,10 @@ class Store(Protocol):
     Every method raises ConfigError if the store refuses the settings (wrong key, no bucket, read-only), and
     TransientError if it fails and a retry may succeed (unreachable, 5xx, disk full).
     """
+
+    @property
+    def parts_in_flight(self) -> int:
+        """How many parts of an upload are in memory at a time; 0 if what is written is not kept in parts."""
 
     def url(self, key: str) -> str:
         """The address of a key, for people."""
@@ -144,7 +151,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def check_length(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+def check_length(chunks: Iterable[Content], nbytes: int) -> Iterator[Content]:
     """The same chunks, checked to hold ``nbytes`` bytes in all.
 
     Raises:
@@ -152,7 +159,7 @@ def check_length(chunks: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
     """
     total = 0
     for chunk in chunks:
-        total += len(chunk)
+        total += memoryview(chunk).nbytes
         if total > nbytes:
             raise ValueError(f"stream: found {total:,} bytes or more, expected {nbytes:,}")
         yield chunk

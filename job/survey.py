@@ -153,7 +153,8 @@ def survey_model(
             update_latest(store, published.folder, published.this_survey)
             return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
 
-        refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
+        need = need_of(located, dedup, connections, store.parts_in_flight)
+        refuse_what_does_not_fit(need, checkpoint.source, scratch, scratch_limit)
         try:
             manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)
         except UploadLost:

@@ -65,6 +65,10 @@ class PlannedSurvey:
     """Room that the tensors to publish take in OUTPUT, without the centroids of black holes."""
     memory_nbytes: int
     """Memory that the survey's process needs."""
+    connections: int
+    """Ranges of a file that the survey fetches at a time."""
+    parts: int
+    """Parts of an upload that it sends at a time; 0 if OUTPUT is a folder."""
 
 
 @dataclass(frozen=True)

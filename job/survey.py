@@ -158,7 +158,8 @@ def survey_model(
     from job.scratch import scratch_folder  # imports numpy
 
     with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
-        refuse_what_does_not_fit(need_of(located, dedup, connections), checkpoint.source, scratch, scratch_limit)
+        need = need_of(located, dedup, connections, store.parts_in_flight)
+        refuse_what_does_not_fit(need, checkpoint.source, scratch, scratch_limit)
         try:
             manifest = survey_located(ref, located, store, workspace, monitor, dedup, connections)
         except UploadLost:

@@ -47,6 +47,7 @@ class FolderStore:
     """A Store in the folder ``root``. The folder is created when the first key is written."""
 
     root: Path
+    parts_in_flight = 0
 
     def url(self, key: str) -> str:
         return str(self.path(key))

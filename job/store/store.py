@@ -69,6 +69,10 @@ class Store(Protocol):
     TransientError if it fails and a retry may succeed (unreachable, 5xx, disk full).
     """
 
+    @property
+    def parts_in_flight(self) -> int:
+        """How many parts of an upload are in memory at a time; 0 if what is written is not kept in parts."""
+
     def url(self, key: str) -> str:
         """The address of a key, for people."""
 
@@ -178,7 +182,7 @@ def check_length(chunks: Iterable[Chunk], nbytes: int) -> Iterator[Chunk]:
     """
     total = 0
     for chunk in chunks:
-        total += len(chunk)
+        total += memoryview(chunk).nbytes
         if total > nbytes:
             raise ValueError(f"stream: found {total:,} bytes or more, expected {nbytes:,}")
         yield chunk

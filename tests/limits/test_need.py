@@ -6,7 +6,9 @@ import pytest
 
 from entrypoint import main
 from job.errors import TransientError, UnsupportedCheckpoint
+from job.limits import need
 from job.limits.need import Need, refuse_what_does_not_fit
+from job.store.s3 import upload
 from tests import hostile
 from tests.checkpoints import planted, write_checkpoint
 
@@ -34,6 +36,15 @@ def test_a_disk_without_room_may_have_it_later(tmp_path: Path) -> None:
         TransientError, match="MB of free disk, expected 1,000,000,000,000 MB for the survey of here; make"
     ):
         refuse_what_does_not_fit(Need(1, 10**18, 1), "here", tmp_path, None)
+
+
+def test_parts_are_as_large_as_the_plan_counts_them_and_as_many_as_the_memory_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert upload.PART_NBYTES <= need.PART_NBYTES < 1.01 * upload.PART_NBYTES
+    for limit, parts in ((1 << 30, 16), (1 << 40, 16), (512 << 20, 8), (64 << 20, 1), (1 << 20, 1)):
+        monkeypatch.setattr(need, "memory_limit", lambda limit=limit: limit)
+        assert need.default_parts() == parts
 
 
 def test_memory_for_names_of_tokens_is_no_reason_to_refuse_w(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: i
         pytest.param(420_000_000, 0, ("512Mi", "1Gi", "1Gi"), id="a local checkpoint"),
         pytest.param(5 * 2**27, 2**30, ("640Mi", "1Gi", "2Gi"), id="exactly"),
         pytest.param(5 * 2**27 + 1, 2**30 + 1, ("768Mi", "2Gi", "2Gi"), id="a byte more"),
+        pytest.param(2**30, 0, ("1Gi", "1Gi", "1Gi"), id="as Kubernetes writes it"),
         pytest.param(5 * 2**27, 2**31 - (50 << 20), ("640Mi", "2Gi", "2Gi"), id="exactly with the log"),
     ],
 )

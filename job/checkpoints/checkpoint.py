@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 CHUNK_NBYTES: Final = 8 << 20
 """A request's worth of bytes: large enough that a round trip of 100 ms costs little, small enough to hold several."""
 
+MAX_KEPT: Final = 1 << 20
+"""Bytes of a file whose content is kept: a config has some thousand, and is read for W, for the tokens, and copied."""
+
 Digest = Literal["git", "sha256"]
 """How a file's content is digested: as git names a blob, or by SHA-256."""
 
@@ -117,6 +120,8 @@ class Checkpoint:
     """Names that are there but cannot be read as files, each with the reason; a needed one fails the model."""
     followed_from: tuple[str, ...] = ()
     """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
+    kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """The content of small files that were read."""
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -138,7 +143,8 @@ class Checkpoint:
         )
 
     def read(self, file: str, limit: int) -> bytes:
-        """The whole content of a small file. If it does not match its digest, it is fetched once more.
+        """The whole content of a small file. If it does not match its digest, it is fetched once more. What has at most
+        ``MAX_KEPT`` bytes is fetched once for all who read it.
 
         In the Hub's cache, a mismatch of a git id is only logged: the caller may ask ``StoredFile.matches``.
 
@@ -153,10 +159,14 @@ class Checkpoint:
             raise CorruptCheckpoint(
                 f"{self.source}: {file} has {size:,} bytes, expected at most {limit:,}; check the file"
             )
+        if file in self.kept:
+            return self.kept[file]
         claim_memory(2 * size, f"{self.source}: {file}")
         for _ in range(2):
             content = self.fetch(file, 0, size)
             if stored.matches([content]):
+                if size <= MAX_KEPT:
+                    self.kept[file] = content
                 return content
         digest = "SHA-256" if stored.digest == "sha256" else "git id"
         what = f"{self.source}: {file}: found content that differs from its {digest}, expected {stored.content_id}"

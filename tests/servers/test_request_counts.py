@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from entrypoint import main
 from job import __version__
@@ -226,3 +228,90 @@ def test_a_published_survey_that_lost_a_file_or_names_another_one_is_made_again(
     manifest["tensor"]["content_id"] = "0" * 64
     (output / "org/model" / manifest["commit"] / "manifest.json").write_text(json.dumps(manifest))
     assert len(requests_of(served, "org/model", "--output", str(output))) > 1
+
+
+BESIDE_TOKENIZER_JSON = (
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "generation_config.json",
+)
+"""Files that many models have, and that no survey needs where there is a tokenizer.json."""
+
+
+def in_one_file(folder: Path) -> None:
+    """The head in one file, with every usual file beside it."""
+    write_checkpoint(folder, planted(40, 8, GROUPS), n_tokens=40)
+    (folder / "tokenizer_config.json").write_text("{}")
+    for name in BESIDE_TOKENIZER_JSON:
+        (folder / name).write_text("{}")
+
+
+def with_tokenizer_json_alone(folder: Path) -> None:
+    write_checkpoint(folder, planted(40, 8, GROUPS), n_tokens=40)
+
+
+def tied_in_one_file(folder: Path) -> None:
+    in_one_file(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({"model.embed_tokens.weight": planted(40, 8, GROUPS)}, folder / "model.safetensors")
+
+
+def in_shards(folder: Path) -> None:
+    """A head in the last of several shards, and the embedding in the first."""
+    in_one_file(folder)
+    (folder / "model.safetensors").unlink()
+    shards = {
+        "model-00001-of-00003.safetensors": {"model.embed_tokens.weight": planted(40, 8, [])},
+        "model-00002-of-00003.safetensors": {"model.norm.weight": torch.zeros(8)},
+        "model-00003-of-00003.safetensors": {"lm_head.weight": planted(40, 8, GROUPS)},
+    }
+    for name, tensors in shards.items():
+        save_file(tensors, folder / name)
+    weight_map = {tensor: name for name, tensors in shards.items() for tensor in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+LAYOUTS = {
+    "one-file": (in_one_file, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]),
+    "tokenizer-json-alone": (with_tokenizer_json_alone, ["config.json", "model.safetensors", "tokenizer.json"]),
+    "tied": (tied_in_one_file, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]),
+    "shards": (
+        in_shards,
+        [
+            "config.json",
+            "model-00001-of-00003.safetensors",
+            "model-00003-of-00003.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "files"), LAYOUTS.values(), ids=LAYOUTS)
+def test_a_new_model_costs_one_request_for_its_commit_and_one_for_each_file_that_is_needed(
+    hub: LoopbackHub,
+    output: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path], None],
+    files: list[str],
+) -> None:
+    write(tmp_path / "new")
+    commit = hub.add("org/new", tmp_path / "new")
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    requests = requests_of(hub, "org/new", "--output", str(output))
+    cached = [request for request in requests if "/api/resolve-cache/" in request]
+    assert sorted(request for request in requests if " /blobs/" not in request and request not in cached) == [
+        "GET /api/models/org/new",
+        *(f"HEAD /org/new/resolve/{commit}/{file}" for file in files),
+    ]
+    # Of a small file the Hub redirects to a copy in its cache.
+    small = [file for file in files if file.endswith(".json")]
+    prefix = f"GET /api/resolve-cache/models/org/new/{commit}"
+    assert sorted(cached) == [f"{prefix}/{file}" for file in small]
+    assert manifest_in(output, "org/new")["tokenizer"]["n_tokens"] == 40

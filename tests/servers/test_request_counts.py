@@ -240,6 +240,23 @@ BESIDE_TOKENIZER_JSON = (
 """Files that many models have, and that no survey needs where there is a tokenizer.json."""
 
 
+def test_a_web_server_is_asked_once_for_the_content_of_each_small_file(
+    hub: LoopbackHub, output: Path, tmp_path: Path
+) -> None:
+    in_shards(tmp_path / "new")
+    hub.mirrors["new"] = tmp_path / "new"
+    requests = requests_of(hub, f"{hub.endpoint}/mirror/new", "--output", str(output))
+    small = ("config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json")
+    assert [requests.count(f"GET /mirror/new/{name}") for name in small] == [1, 1, 1, 1]
+    assert not [
+        request for request in requests if request.startswith("GET") and request.endswith(BESIDE_TOKENIZER_JSON)
+    ]
+    again = requests_of(hub, f"{hub.endpoint}/mirror/new", "--output", str(output))
+    assert [request for request in again if request.startswith("GET")] == [
+        "GET /mirror/new/model.safetensors.index.json"  # which names the shards
+    ]
+
+
 def in_one_file(folder: Path) -> None:
     """The head in one file, with every usual file beside it."""
     write_checkpoint(folder, planted(40, 8, GROUPS), n_tokens=40)

@@ -102,7 +102,10 @@ def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mappin
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
         or (latest.get("pages") == manifest.get("pages") and json_value(latest) != json_value(manifest))
-        or not (latest["commit"] == manifest["commit"] or is_whole(latest, store.listing(f"{manifest['model']}/")))
+        or not (
+            latest["commit"] == manifest["commit"]
+            or is_whole(latest, listing or store.listing(f"{manifest['model']}/"))
+        )
     ):
         content = store.read(manifest_key(folder))
         if content is not None:

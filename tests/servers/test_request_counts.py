@@ -147,6 +147,22 @@ def test_a_published_commit_costs_two_requests_of_an_s3_store(
         assert since_last() == [f"GET list-type {s3_bucket}", "GET manifest.json"]
 
 
+def test_a_published_commit_that_is_not_the_latest_costs_an_s3_store_one_request_more(
+    served: LoopbackHub, checkpoint: Path, s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = ["--output", f"s3://{s3_bucket}/surveys"]
+    earlier = served.repos["org/model"].refs["main"]
+    assert main(["org/model", *output]) == 0
+    (checkpoint / "README.md").write_text("another commit")
+    served.add("org/model", checkpoint)
+    assert main(["org/model", *output]) == 0
+    with counting(s3_server, monkeypatch) as since_last:
+        assert len(requests_of(served, f"org/model@{earlier}", *output)) == 1
+        assert since_last() == [f"GET list-type {s3_bucket}", "GET manifest.json", "GET latest.json"]
+        assert len(requests_of(served, "org/model", *output)) == 1
+        assert since_last() == [f"GET list-type {s3_bucket}", "GET manifest.json"]
+
+
 @pytest.mark.parametrize("file", ["report.md", "latest.json"])
 @pytest.mark.parametrize("change", ["missing", "another of the same length"])
 @pytest.mark.writes_invalid_manifests

@@ -25,9 +25,6 @@ LOCAL_READS: Final = 2
 MAX_KEPT: Final = 1 << 20
 """Bytes of a file whose content is kept: a config has some thousand, and is read for W, for the tokens, and copied."""
 
-MAX_KEPT: Final = 1 << 20
-"""Bytes of a file whose content is kept: a config has some thousand, and is read for W, for the tokens, and copied."""
-
 Digest = Literal["git", "sha256"]
 """How a file's content is digested: as git names a blob, or by SHA-256."""
 

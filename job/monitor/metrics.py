@@ -40,6 +40,11 @@ class Metrics:
     ) -> None:
         self._numbers = RunNumbers(current, run, worker)
         self._file, self._gateway = file, gateway
+        if file:
+            # Not later: the handler of a signal writes the file too, and may have interrupted this very import.
+            from job.monitor.openmetrics import openmetrics_text
+
+            self._as_text: Callable[[RunNumbers], bytes] = openmetrics_text
         self._refresh_seconds = refresh_seconds
         self._refreshed_at = time.monotonic()
         self._file_failed = False
@@ -153,11 +158,9 @@ class Metrics:
 
     def _write(self, path: Path) -> None:
         """Replace the whole file at once, so that no reader ever sees a part of it."""
-        from job.monitor.openmetrics import openmetrics_text
-
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
-            unfinished.write_bytes(openmetrics_text(self._numbers))
+            unfinished.write_bytes(self._as_text(self._numbers))
             unfinished.replace(path)
         except OSError:
             with suppress(OSError):  # the first error is the one to tell

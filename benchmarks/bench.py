@@ -48,7 +48,8 @@ def main() -> None:
         results = measure_all(runner, jobs, options.rows, options.gigabytes, options.rounds)
     versions = ", ".join(f"{name} {machine.commit(path.parent)}" for name, path in jobs.items())
     minutes = (time.monotonic() - began) / 60
-    measured = f"{versions}; {options.rounds} rounds, one of a W of more than 1 GB; {minutes:.0f} minutes in all."
+    rounds = "a single round" if options.rounds == 1 else f"{options.rounds} rounds, one of a W of more than 1 GB"
+    measured = f"{versions}; {rounds}; {minutes:.0f} minutes in all."
     text = page(results, described, measured)
     print(text)
     if results.failures:

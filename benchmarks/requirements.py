@@ -11,6 +11,8 @@ GB: Final = 1e9
 MIN_JUDGED_NBYTES: Final = 5e8
 """Of a smaller W, seconds are mostly those of start-up."""
 
+TO_S3: Final = ("HTTP → S3", "HTTP → S3, shaped", "HTTP → S3, shaped, 50 ms")
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -70,12 +72,12 @@ class _OfSize:
                 yield Requirement(what, limit, (job.cpu - copy.cpu) / (self.w_nbytes / GB), "s")
         if job := self.run("HTTP → folder"):
             yield Requirement(self.what("HTTP → folder: start to first byte of W asked for"), 0.6, job.first_byte, "s")
-        for route in ("HTTP → folder", "HTTP → S3, shaped", "HTTP → S3, shaped, 50 ms"):
+        for route in ("HTTP → folder", *TO_S3):
             if job := self.run(route):
                 yield Requirement(self.what(f"{route}: bytes read, of W's"), 1.01, job.sent_nbytes / self.w_nbytes)
 
     def shaped(self) -> Iterator[Requirement]:
-        for route in ("HTTP → S3, shaped", "HTTP → S3, shaped, 50 ms"):
+        for route in TO_S3[1:]:
             if job := self.run(route):
                 floor = job.stored_nbytes / (job.parts_in_flight * UP_RATE) + job.first_byte
                 parts = f"{job.parts_in_flight:.0f} parts × 20 MB/s"
@@ -84,19 +86,18 @@ class _OfSize:
 
 
 def _peaks(medians: Medians) -> Iterator[Requirement]:
-    route = "HTTP → S3"
-    peaks = {key.w_nbytes: run for key, run in medians.items() if key.route == route and key.who == JOB}
-    sizes = sorted(peaks)
-    for size, run in peaks.items():
-        what = f"W of {size / GB:.2f} GB, {route}: peak memory of"
-        yield Requirement(f"{what} its largest process", 500, run.peak / 1e6, "MB")
-        yield Requirement(f"{what} all processes together", 500, run.peak_of_all / 1e6, "MB")
-        if stated := medians.get(Key(f"{route}, as a plan states", JOB, size)):
-            yield Requirement(f"{what} all processes, of what a plan states", 1.0, run.peak_of_all / stated.peak)
+    for key, run in medians.items():
+        if key.who == JOB and key.route in TO_S3:
+            what = f"W of {key.w_nbytes / GB:.2f} GB, {key.route}: peak memory of"
+            yield Requirement(f"{what} its largest process", 500, run.peak / 1e6, "MB")
+            yield Requirement(f"{what} all processes together", 500, run.peak_of_all / 1e6, "MB")
+            if stated := medians.get(Key(f"{TO_S3[0]}, as a plan states", JOB, key.w_nbytes)):
+                yield Requirement(f"{what} all processes, of what a plan states", 1.0, run.peak_of_all / stated.peak)
+    peaks = {key.w_nbytes: run.peak for key, run in medians.items() if key.who == JOB and key.route == TO_S3[0]}
     if len(peaks) > 1:
-        smallest, largest = peaks[sizes[0]], peaks[sizes[-1]]
-        what = f"{route}: peak memory with {sizes[-1] / GB:.1f} GB, of that with {sizes[0] / GB:.1f} GB"
-        yield Requirement(what, 1.1, largest.peak / smallest.peak)
+        smallest, largest = min(peaks), max(peaks)
+        what = f"{TO_S3[0]}: peak memory with {largest / GB:.1f} GB, of that with {smallest / GB:.1f} GB"
+        yield Requirement(what, 1.1, peaks[largest] / peaks[smallest])
 
 
 def _many(medians: Medians) -> Iterator[Requirement]:

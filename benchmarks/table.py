@@ -94,9 +94,10 @@ def _many_lines(medians: Medians) -> Iterator[list[str]]:
 
 
 def _figures(run: Run) -> list[str]:
-    seconds = [f"{max(figure, 0.0):.2f}" for figure in (run.wall, run.cpu)]  # a difference of two runs may be below 0
+    # A difference of two runs may be below 0.
+    seconds = [f"{max(figure, 0.0):.2f}" if figure else "" for figure in (run.wall, run.cpu)]
     return [*seconds, f"{run.peak / 1e6:.0f}", f"{run.peak_of_all / 1e6:.0f}"]
 
 
 def _ratio(found: float, ruler: float | None) -> str:
-    return f"{found / ruler:.2f}" if ruler else ""
+    return f"{found / ruler:.2f}" if found and ruler else ""

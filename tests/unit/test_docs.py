@@ -29,6 +29,14 @@ def test_the_readme_is_short() -> None:
     assert len(README.split()) <= MAX_README_WORDS
 
 
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    ((size, *figures),) = re.findall(r"a W of ([\d.]+ GB) takes (\d+) seconds, ([\d.]+) GB of memory", README)
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")] for line in results.splitlines()]
+    (row,) = [row for row in rows if row[1:4] == [size, "HTTP → folder", "job"]]
+    assert figures == [f"{float(row[4]):.0f}", f"{float(row[7]) / 1e3:.1f}"]
+
+
 def test_the_map_names_every_module_and_no_other() -> None:
     (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", README, re.DOTALL)
     named, folders = set(), [""]

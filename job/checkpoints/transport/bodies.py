@@ -10,7 +10,8 @@ from typing import Final, Protocol
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.retries import RetryableError, RetryPolicy
 
-FIRST_PIECE_NBYTES: Final = 1 << 14
+FIRST_PIECE_NBYTES: Final = 1 << 12
+"""Small beside what the slowest connection brings while it is watched, because a piece counts when it is whole."""
 MAX_PIECE_NBYTES: Final = 1 << 18
 """Larger pieces cost no less time, and a connection that is reset loses the piece that it was bringing."""
 _QUICK_SECONDS: Final = 0.1

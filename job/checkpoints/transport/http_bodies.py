@@ -6,6 +6,7 @@ It trusts the same certificates as the Hub's client, and fails with that client'
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -128,7 +129,7 @@ def _credentials(header: str, url: httpx2.URL) -> dict[str, str]:
     """The header that holds the user and the password of an address, if it has them."""
     if not url.userinfo:
         return {}
-    return {header: urllib3.make_headers(basic_auth=f"{url.username}:{url.password}")["authorization"]}
+    return {header: f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode()}"}
 
 
 def _translated(error: HTTPError, url: httpx2.URL, *, is_connected: bool) -> httpx2.RequestError:

@@ -160,8 +160,8 @@ class Checkpoint:
             SurveyError: they cannot be read. Raised when a chunk is asked for.
         """
         file = location.file
-        row_nbytes = location.nbytes // location.shape[0] if location.strides is None else 1
         check_range(self.files, self.source, file, location.begin, location.end)
+        row_nbytes = location.nbytes // location.shape[0] if location.strides is None else 1
         return stream_range(
             partial(self.fill, file),
             location.begin,

@@ -44,7 +44,7 @@ class StoredFile:
     """What ``content_id`` is of the file's content; None if it is no digest of it, or may not be one."""
     id_from: IdSource = field(default="server", compare=False)
 
-    def matches(self, content: Iterable[bytes]) -> bool:
+    def matches(self, content: Iterable[bytes | memoryview]) -> bool:
         """Whether these are the pieces of the content, as far as the content id tells."""
         if self.digest is None:
             return True

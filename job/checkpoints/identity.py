@@ -2,18 +2,15 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import xxhash
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, derived_commit
+from job.checkpoints.checkpoint import LOCAL_READS, Checkpoint, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
 
-_PIECE_NBYTES: Final = 1 << 20
-_ZEROS: Final = bytes(_PIECE_NBYTES)
+_ZEROS: Final = bytes(1 << 20)
 
 # SHA-256 of a file in the page cache takes 0.6 s/GB on one core: less than the survey of a W of a tenth of the file.
 _MAX_FILE_PER_W: Final = 10
@@ -54,16 +51,16 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
     if name not in checkpoint.local_paths:
         return PinnedW(checkpoint, None)
     stored, warnings = checkpoint.files[name], list[str]()
-    read = partial(checkpoint.fetch, name)
     seed = secrets.randbits(64)
     sha256, fingerprint, has_zeros = hashlib.sha256(), xxhash.xxh3_128(seed=seed), False
-    for piece in _pieces(read, location.begin, location.end):
-        sha256.update(piece)
-        fingerprint.update(piece)
-        has_zeros = has_zeros or piece == _ZEROS[: len(piece)]
+    for chunk in checkpoint.stream(location, LOCAL_READS):
+        sha256.update(chunk)
+        fingerprint.update(chunk)
+        has_zeros = has_zeros or _has_zeros(chunk)
     is_cheap = stored.size <= max(_ALWAYS_CHECKED_NBYTES, _MAX_FILE_PER_W * location.nbytes)
     if stored.id_from == "name" and (is_cheap or has_zeros):
-        if stored.matches(_pieces(read, 0, stored.size)):
+        whole = TensorLocation(name, 0, stored.size, "U8", (stored.size, 1))
+        if stored.matches(checkpoint.stream(whole, LOCAL_READS)):
             stored = replace(stored, id_from="bytes")
         elif stored.digest == "sha256":
             raise CorruptCheckpoint(
@@ -91,6 +88,7 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
     )
 
 
-def _pieces(read: Callable[[int, int], bytes], begin: int, end: int) -> Iterator[bytes]:
-    for first in range(begin, end, _PIECE_NBYTES):
-        yield read(first, min(first + _PIECE_NBYTES, end))
+def _has_zeros(chunk: memoryview) -> bool:
+    """Whether a piece of ``_ZEROS``' length, or the last one, is all zeros."""
+    pieces = (chunk[begin : begin + len(_ZEROS)] for begin in range(0, len(chunk), len(_ZEROS)))
+    return any(piece == _ZEROS[: len(piece)] for piece in pieces)

@@ -21,35 +21,22 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 from urllib.parse import urlsplit
 
 import httpx2
-import trustme
 import urllib3
 
+from benchmarks import nginx
 from job.checkpoints.checkpoint import CHUNK_NBYTES, TensorLocation
 from job.checkpoints.sources.http import open_http
+from job.limits.memory import keep_freed_memory
 from tests.servers.seaweed import free_ports
-from tests.servers.tls import SBIN
 
 NBYTES: Final = 256 * CHUNK_NBYTES
 FILE: Final = "w.bin"
+OBJECT_ID: Final = "0" * 64
 ROUNDS: Final = 3
-NGINX_CONF: Final = """\
-daemon off; user root; pid {folder}/nginx.pid; error_log stderr crit; worker_processes 2;
-events {{ worker_connections 256; }}
-http {{
-    access_log off; sendfile on; tcp_nopush on; root {folder}; keepalive_requests 100000;
-    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-    uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-    server {{
-        listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl;
-        ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.pem;
-    }}
-}}
-"""
-
 Read = Callable[[int, memoryview], object]
 """``read(begin, buffer)`` fills a buffer with the file's bytes from ``begin`` on."""
 
@@ -62,6 +49,7 @@ def main() -> None:
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client:
+        keep_freed_memory()  # as the job does
         print(processor_seconds(CLIENTS[options.client], options.url, *options.connections))
         return
     names = [name for name in CLIENTS if name != "pycurl" or find_spec("pycurl")]
@@ -77,8 +65,6 @@ def measured(client: str, url: str, connections: int, authority: Path) -> float:
     """The least processor time of a client in several rounds, in seconds per GB."""
     command = [sys.executable, "-m", "benchmarks.clients", "--client", client, "--url", url]
     environment = {**os.environ, "SSL_CERT_FILE": str(authority)}
-    # As the job sets it: freed buffers are used again.
-    environment |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
     run = [*command, "--connections", str(connections)]
     return min(float(subprocess.check_output(run, env=environment, text=True)) for _ in range(ROUNDS))
 
@@ -184,7 +170,7 @@ def by_pycurl(url: str) -> Read:
 def by_stream(url: str, connections: int) -> None:
     """``Checkpoint.stream``, with all its checks."""
     checkpoint = open_http(url.removesuffix(f"/{FILE}"), read_timeout=30.0, extra_names=(FILE,))
-    for _ in checkpoint.stream(TensorLocation(FILE, 0, NBYTES, "U8", (NBYTES // 4096, 4096)), connections, 4096):
+    for _ in checkpoint.stream(TensorLocation(FILE, 0, NBYTES, "U8", (NBYTES // 4096, 4096)), connections):
         pass
 
 
@@ -201,19 +187,22 @@ CLIENTS: Final[dict[str, Callable[[str, int], object]]] = {
 def served() -> Iterator[tuple[str, str, Path]]:
     """A file's addresses over plain HTTP and TLS, and the authority that signed the server's certificate."""
     with tempfile.TemporaryDirectory() as name:
-        folder, (port, tls_port), authority = Path(name), free_ports(2), trustme.CA()
-        folder.chmod(0o755)
+        folder, links = Path(name), get_args(nginx.Link)
+        folder.chmod(0o755)  # nginx's workers have another user
+        ports: dict[nginx.Link, int] = dict(zip(links, free_ports(len(links)), strict=True))
         (folder / FILE).write_bytes(os.urandom(NBYTES))
-        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-        certificate = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
-        certificate.write_to_path(str(folder / "server.pem"))
-        (folder / "nginx.conf").write_text(NGINX_CONF.format(folder=folder, port=port, tls_port=tls_port))
-        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:{SBIN}"}
-        command = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf")]
-        with subprocess.Popen(command, env=environment) as process:
+        nginx.publish(folder, folder / FILE, OBJECT_ID)
+        command, hosts = (
+            nginx.command(folder, ports, "http://127.0.0.1"),
+            {link: f"{nginx.HOST}:{ports[link]}" for link in links},
+        )
+        with subprocess.Popen(
+            command, stderr=subprocess.DEVNULL
+        ) as process:  # it logs each name that it has no file for
             try:
                 time.sleep(1.0)
-                yield f"http://127.0.0.1:{port}/{FILE}", f"https://127.0.0.1:{tls_port}/{FILE}", folder / "ca.pem"
+                path = f"blobs/{OBJECT_ID}/{FILE}"
+                yield f"http://{hosts['plain']}/{path}", f"https://{hosts['TLS']}/{path}", folder / "ca.pem"
             finally:
                 process.terminate()
 

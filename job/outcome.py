@@ -49,7 +49,7 @@ class PlannedSurvey:
     tie: Tie
     tie_evidence: str
     notes: tuple[str, ...]
-    """The warnings about W."""
+    """The warnings about W; of a published survey that was not looked into again, all of its warnings."""
     dtype: str
     shape: tuple[int, ...]
     file: str
@@ -65,6 +65,10 @@ class PlannedSurvey:
     """Room that the tensors to publish take in OUTPUT, without the centroids of black holes."""
     memory_nbytes: int
     """Memory that the survey's process needs."""
+    connections: int
+    """Ranges of a file that the survey fetches at a time."""
+    parts: int
+    """Parts of an upload that it sends at a time; 0 if OUTPUT is a folder."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
@@ -64,7 +63,7 @@ def store_and_access(settings: Settings) -> tuple[Store, Access]:
     """
     folders = [ref.path for ref in settings.models if isinstance(ref, ModelRef) and ref.source == "folder"]
     access = Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, Cooldowns())
-    return open_store(settings.output, folders), access
+    return open_store(settings.output, folders, settings.parts), access
 
 
 def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -> list[ModelRef]:
@@ -75,6 +74,8 @@ def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -
     """
 
     def find(query: ModelQuery) -> list[ModelRef]:
+        from job.checkpoints.sources.hub_queries import find_models  # imports the HTTP client
+
         access_in_time = replace(access, deadline=Deadline(max_seconds, str(query)))
         return find_models(query, access_in_time, datetime.now(UTC).date())
 
@@ -130,13 +131,13 @@ def plan_model(
     try:
         with shortages_translated(str(ref)):
             located = locate(ref, replace(access, deadline=deadline), store, tensors)
-            planned_survey = _planned_survey(located, dedup, connections)
+            planned_survey = _planned_survey(located, dedup, connections, store.parts_in_flight)
     except SurveyError as error:
         return _failed(ref, error)
     finally:
         deadline.end()
     try:
-        need = need_of(located, dedup, connections)
+        need = need_of(located, dedup, connections, store.parts_in_flight)
         refuse_what_does_not_fit(need, located.checkpoint.source, scratch, scratch_limit)
     except SurveyError as error:
         return _failed(ref, error, planned_survey)
@@ -151,16 +152,18 @@ def _failed(ref: ModelRef, error: SurveyError, survey: PlannedSurvey | None = No
     return PlannedModel(ref, status, survey, error=error.without_frames())
 
 
-def need_of(located: Located, dedup: Dedup, connections: int) -> Need:
+def need_of(located: Located, dedup: Dedup, connections: int, parts_in_flight: int) -> Need:
     """What the survey of a model needs."""
     location = located.unembedding.location
+    is_local = location.file in located.checkpoint.local_paths and location.strides is None
     return survey_need(
         location,
-        is_local=location.file in located.checkpoint.local_paths,
+        rows_are_on_disk=is_local or (located.output_is_local and "W" in located.tensors_to_publish),
         reads_w=bool(located.tensors_to_publish),
         tokenizer_nbytes=_tokenizer_nbytes(located),
         dedup=dedup,
         connections=connections,
+        parts_in_flight=parts_in_flight,
     )
 
 
@@ -174,9 +177,9 @@ def _tokenizer_nbytes(located: Located) -> int:
     return sum(checkpoint.files[name].size for name in names)
 
 
-def _planned_survey(located: Located, dedup: Dedup, connections: int) -> PlannedSurvey:
+def _planned_survey(located: Located, dedup: Dedup, connections: int, parts_in_flight: int) -> PlannedSurvey:
     checkpoint, unembedding = located.checkpoint, located.unembedding
-    location, need = unembedding.location, need_of(located, dedup, connections)
+    location, need = unembedding.location, need_of(located, dedup, connections, parts_in_flight)
     w_nbytes = location.nbytes if located.tensors_to_publish else 0
     return PlannedSurvey(
         repo_id=checkpoint.repo_id,
@@ -197,6 +200,8 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int) -> Planned
         scratch_nbytes=need.scratch_nbytes,
         output_nbytes=sum(_tensor_nbytes(location)[name] for name in located.tensors_to_publish),
         memory_nbytes=need.memory_nbytes,
+        connections=connections,
+        parts=parts_in_flight,
     )
 
 

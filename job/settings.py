@@ -22,6 +22,7 @@ from job.command_line.options import VerbCommand, VerbGroup, heeds, option, vari
 from job.command_line.values import finite, parse_endpoint, parse_names, parse_output, parse_run, parse_token
 from job.errors import ConfigError, ModelError, Terminated, TransientError
 from job.geometry.methods import Dedup
+from job.limits.need import default_parts
 from job.models.lists import parse_entry, parse_line, read_list, unique
 from job.models.queries import KEYS, Entry
 from job.models.references import EXPECTED
@@ -116,6 +117,13 @@ class Settings:
     connections: int = option(
         "Ranges of a file in flight at once; each holds 4 MiB.",
         default=12,
+        type=click.IntRange(1, 32),
+        verbs=("survey", "plan"),
+    )
+    parts: int = option(
+        "Parts of an upload to S3 in flight at once; each holds 10 MiB.",
+        default=default_parts,
+        shown_default="16, or fewer if memory is short",
         type=click.IntRange(1, 32),
         verbs=("survey", "plan"),
     )

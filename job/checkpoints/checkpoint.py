@@ -22,6 +22,9 @@ of 90 MB/s, small enough to hold a dozen."""
 LOCAL_READS: Final = 2
 """Chunks of a file on this machine that are read at once: one more than the caller works on."""
 
+MAX_KEPT: Final = 1 << 20
+"""Bytes of a file whose content is kept: a config has some thousand, and is read for W, for the tokens, and copied."""
+
 Digest = Literal["git", "sha256"]
 """How a file's content is digested: as git names a blob, or by SHA-256."""
 
@@ -41,7 +44,7 @@ class StoredFile:
     """What ``content_id`` is of the file's content; None if it is no digest of it, or may not be one."""
     id_from: IdSource = field(default="server", compare=False)
 
-    def matches(self, content: Iterable[bytes]) -> bool:
+    def matches(self, content: Iterable[bytes | memoryview]) -> bool:
         """Whether these are the pieces of the content, as far as the content id tells."""
         if self.digest is None:
             return True
@@ -122,6 +125,8 @@ class Checkpoint:
     """Names that are there but cannot be read as files, each with the reason; a needed one fails the model."""
     followed_from: tuple[str, ...] = ()
     """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
+    kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """The content of small files that were read."""
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -144,8 +149,8 @@ class Checkpoint:
         self.fill(file, begin, memoryview(buffer))
         return bytes(buffer)
 
-    def stream(self, location: TensorLocation, connections: int, row_nbytes: int = 1) -> Iterator[memoryview]:
-        """The bytes that a tensor is stored in, in order, in chunks of whole rows of ``row_nbytes`` bytes.
+    def stream(self, location: TensorLocation, connections: int) -> Iterator[memoryview]:
+        """The bytes that a tensor is stored in, in order; in chunks of whole rows, if its rows lie one after another.
 
         A chunk has about ``CHUNK_NBYTES`` bytes, and at least one row. It is the caller's own: nobody else uses its
         memory. ``connections`` chunks are read at once, or fewer if the file is on this machine.
@@ -156,6 +161,7 @@ class Checkpoint:
         """
         file = location.file
         check_range(self.files, self.source, file, location.begin, location.end)
+        row_nbytes = location.nbytes // location.shape[0] if location.strides is None else 1
         return stream_range(
             partial(self.fill, file),
             location.begin,
@@ -165,7 +171,8 @@ class Checkpoint:
         )
 
     def read(self, file: str, limit: int) -> bytes:
-        """The whole content of a small file. If it does not match its digest, it is fetched once more.
+        """The whole content of a small file. If it does not match its digest, it is fetched once more. What has at most
+        ``MAX_KEPT`` bytes is fetched once for all who read it.
 
         In the Hub's cache, a mismatch of a git id is only logged: the caller may ask ``StoredFile.matches``.
 
@@ -180,10 +187,14 @@ class Checkpoint:
             raise CorruptCheckpoint(
                 f"{self.source}: {file} has {size:,} bytes, expected at most {limit:,}; check the file"
             )
+        if file in self.kept:
+            return self.kept[file]
         claim_memory(2 * size, f"{self.source}: {file}")
         for _ in range(2):
             content = self.fetch(file, 0, size)
             if stored.matches([content]):
+                if size <= MAX_KEPT:
+                    self.kept[file] = content
                 return content
         digest = "SHA-256" if stored.digest == "sha256" else "git id"
         what = f"{self.source}: {file}: found content that differs from its {digest}, expected {stored.content_id}"

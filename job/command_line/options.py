@@ -19,7 +19,7 @@ class Option:
     """What a field that can be typed says of itself, as ``option`` takes it."""
 
     help: str
-    default: str | int | float | Callable[[], str] | None
+    default: str | int | float | Callable[[], str | int] | None
     shown_default: str | None
     type: click.ParamType[object] | None
     parse: Callable[..., object] | None
@@ -43,7 +43,7 @@ def variable(name: str, help: str, *, verbs: tuple[str, ...] | None = None) -> M
 def option(
     help: str,
     *,
-    default: str | int | float | Callable[[], str] | None = None,
+    default: str | int | float | Callable[[], str | int] | None = None,
     shown_default: str | None = None,
     type: click.ParamType[_Value] | None = None,
     parse: Callable[..., _Value] | None = None,

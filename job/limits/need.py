@@ -20,6 +20,8 @@ BASE_NBYTES: Final = 380_000_000
 """The interpreter with torch, and blocks of rows."""
 CONNECTION_NBYTES: Final = 4_800_000
 """A chunk of 4 MiB, and the piece of it that is being read."""
+PART_NBYTES: Final = 10_500_000
+"""A part of an upload of 10 MiB."""
 ROW_NBYTES: Final = 300
 """43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
 COLUMN_NBYTES: Final = 80
@@ -35,6 +37,17 @@ LOG_NBYTES: Final = 50 << 20
 """What the kubelet keeps of a container's log by default, which counts towards the container's ephemeral storage."""
 
 
+MAX_PARTS: Final = 16
+"""S3 takes about 20 MB/s over a connection: 16 of them take 320 MB/s."""
+SHARE_OF_PARTS: Final = 6
+"""The parts may take this part of the memory: a sixth. With 1 GiB, this allows 16 of them."""
+
+
+def default_parts() -> int:
+    """How many parts of an upload to send at a time: as many as the memory allows, up to ``MAX_PARTS``."""
+    return max(1, min(MAX_PARTS, memory_limit() // SHARE_OF_PARTS // PART_NBYTES))
+
+
 @dataclass(frozen=True)
 class Need:
     """What a survey needs, in bytes."""
@@ -48,37 +61,44 @@ class Need:
 def survey_need(
     location: TensorLocation,
     *,
-    is_local: bool,
+    rows_are_on_disk: bool,
     reads_w: bool,
     tokenizer_nbytes: int,
     dedup: Dedup,
     connections: int,
+    parts_in_flight: int,
 ) -> Need:
     """The need of the survey of a W.
 
     Args:
-        is_local: whether W lies on this machine.
+        rows_are_on_disk: whether a file of this machine holds W's rows, one after another: the checkpoint's, or W's
+            published one in a folder.
         reads_w: whether W is read; not if its tensors are published.
         tokenizer_nbytes: the size of the tokenizer's files.
+        parts_in_flight: how many parts of an upload are sent at a time; 0 if OUTPUT is a folder.
     """
-    if not reads_w:
-        copy_nbytes = 0
-    elif location.strides is None:
-        copy_nbytes = 0 if is_local else location.nbytes
-    else:  # the stored bytes, and the rows that are made from them
-        copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
-    of_w = memory_of_w(location.shape, location.nbytes, dedup, connections) if reads_w else BASE_NBYTES
+    copy_nbytes = 0
+    if reads_w and location.strides is not None:  # the stored bytes, from which rows are made
+        copy_nbytes = location.nbytes
+    if reads_w and not rows_are_on_disk:
+        stored_by_rows = location.strides is None
+        copy_nbytes += location.nbytes if stored_by_rows else math.prod(location.shape) * BITS[location.dtype] // 8
+    of_w = BASE_NBYTES
+    if reads_w:
+        of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)
     of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
     of_other = max(OTHER_PROCESS_NBYTES, of_tokenizer if tokenizer_nbytes else 0)
     return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes, of_w)
 
 
-def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int) -> int:
+def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int, parts_in_flight: int) -> int:
     """An upper bound of the memory, in bytes, of the process that measures a W of shape (n_rows, hidden_size)."""
     n_rows, hidden_size = shape
     copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
     of_long_rows = max(0, hidden_size - NUMBERS_PER_BLOCK) * COLUMN_NBYTES
-    return BASE_NBYTES + connections * CONNECTION_NBYTES + n_rows * ROW_NBYTES + of_long_rows + copies
+    of_parts = (parts_in_flight + 1) * PART_NBYTES if parts_in_flight else 0  # one is filled meanwhile
+    of_streams = connections * CONNECTION_NBYTES + of_parts
+    return BASE_NBYTES + of_streams + n_rows * ROW_NBYTES + of_long_rows + copies
 
 
 def refuse_what_does_not_fit(need: Need, source: str, scratch: Path, scratch_limit: int | None) -> None:

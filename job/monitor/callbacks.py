@@ -2,17 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+
+from job.store.store import Chunk
 
 Stage = Callable[[str], AbstractContextManager[None]]
 """``with stage(name)``: the code inside belongs to this stage of the survey."""
 
-Chunk = TypeVar("Chunk", bytes, memoryview)
-"""Bytes in either form."""
-
-
-class Track(Protocol):
-    """How the progress of a stream is reported."""
-
-    def __call__(self, chunks: Iterable[Chunk], nbytes: int, label: str, /) -> Iterator[Chunk]:
-        """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""
+Track = Callable[[Iterable[Chunk], int, str], Iterator[Chunk]]
+"""``track(chunks, nbytes, label)``: the same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""

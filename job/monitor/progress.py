@@ -3,15 +3,18 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from job.monitor.callbacks import Chunk
 from job.monitor.metrics import Metrics
 from job.report.text import escape
+from job.store.store import Chunk
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ _NUMBERS_WIDTH = len("1,023.9/1,023.9 GB 1,023.9 MB/s 0:00:00")
 class ProgressReporter:
     """Shows the progress of streams of bytes, one stream at a time."""
 
-    def __init__(self, console: Console, bars: bool, metrics: Metrics) -> None:
+    def __init__(self, console: "Console", bars: bool, metrics: Metrics) -> None:
         """``bars``: whether to draw bars; log lines otherwise."""
         self.metrics = metrics
         self._console, self._bars = console, bars
@@ -46,6 +49,15 @@ class ProgressReporter:
             self._console.show_cursor()
 
     def _bar(self, chunks: Iterable[Chunk], nbytes: int, description: str) -> Iterator[Chunk]:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         bar_width = min(40, self._console.width // 4)
         text = _shorten(escape(description), self._console.width - bar_width - _NUMBERS_WIDTH - 2)
         columns = (

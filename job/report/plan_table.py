@@ -62,6 +62,7 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
         soft_wrap=True,
     )
     if any(model.survey for model in plan):
+        console.print(_in_flight(plan), highlight=False, soft_wrap=True)
         limits = kubernetes_limits(totals)
         console.print(
             f"Kubernetes: ephemeral-storage {limits['ephemeral_storage']}, memory {limits['memory']} for the largest "
@@ -69,6 +70,13 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _in_flight(plan: Sequence[PlannedModel]) -> str:
+    """How many ranges are fetched and parts are sent at a time: the same for each model."""
+    survey = next(model.survey for model in plan if model.survey)
+    sent = f", and {survey.parts} parts sent" if survey.parts else ""
+    return f"At a time: up to {survey.connections} byte ranges of a file fetched{sent}"
 
 
 def plan_as_json(plan: Sequence[PlannedModel]) -> str:
@@ -99,10 +107,11 @@ def plan_totals(plan: Sequence[PlannedModel]) -> dict[str, int]:
 def kubernetes_limits(totals: dict[str, int]) -> dict[str, str]:
     """The totals of a plan as Kubernetes' quantities, rounded up: a volume's limit for the scratch alone, and those of
     a container, whose storage holds its log as well."""
+    memory_mib = math.ceil(totals["memory_nbytes"] / _MEMORY_STEP) * _MEMORY_STEP >> 20
     return {
         "scratch_size_limit": f"{max(1, math.ceil(totals['scratch_nbytes'] / _SCRATCH_STEP))}Gi",
         "ephemeral_storage": f"{math.ceil((totals['scratch_nbytes'] + LOG_NBYTES) / _SCRATCH_STEP)}Gi",
-        "memory": f"{math.ceil(totals['memory_nbytes'] / _MEMORY_STEP) * 128}Mi",
+        "memory": f"{memory_mib}Mi" if memory_mib % 1024 else f"{memory_mib // 1024}Gi",  # as Kubernetes writes it
     }
 
 

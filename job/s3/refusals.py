@@ -27,9 +27,7 @@ S3_ERRORS: Final = (BotoCoreError, ClientError, HTTPError)
 """What a request to a store can raise. urllib3's errors come from bodies that are read in pieces."""
 
 CHECKSUM_SETTING: Final = "AWS_REQUEST_CHECKSUM_CALCULATION"
-"""boto3's setting: ``when_supported`` (its default) or ``when_required``. By default, boto3 sends a checksum with each
-body: in a header over http; over https after the body, in a framing that a store has to remove (``aws-chunked``,
-https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html)."""
+"""boto3's setting, ``when_supported`` by default: a checksum is sent with each body. ``when_required``: none is."""
 OPERATIONS_WITH_BODY: Final = ("PutObject", "UploadPart")
 """The operations whose body boto3 sends with a checksum."""
 
@@ -153,7 +151,7 @@ REFUSALS: Final[dict[str, Meaning]] = {
 """By the code of a store's answer (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
 
 CHECKSUM_CODES: Final = ("BadDigest", "IncompleteBody", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch")
-"""Codes of REFUSALS with which stores also refuse a body in ``aws-chunked`` framing, or a checksum's headers."""
+"""Codes of REFUSALS with which stores also refuse a checksum's headers."""
 OTHER_STATUSES: Final = (401, 403, 404, 407, 408, 429)
 """Statuses from 400 to 499 with which no store refuses them."""
 

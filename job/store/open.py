@@ -9,8 +9,12 @@ from job.store.folder import FolderStore
 from job.store.store import Store
 
 
-def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
-    """The store that OUTPUT names. Sends no request. ``checkpoint_folders``: the local checkpoints to survey.
+def open_store(output: str, checkpoint_folders: Iterable[Path], parts_in_flight: int) -> Store:
+    """The store that OUTPUT names. Sends no request.
+
+    Args:
+        checkpoint_folders: the local checkpoints to survey.
+        parts_in_flight: how many parts of an upload to S3 to send at a time.
 
     Raises:
         ConfigError: the address is not valid, or the folder lies in one of these checkpoints. A survey that is
@@ -19,7 +23,7 @@ def open_store(output: str, checkpoint_folders: Iterable[Path]) -> Store:
     if output.startswith("s3://"):
         from job.store.s3.store import open_s3_store
 
-        return open_s3_store(output)
+        return open_s3_store(output, parts_in_flight=parts_in_flight)
     store = FolderStore(Path(output))
     for folder in checkpoint_folders:
         # Path.resolve() raises on a link that leads to itself.

@@ -6,7 +6,9 @@ import pytest
 
 from entrypoint import main
 from job.errors import TransientError, UnsupportedCheckpoint
+from job.limits import need
 from job.limits.need import Need, refuse_what_does_not_fit
+from job.store.s3 import upload
 from tests import hostile
 from tests.checkpoints import planted, write_checkpoint
 
@@ -21,12 +23,12 @@ def test_scratch_beyond_its_limit_fails_the_model_and_no_other(
     large, output = tmp_path / "large", tmp_path / "out"
     large.mkdir()
     hostile.zeros(large, (8, 100_000), vocab_size=100_000, hidden_size=8)  # two copies of 1.6 MB
-    arguments = [verb, str(large), str(small), "--output", str(output), "--scratch-limit", str(LIMIT)]
-    assert main(arguments) == 65
+    arguments = [verb, str(large), str(small), "--output", str(output), "--tensors", "mu"]
+    assert main([*arguments, "--scratch-limit", str(LIMIT)]) == 65
     message = f"{large}: found that its survey needs 3 MB of scratch, expected at most 2 MB, SCRATCH_LIMIT less 52 MB"
     assert message in caplog.text
     assert {path.parent.name for path in output.rglob("latest.json")} == ({"small"} if verb == "survey" else set())
-    assert main([verb, str(large), "--output", str(tmp_path / "other"), "--scratch-limit", str(2 * LIMIT)]) == 0
+    assert main([*arguments, "--scratch-limit", str(2 * LIMIT)]) == 0
 
 
 def test_a_disk_without_room_may_have_it_later(tmp_path: Path) -> None:
@@ -34,6 +36,15 @@ def test_a_disk_without_room_may_have_it_later(tmp_path: Path) -> None:
         TransientError, match="MB of free disk, expected 1,000,000,000,000 MB for the survey of here; make"
     ):
         refuse_what_does_not_fit(Need(1, 10**18, 1), "here", tmp_path, None)
+
+
+def test_parts_are_as_large_as_the_plan_counts_them_and_as_many_as_the_memory_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert upload.PART_NBYTES <= need.PART_NBYTES < 1.01 * upload.PART_NBYTES
+    for limit, parts in ((1 << 30, 16), (1 << 40, 16), (512 << 20, 8), (64 << 20, 1), (1 << 20, 1)):
+        monkeypatch.setattr(need, "memory_limit", lambda limit=limit: limit)
+        assert need.default_parts() == parts
 
 
 def test_memory_for_names_of_tokens_is_no_reason_to_refuse_w(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def test_the_list_is_one_that_the_job_reads(folder: Path, tmp_path: Path) -> Non
 
 def test_the_limits_are_what_a_plan_states_for_the_largest_matrix_known() -> None:
     settings = read_settings(["org/name"])
-    memory = OTHER_PROCESS_NBYTES + memory_of_w((MAX_ROWS, 1), MAX_NBYTES, settings.dedup, settings.connections)
+    of_w = memory_of_w((MAX_ROWS, 1), MAX_NBYTES, settings.dedup, settings.connections, settings.parts)
+    memory = OTHER_PROCESS_NBYTES + of_w
     stated = kubernetes_limits({"memory_nbytes": memory, "scratch_nbytes": MAX_NBYTES})
     resources = survey_container(render(BASE))["resources"]
     for resource, name in (("ephemeral-storage", "ephemeral_storage"), ("memory", "memory")):

@@ -412,12 +412,16 @@ def test_a_whole_file_that_was_damaged_on_its_way_is_fetched_again(hub: Loopback
     content, host, digest = SMALL_FILES[file]
     (folder / file).write_bytes(content)
     hub.add("org/model", folder)
-    checkpoint = open_hub("org/model", None, endpoint=hub.endpoint, token=None, read_timeout=5, retry_policy=IMPATIENT)
+
+    def read() -> bytes:
+        opened = open_hub("org/model", None, endpoint=hub.endpoint, token=None, read_timeout=5, retry_policy=IMPATIENT)
+        return opened.read(file, 10**7)
+
     hub.faults = [damage(f"*/{file}", content, 1, host)]
-    assert checkpoint.read(file, 10**7) == content
+    assert read() == content
     hub.faults = [damage(f"*/{file}", content, None, host)]
     with pytest.raises(TransientError, match=f"{file}: found content that differs from its {digest}, expected "):
-        checkpoint.read(file, 10**7)
+        read()
 
 
 REFUSED = {

@@ -183,7 +183,7 @@ def test_a_tensor_is_streamed_in_chunks_of_whole_rows_that_are_the_readers_own(
     w = TensorLocation(SHARD, 1, 420_001, "U8", (420_000 // row_nbytes, row_nbytes))
     read: list[memoryview] = []
     nbytes = 0
-    for chunk in source.open("model").stream(w, 6, row_nbytes):
+    for chunk in source.open("model").stream(w, 6):
         assert len(chunk) % row_nbytes == 0
         assert len(chunk) <= max(50_000, row_nbytes)
         assert chunk == FILES[SHARD][1 + nbytes : 1 + nbytes + len(chunk)]
@@ -198,7 +198,7 @@ def test_a_tensor_beyond_its_file_is_refused_before_memory_is_taken_for_it(sourc
     source.put(FILES)
     checkpoint = source.open("model")
     with pytest.raises(CorruptCheckpoint, match=r"has 700,001 bytes, expected bytes 0 to 1,000,000,000,000,000 in it"):
-        checkpoint.stream(TensorLocation(SHARD, 0, 10**15, "U8", (10**7, 10**8)), 2, 10**8)
+        checkpoint.stream(TensorLocation(SHARD, 0, 10**15, "U8", (10**7, 10**8)), 2)
     with pytest.raises(CorruptCheckpoint, match=r"has 700,001 bytes, expected bytes 0 to 1,000,000,000,000,000 in it"):
         checkpoint.fetch(SHARD, 0, 10**15)
 

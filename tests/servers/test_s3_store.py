@@ -15,7 +15,7 @@ from botocore.config import Config
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.store.s3.bucket import S3_CONFIG, Bucket
 from job.store.s3.store import S3Store, open_s3_store
-from job.store.s3.upload import MAX_PARTS, PART_NBYTES, choose_part_nbytes
+from job.store.s3.upload import MAX_PARTS, MIN_PART_NBYTES, PART_NBYTES, choose_part_nbytes
 from job.store.store import RACERS, creates_once
 from tests.servers.answering import server_that_answers
 from tests.servers.meddling_store import Asked, Meddling, meddling_store
@@ -64,12 +64,19 @@ def test_a_key_lies_below_the_prefix(output: str, url: str) -> None:
     assert open_s3_store(output).url("a/b.json") == url
 
 
-@pytest.mark.parametrize("nbytes", [0, PART_NBYTES, 80 * 10**9, 80 * 10**9 + 1, 5 * 2**40])
-def test_no_object_has_more_parts_than_an_upload_may_have(nbytes: int) -> None:
-    part = choose_part_nbytes(nbytes)
+@pytest.mark.parametrize("parts_in_flight", [1, 16, 32])
+@pytest.mark.parametrize("nbytes", [PART_NBYTES, 80 * 10**9, 105 * 10**9, 5 * 2**40])
+def test_no_object_has_more_or_smaller_parts_than_an_upload_may_have(nbytes: int, parts_in_flight: int) -> None:
+    part = choose_part_nbytes(nbytes, parts_in_flight)
     assert part * MAX_PARTS >= nbytes
-    assert PART_NBYTES <= part <= 5 << 30
-    assert part % MIB == 0
+    assert MIN_PART_NBYTES <= part <= 5 << 30
+    assert part <= PART_NBYTES or nbytes > MAX_PARTS * PART_NBYTES
+
+
+@pytest.mark.parametrize("nbytes", [160 * MIB, 160 * MIB + 1, 10**9, 8 * 10**9])
+def test_as_many_parts_are_in_flight_until_the_end(nbytes: int) -> None:
+    n_parts = -(-nbytes // choose_part_nbytes(nbytes, 16))
+    assert -n_parts % 16 <= 1
 
 
 @pytest.mark.parametrize(
@@ -228,6 +235,19 @@ def test_a_store_that_looks_before_it_writes_does_not_create_once() -> None:
         assert list(server.objects) == ["bucket/surveys/runs/a/plan.json"]
 
 
+def test_the_memory_of_a_chunk_may_be_used_again(store: S3Store) -> None:
+    content = bytes(range(256)) * (2 * PART_NBYTES // 256)
+
+    def chunks() -> Iterator[memoryview]:
+        memory = bytearray(MIB)
+        for begin in range(0, len(content), MIB):
+            memory[:] = content[begin : begin + MIB]
+            yield memoryview(memory).cast("B", (1024, 1024))  # as the rows of a matrix
+
+    store.write_stream("org/stream", chunks(), len(content))
+    assert store.read("org/stream") == content
+
+
 def test_a_store_that_goes_down_midway_fails_in_time_and_can_be_cleaned_when_it_is_back(
     s3_server: SeaweedServer, s3_bucket: str
 ) -> None:
@@ -322,9 +342,27 @@ def test_a_large_object_carries_one_checksum_of_the_whole_unless_the_environment
     store = open_s3_store(f"s3://{s3_bucket}")
     store.write_stream("org/W", (bytes(MIB) for _ in range(20)), 20 * MIB)
     head = s3_server.client().head_object(Bucket=s3_bucket, Key="org/W", ChecksumMode="ENABLED")
-    assert head["ETag"].strip('"').endswith("-3")
+    assert head["ETag"].strip('"').endswith("-4")
     assert head.get("ChecksumType") == checksum_type
     assert ("ChecksumCRC32" in head) == (checksum_type is not None)
+
+
+def test_a_body_is_sent_without_waiting_for_an_answer_to_its_headers(
+    s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers: list[set[str]] = []
+
+    def notes_headers(asked: Asked) -> None:
+        if asked.method == "PUT":
+            headers.append({name.lower() for name in asked.headers})
+
+    with meddling_store(s3_server.endpoint, notes_headers) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(f"s3://{s3_bucket}")
+        store.write_stream("org/W", iter([bytes(PART_NBYTES)]), PART_NBYTES)
+        store.write("org/small", b"content")
+    assert len(headers) == 3
+    assert not [names for names in headers if "expect" in names or "x-amz-checksum-crc32" not in names]
 
 
 def test_a_thousand_keys_and_more_are_listed(store: S3Store) -> None:
@@ -347,18 +385,18 @@ def part_ages(server: SeaweedServer, bucket: str) -> list[float]:
 def test_an_upload_that_was_begun_long_ago_is_alive_while_its_parts_arrive(
     s3_server: SeaweedServer, s3_bucket: str, store: S3Store
 ) -> None:
-    min_age = 4.0
+    min_age, part_nbytes = 4.0, MIN_PART_NBYTES
 
     def chunks() -> Iterator[bytes]:
-        yield bytes(PART_NBYTES + 1)
+        yield bytes(part_nbytes + 1)
         wait_until(lambda: min(part_ages(s3_server, s3_bucket), default=0) > min_age)
-        yield bytes(PART_NBYTES)
+        yield bytes(part_nbytes)
         wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 2)
         store.discard_unfinished(min_age)
         yield b"end"
 
-    store.write_stream(W, chunks(), 2 * PART_NBYTES + 4)
-    assert store.sizes("") == {W: 2 * PART_NBYTES + 4}
+    store.write_stream(W, chunks(), 2 * part_nbytes + 4)
+    assert store.sizes("") == {W: 2 * part_nbytes + 4}
 
 
 def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_server: SeaweedServer, s3_bucket: str) -> None:
@@ -404,6 +442,20 @@ def test_an_upload_that_somebody_aborted_is_lost_and_pulls_no_more(
         store.write_stream(W, chunks(), 200 * MIB)
     assert pulled < 100
     assert store.sizes("") == {}
+
+
+def test_a_listing_proves_what_was_written_at_once_where_etags_are_md5s(store: S3Store) -> None:
+    store.write("org/a.json", b"{}")
+    assert store.listing("org/")["org/a.json"].holds(b"{}")
+    with plain_s3() as plain:
+        plain.objects["bucket/a.json"] = b"{}"
+        bucket = Bucket(SeaweedServer.client_at(plain.endpoint, ADMIN, None), "bucket", "")
+        assert bucket.listing("")["a.json"].holds(b"{}")
+        plain.etag_prefix = "of another kind"
+        assert not bucket.listing("")["a.json"].holds(b"{}")
+        plain.has_etags = False
+        assert bucket.listing("")["a.json"].size == 2
+        assert not bucket.listing("")["a.json"].holds(b"{}")
 
 
 def test_an_upload_whose_end_was_not_heard_is_not_lost(

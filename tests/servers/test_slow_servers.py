@@ -282,7 +282,7 @@ def test_the_models_of_a_server_that_cannot_be_reached_fail_at_once_and_are_trie
     access = Access(f"http://127.0.0.1:{port}", None, 1.0, Cooldowns(), retry_policy=IMPATIENT)
     refs = [parse_reference(name) for name in names]
     caplog.set_level(logging.INFO)
-    outcomes = survey_models(refs, settings, open_store(settings.output, []), access, progress())
+    outcomes = survey_models(refs, settings, open_store(settings.output, [], settings.parts), access, progress())
     assert (str(next(outcomes).ref)) == names[-1]
     attempts = [record for record in caplog.records if "trying again in" in record.getMessage()]
     assert len(attempts) == IMPATIENT.attempts - 1
@@ -307,7 +307,7 @@ def test_models_are_surveyed_if_their_server_is_back_at_the_end(
     (port,) = free_ports(1)
     access = Access(f"http://127.0.0.1:{port}", None, 1.0, Cooldowns(), retry_policy=IMPATIENT)
     refs = [parse_reference(name) for name in ("org/a", "org/b", f"{hub.endpoint}/mirror/live")]
-    outcomes = survey_models(refs, settings, open_store(settings.output, []), access, progress())
+    outcomes = survey_models(refs, settings, open_store(settings.output, [], settings.parts), access, progress())
     next(outcomes)
     with LoopbackHub(port=port) as back:
         for name in ("org/a", "org/b"):
@@ -327,7 +327,7 @@ def test_a_plan_asks_a_server_that_cannot_be_reached_once_more_at_the_end(
     settings = read_settings(["plan", *names, live, "--output", str(tmp_path / "out"), "--plan-concurrency", "2"])
     access = Access(f"http://127.0.0.1:{port}", None, 1.0, Cooldowns(), retry_policy=IMPATIENT)
     caplog.set_level(logging.INFO)
-    planned = dict(plan_list(settings, open_store(settings.output, []), access))
+    planned = dict(plan_list(settings, open_store(settings.output, [], settings.parts), access))
     assert [planned[place].status for place in range(9)] == ["fails"] * 8 + ["to survey"]
     # Two were asked about at once; of the others, nothing was asked.
     attempts = [record for record in caplog.records if "trying again in" in record.getMessage()]
@@ -344,7 +344,7 @@ def test_a_cdn_that_cannot_be_reached_is_not_asked_again_though_the_hub_is(
     hub.faults = [Fault(WEIGHTS, "hub", headers={"Location": f"http://127.0.0.1:{port}/blob"}, times=None)]
     access = Access(hub.endpoint, None, 5.0, Cooldowns(), retry_policy=IMPATIENT)
     refs = [parse_reference(name) for name in ("org/a", "org/b")]
-    first, second = survey_models(refs, settings, open_store(settings.output, []), access, progress())
+    first, second = survey_models(refs, settings, open_store(settings.output, [], settings.parts), access, progress())
     assert isinstance(first.error, TransientError)
     assert first.error.server == f"http://127.0.0.1:{port}"
     assert f"http://127.0.0.1:{port}: not asked, because it could not be reached before" in str(second.error)

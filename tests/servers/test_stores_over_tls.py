@@ -1,4 +1,4 @@
-"""Stores over TLS, where boto3 sends checksums after the body: some take them, some refuse them, some store them."""
+"""Stores over TLS, where boto3 by itself would send checksums after the body, which some stores refuse or store."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from tests.servers.seaweed import ADMIN, NOT_WRITERS, Identity, SeaweedServer
 from tests.servers.short_waits import QUICK
 
 Tls = Callable[[str], AbstractContextManager[str]]
-SETTING = "AWS_REQUEST_CHECKSUM_CALCULATION"
+SETTING, HEADER = "AWS_REQUEST_CHECKSUM_CALCULATION", "x-amz-checksum-crc32"
 CONTENT = bytes(range(256)) * (2 * PART_NBYTES // 256) + b"and a last part"
 
 
@@ -65,28 +65,25 @@ def test_what_is_published_over_tls_is_whole(output: str, tmp_path: Path) -> Non
     assert not [key for key in store.sizes("") if "check" in key]
 
 
-def test_a_check_finds_the_way_to_write_that_a_store_understands(
-    output: str, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+def test_every_store_takes_checksums_because_they_come_before_the_body(
+    output: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_s3_store(output, QUICK).check()
     store.write_stream("org/W", iter([CONTENT]), len(CONTENT))
     store.write("org/small", b"content")
+    assert store.create("org/new", b"created")
     assert store.read("org/W") == CONTENT
     assert store.read("org/small") == b"content"
-    assert list(store.sizes("")) == ["org/W", "org/small"]
-    # rclone wants to be told the length before the body, and nginx tells it.
-    takes_checksums = any(name in request.node.name for name in ("SeaweedFS", "rclone-nginx"))
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    told = [f"as if {SETTING} were when_required" in warning for warning in warnings]
-    assert told == ([] if takes_checksums else [True])
+    assert store.read("org/new") == b"created"
+    assert list(store.sizes("")) == ["org/W", "org/new", "org/small"]
+    assert [record for record in caplog.records if record.levelno == logging.WARNING] == []
+    assert store.bucket.sends_checksums
 
 
-def test_checksums_that_were_asked_for_are_not_given_up(
-    behind_tls: Tls, plain: PlainS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checksums_that_were_asked_for_are_not_given_up(plain: PlainS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "when_supported")
-    with behind_tls(plain.endpoint) as address:
-        use(monkeypatch, address)
+    with meddling_store(plain.endpoint, lambda asked: 501 if HEADER in asked.headers else None) as proxy:
+        use(monkeypatch, proxy.endpoint)
         with pytest.raises(ConfigError, match=rf"{SETTING}.*when_supported.*expected when_required"):
             open_s3_store("s3://bucket/surveys", QUICK).check()
     assert plain.objects == {}
@@ -130,7 +127,7 @@ def test_after_any_refusal_that_checksums_explain_they_are_not_sent(
     s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, refusal: Refusal | Literal["lost"]
 ) -> None:
     def meddles(asked: Asked) -> Refusal | Literal["lost"] | None:
-        return refusal if "x-amz-checksum-crc32" in asked.headers else None
+        return refusal if HEADER in asked.headers else None
 
     with meddling_store(s3_server.endpoint, meddles) as proxy:
         use(monkeypatch, proxy.endpoint)

@@ -167,7 +167,7 @@ def break_off(*_args: object, **_kwargs: object) -> None:
 
 def published(output: Output) -> dict[str, bytes]:
     """The content of all that is published, by key."""
-    store = open_store(output.address, [])
+    store = open_store(output.address, [], parts_in_flight=4)
     return {key: store.read(key) or b"" for key in store.sizes("local/")}
 
 

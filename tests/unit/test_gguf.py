@@ -23,9 +23,10 @@ from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 from job.geometry.dedup import find_black_holes
+from job.geometry.digests import xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
-from job.geometry.rows import Encoding, row_blocks
+from job.geometry.rows import Encoding
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, recorded, write_checkpoint
@@ -351,10 +352,11 @@ def test_quantised_rows_are_grouped_by_bytes_and_counted_by_the_numbers_they_sta
     matrix: tuple[Rows, str], dedup: Dedup, block_nbytes: int
 ) -> None:
     rows, dtype = matrix
-    encoding = Encoding(dtype, lambda block: torch.from_numpy(dequantised(block, dtype)), one_to_one=False)
-    measurement = Measurement(len(rows), 32, encoding)
-    for block in row_blocks([rows.tobytes()], rows.shape[1], block_nbytes):
-        measurement.add(block)
+    encoding = Encoding(dtype, lambda block: dequantised(block, dtype))
+    measurement = Measurement(len(rows), 32, encoding, xxh3_128(seed=0))
+    rows_per_block = max(1, block_nbytes // rows.shape[1])
+    for first in range(0, len(rows), rows_per_block):
+        measurement.add(rows[first : first + rows_per_block])
     by_bytes, by_numbers = defaultdict(list), defaultdict(list)
     for index, (row, numbers) in enumerate(zip(rows, dequantised(rows, dtype).tolist(), strict=True)):
         by_bytes[row.tobytes()].append(index)

@@ -121,6 +121,15 @@ def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: 
     assert escape(text) == expected
 
 
+@pytest.mark.parametrize("verb", ["survey", "plan"])
+def test_brackets_in_a_name_are_shown_and_not_taken_for_a_style(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_checkpoint(tmp_path / "[/b]" / "x[red]y", planted(40, 8, [[1, 2]]))
+    assert main([verb, str(one), "--output", str(tmp_path / "out")]) == 0
+    assert any(line.startswith(f"{one}  ") for line in capsys.readouterr().out.splitlines())
+
+
 def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
     one = write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2, 3]]), n_tokens=1000)
     assert main([str(one), "--output", str(tmp_path / "out")]) == 0
@@ -152,6 +161,7 @@ def test_a_plan_on_a_narrow_terminal_keeps_the_status_and_whole_numbers(width: i
         pytest.param(420_000_000, 0, ("512Mi", "1Gi", "1Gi"), id="a local checkpoint"),
         pytest.param(5 * 2**27, 2**30, ("640Mi", "1Gi", "2Gi"), id="exactly"),
         pytest.param(5 * 2**27 + 1, 2**30 + 1, ("768Mi", "2Gi", "2Gi"), id="a byte more"),
+        pytest.param(2**30, 0, ("1Gi", "1Gi", "1Gi"), id="as Kubernetes writes it"),
         pytest.param(5 * 2**27, 2**31 - (50 << 20), ("640Mi", "2Gi", "2Gi"), id="exactly with the log"),
     ],
 )

@@ -43,6 +43,7 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
         "LOG_FORMAT": "json",
         "SCRATCH": str(tmp_path),
         "CONNECTIONS": "7",
+        "PARTS": "5",
         "READ_TIMEOUT": "2.5",
         "MODEL_DEADLINE": "3600",
         "PLAN_CONCURRENCY": "3",
@@ -57,7 +58,8 @@ def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert settings.output == "s3://bucket/surveys"
     assert settings.tensors == {"mu", "black_holes"}
     assert (settings.dedup, settings.show_tokens, settings.log_format) == ("torch-unique", 20, "json")
-    assert (settings.scratch, settings.connections, settings.read_timeout) == (tmp_path, 7, 2.5)
+    assert (settings.scratch, settings.connections, settings.parts) == (tmp_path, 7, 5)
+    assert settings.read_timeout == 2.5
     assert settings.model_deadline == 3600.0
     assert (settings.verb, settings.plan_concurrency, settings.format) == ("survey", 3, "json")
     assert (settings.hf_endpoint, settings.hf_token) == ("http://127.0.0.1:8000", "hf_secret")
@@ -175,6 +177,7 @@ WRONG = {
     "no-tensor": (["a/b", "--tensors", ","], "TENSORS"),
     "bad-dedup": (["a/b", "--dedup", "sort"], "'--dedup'.*'sort'"),
     "bad-number": (["a/b", "--connections", "0"], "connections"),
+    "no parts": (["a/b", "--parts", "0"], "parts"),
     "plan-of-nothing": (["plan"], "no models were given"),
     "plan-after-a-model": (["a/b", "plan"], "'plan' is not a model reference"),
     "bad-scratch": (["a/b", "--scratch", "/does/not/exist"], "/does/not/exist"),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import httpx2
@@ -74,7 +74,7 @@ def open_http(
         found_shards, unusable_shards = folder.find(sorted(shards - found.keys() - set_aside.keys()))
         found |= found_shards
         set_aside |= unusable_shards
-    return folder.checkpoint(found, set_aside)
+    return replace(folder.checkpoint(found, set_aside), kept=without_shards.kept)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
 import httpx2
-from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
     hf_raise_for_status,
@@ -165,7 +164,8 @@ class _Commit:
             RetryableError: the request failed, or the answer is not as expected; a later one may succeed.
             CorruptCheckpoint: the Hub states another SHA-256 than it lists.
         """
-        url = httpx2.URL(hf_hub_url(self.repo_id, file, revision=self.sha, endpoint=self.hub))
+        # As hf_hub_url() of the Hub's client, which imports all that downloads files.
+        url = httpx2.URL(f"{self.hub}/{self.repo_id}/resolve/{self.sha}/{quote(file)}")
         where = public_url(url)
         try:
             answer = self._head(url, expected=(_COMMIT_HEADER,) if listed else (_COMMIT_HEADER, _SIZE_HEADER))

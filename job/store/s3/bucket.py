@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,25 +17,25 @@ from job.errors import ConfigError, TransientError
 from job.s3.client import create_client
 from job.s3.refusals import S3_ERRORS, WRITING, WRITING_WITHOUT_CHECKSUMS, s3_failure, status_and_code
 from job.s3.retries import DEFAULT_RETRIES, S3Retries
-from job.store.s3.content_digests import Evidence
-from job.store.store import RACERS, checked_key
+from job.store.s3.content_digests import Evidence, Written, digest_part, encode_crc32, written_at_once
+from job.store.store import ListedObject, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
-
-PARTS_IN_FLIGHT: Final = 4
-"""Parts uploaded at once. A part stays in memory until the store has it, so this bounds the memory too."""
 
 S3_CONFIG: Final = Config(
     connect_timeout=10,
     # Long, because some stores send nothing while they assemble a multipart upload. A server that accepts connections
     # and never answers is given up after six attempts: about six minutes.
     read_timeout=60,
-    max_pool_connections=max(PARTS_IN_FLIGHT + 1, RACERS),
+    max_pool_connections=64,  # more than are ever used, so that each is kept open
 )
+
+CHECKSUM_HEADER: Final = "x-amz-checksum-crc32"
 
 BODY_ATTEMPTS: Final = 3
 """How often a small object is read whose body breaks off: botocore sends no request again once a body has begun."""
@@ -52,16 +52,45 @@ class _Range(TypedDict, total=False):
     Range: str
 
 
+class Condition(TypedDict, total=False):
+    """On what a write depends."""
+
+    IfNoneMatch: str
+
+
+class BodyChecksum(TypedDict, total=False):
+    """The checksum of a request's body."""
+
+    ChecksumCRC32: str
+
+
+class WholeChecksum(TypedDict, total=False):
+    """Asks for a CRC32 of each part, of which the store makes one of the whole object, checked by each download.
+    boto3's default has none of the whole."""
+
+    ChecksumAlgorithm: Literal["CRC32"]
+    ChecksumType: Literal["FULL_OBJECT"]
+
+
+class _Request(TypedDict):
+    """What boto3 is about to send, as far as it matters here."""
+
+    headers: dict[str, str]
+    context: dict[str, object]
+
+
 @dataclass(frozen=True)
 class Bucket:
     """The bucket ``name`` below ``prefix`` (empty, or ending in a slash).
 
-    Every method raises what those of ``Store`` raise.
+    Every method but ``put`` raises what those of ``Store`` raise.
     """
 
     client: S3Client
     name: str
     prefix: str
+    parts_in_flight: int = 4
+    """How many parts of an upload are sent at a time. A part stays in memory until the store has it."""
     evidence: Evidence = "size"
     """By what an object that was written is recognised. ``check_bucket`` finds it out."""
     retries: S3Retries = DEFAULT_RETRIES
@@ -84,10 +113,19 @@ class Bucket:
         calculation: str = self.client.meta.config.request_checksum_calculation  # type: ignore[attr-defined]
         return calculation == "when_supported"
 
+    def body_checksum(self, crc32: int) -> BodyChecksum:
+        """What tells the store the checksum of a body, if any is sent."""
+        return {"ChecksumCRC32": encode_crc32(crc32)} if self.sends_checksums else {}
+
+    @property
+    def whole_checksum(self) -> WholeChecksum:
+        """What else to pass to the first request of an upload in parts."""
+        return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self.sends_checksums else {}
+
     def without_checksums(self) -> Bucket:
         """The same bucket, to which boto3 sends none."""
         config = S3_CONFIG.merge(Config(request_checksum_calculation="when_required"))
-        return replace(self, client=create_client(config, self.url(""), self.retries))
+        return replace(self, client=_create_client(config, self.url(""), self.retries))
 
     def read(self, key: str, nbytes: int | None = None) -> bytes | None:
         """The content of a small object, or the first ``nbytes`` of any; None if it does not exist."""
@@ -116,20 +154,33 @@ class Bucket:
                     raise
                 return None
 
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
-        sizes: dict[str, int] = {}
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        """All keys that start with ``prefix``, in alphabetical order, with what is listed of their objects."""
+        listing: dict[str, ListedObject] = {}
         with self.errors_translated("list the bucket", prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
             try:
                 for page in pages:
-                    sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+                    for item in page.get("Contents", []):
+                        etag = item.get("ETag", "").strip('"') or None
+                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag)
             except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
                 raise ConfigError(
                     f"{self.url(prefix)}: found a listing that is not S3's ({type(error).__name__}: {error}), "
                     "expected a key and a size for each object; use another store"
                 ) from error
-        return dict(sorted(sizes.items()))
+        return dict(sorted(listing.items()))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the sizes of their objects in bytes."""
+        return {key: listed.size for key, listed in self.listing(prefix).items()}
+
+    def put(self, key: str, content: bytes, **condition: Unpack[Condition]) -> Written:
+        """Write a small object. Returns what was written. Raises boto3's errors."""
+        digest = digest_part(content, with_md5=self.evidence != "CRC32")
+        checksum = self.body_checksum(digest.crc32)
+        self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
+        return written_at_once(digest)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
@@ -169,7 +220,7 @@ class Bucket:
             logger.warning("%s", message)
 
 
-def open_bucket(url: str, retries: S3Retries) -> Bucket:
+def open_bucket(url: str, retries: S3Retries, parts_in_flight: int) -> Bucket:
     """The bucket and prefix at ``s3://bucket/prefix``. No request is sent yet.
 
     Raises:
@@ -180,4 +231,24 @@ def open_bucket(url: str, retries: S3Retries) -> Bucket:
     if scheme != "s3" or not name:
         raise ConfigError(f"OUTPUT: found {url!r}, expected s3://bucket/prefix; correct it")
     prefix = f"{re.sub('/+', '/', prefix).strip('/')}/".lstrip("/")
-    return Bucket(create_client(S3_CONFIG, url, retries), name, prefix, retries=retries)
+    return Bucket(_create_client(S3_CONFIG, url, retries), name, prefix, parts_in_flight, retries=retries)
+
+
+def _create_client(config: Config, url: str, retries: S3Retries) -> S3Client:
+    client = create_client(config, url, retries)
+    client.meta.events.register("before-call.s3", _send_body_as_it_is)
+    return client
+
+
+def _send_body_as_it_is(params: _Request, **_: object) -> None:
+    """Let boto3 send a checksum in a header, and the body at once and unchanged.
+
+    Over https, boto3 would send the checksum after the body, in a framing that copies each byte several times, and
+    that some stores refuse or store. That is for bodies that can be read only once. Before the body of a file, it would
+    ask the store whether to send it, and wait for the answer.
+    """
+    if CHECKSUM_HEADER in params["headers"]:
+        # As boto3 says it of checksums that it computes itself. Over https, the body is then signed by this alone.
+        algorithm = {"algorithm": "crc32", "in": "header", "name": CHECKSUM_HEADER}
+        params["context"]["checksum"] = {"request_algorithm": algorithm}
+    params["headers"].pop("Expect", None)

@@ -1,11 +1,14 @@
 """What an S3 store may tell of an object's content: its CRC32, and its ETag where that is an MD5. No I/O."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Final, Literal
 
 Evidence = Literal["CRC32", "ETag", "size"]
 """What a store tells of an object's content: its CRC32 (as FULL_OBJECT), an ETag that is its MD5, or its size alone."""
@@ -26,46 +29,71 @@ class Written:
     """
 
 
-class ContentDigest:
-    """Digests the bytes of an object as they pass.
+@dataclass(frozen=True)
+class PartDigest:
+    """What is known of a part's content."""
 
-    ``part_nbytes``: the size of its parts; None if it is put at once. ``with_etag``: whether to compute the ETag too,
-    which takes five times as long as the CRC32.
+    nbytes: int
+    crc32: int
+    md5: bytes | None
+    """None if it was not computed: it takes eight times as long as the CRC32."""
+
+
+def digest_part(content: bytes | memoryview, *, with_md5: bool) -> PartDigest:
+    """Digest a part, or all of an object. Other threads run meanwhile."""
+    md5 = hashlib.md5(content, usedforsecurity=False).digest() if with_md5 else None
+    return PartDigest(memoryview(content).nbytes, zlib.crc32(content), md5)
+
+
+def written_at_once(whole: PartDigest) -> Written:
+    """What was written as an object at once."""
+    return Written(whole.nbytes, encode_crc32(whole.crc32), whole.md5.hex() if whole.md5 else None)
+
+
+def written_in_parts(parts: Sequence[PartDigest]) -> Written:
+    """What was written as an object of these parts."""
+    crc32 = 0
+    for part in parts:
+        crc32 = combine_crc32(crc32, part.crc32, part.nbytes)
+    md5s = [part.md5 for part in parts if part.md5]
+    of_md5s = hashlib.md5(b"".join(md5s), usedforsecurity=False).hexdigest()
+    etag = f"{of_md5s}-{len(parts)}" if len(md5s) == len(parts) else None
+    return Written(sum(part.nbytes for part in parts), encode_crc32(crc32), etag)
+
+
+CRC32_POLYNOMIAL: Final = 0xEDB88320
+"""Without x³², which is understood. As in a CRC32, the highest bit is the coefficient of x⁰, the lowest that of x³¹."""
+ONE, X = 1 << 31, 1 << 30
+
+
+def combine_crc32(first: int, second: int, second_nbytes: int) -> int:
+    """The CRC32 of two contents, one after the other, from theirs: as ``crc32_combine`` of zlib, which Python lacks.
+
+    A CRC32 is the remainder of a polynomial, and each byte that follows multiplies it by x⁸.
     """
+    return _multiply(first, _power_of_x(8 * second_nbytes)) ^ second
 
-    def __init__(self, part_nbytes: int | None, *, with_etag: bool = True) -> None:
-        self._part_nbytes = part_nbytes
-        self._with_etag = with_etag
-        self._nbytes = self._crc32 = 0
-        self._part_md5s: list[bytes] = []
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        """Of the bytes since the last complete part."""
 
-    def update(self, chunk: bytes) -> None:
-        """Add the next bytes."""
-        self._crc32 = zlib.crc32(chunk, self._crc32)
-        rest = memoryview(chunk)
-        while rest:
-            room = len(rest) if self._part_nbytes is None else self._part_nbytes - self._nbytes % self._part_nbytes
-            piece, rest = rest[:room], rest[room:]
-            self._nbytes += len(piece)
-            if self._with_etag:
-                self._md5.update(piece)
-            if self._part_nbytes is not None and self._nbytes % self._part_nbytes == 0:
-                self._end_part()
+@cache
+def _power_of_x(exponent: int) -> int:
+    power, square = ONE, X
+    while exponent:
+        if exponent & 1:
+            power = _multiply(power, square)
+        square = _multiply(square, square)
+        exponent >>= 1
+    return power
 
-    def written(self) -> Written:
-        """What has passed. Nothing may be added afterwards."""
-        etag = self._md5.hexdigest()
-        if self._part_nbytes is not None:
-            if self._nbytes % self._part_nbytes:
-                self._end_part()
-            etag = f"{hashlib.md5(b''.join(self._part_md5s), usedforsecurity=False).hexdigest()}-{len(self._part_md5s)}"
-        return Written(self._nbytes, encode_crc32(self._crc32), etag if self._with_etag else None)
 
-    def _end_part(self) -> None:
-        self._part_md5s.append(self._md5.digest())
-        self._md5 = hashlib.md5(usedforsecurity=False)
+def _multiply(a: int, b: int) -> int:
+    """The product of two polynomials over GF(2), modulo that of the CRC32."""
+    product = 0
+    while a:
+        if a & ONE:
+            product ^= b
+        a = a << 1 & 0xFFFFFFFF
+        b = b >> 1 ^ (CRC32_POLYNOMIAL if b & 1 else 0)
+    return product
 
 
 def encode_crc32(crc32: int) -> str:

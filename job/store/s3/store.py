@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -16,20 +17,27 @@ from job.store.s3.check import check_bucket
 from job.store.s3.leftovers import discard_unfinished
 from job.store.s3.upload import PART_NBYTES, choose_part_nbytes, upload
 from job.store.s3.verify import verify_content
-from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, look_again
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, look_again
+
+if TYPE_CHECKING:
+    pass
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
 on the way; after that, a write without the condition could replace what is there."""
 
 
-def open_s3_store(url: str, retries: S3Retries = DEFAULT_RETRIES) -> S3Store:
-    """The store at ``s3://bucket/prefix``. No request is sent yet. ``retries``: how long to wait for each attempt.
+def open_s3_store(url: str, retries: S3Retries = DEFAULT_RETRIES, parts_in_flight: int = 4) -> S3Store:
+    """The store at ``s3://bucket/prefix``. No request is sent yet.
+
+    Args:
+        retries: how long to wait for each attempt.
+        parts_in_flight: how many parts of an upload to send at a time.
 
     Raises:
         ConfigError: the address is not one of S3, or boto3 finds a setting that it cannot use.
     """
-    return S3Store(open_bucket(url, retries))
+    return S3Store(open_bucket(url, retries, parts_in_flight))
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,15 @@ class S3Store:
 
     bucket: Bucket
 
+    @property
+    def parts_in_flight(self) -> int:
+        return self.bucket.parts_in_flight
+
     def url(self, key: str) -> str:
         return self.bucket.url(checked_key(key))
+
+    def path(self, key: str) -> None:  # noqa: ARG002 - the contract's
+        return None
 
     def check(self) -> S3Store:
         return S3Store(check_bucket(self.bucket))
@@ -53,7 +68,7 @@ class S3Store:
     def write(self, key: str, content: bytes) -> None:
         def put() -> bytes | None:
             with self.bucket.errors_translated("write", key):
-                self.bucket.client.put_object(**self.bucket.address(key), Body=content)
+                self.bucket.put(key, content)
             return self.bucket.read(key)
 
         found = look_again(put, lambda found: found == content)
@@ -67,7 +82,7 @@ class S3Store:
     def create(self, key: str, content: bytes) -> bool:
         with self.bucket.errors_translated("create", key):
             try:
-                self.bucket.client.put_object(**self.bucket.address(key), Body=content, IfNoneMatch="*")
+                self.bucket.put(key, content, IfNoneMatch="*")
             except ClientError as error:
                 status, code = status_and_code(error)
                 if status == 412:
@@ -81,10 +96,13 @@ class S3Store:
                     raise
             return True
 
-    def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes)
+    def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
+        part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes, self.parts_in_flight)
         written = upload(self.bucket, key, check_length(chunks, nbytes), part_nbytes)
         verify_content(self.bucket, key, written)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return self.bucket.listing(prefix)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         return self.bucket.sizes(prefix)

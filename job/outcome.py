@@ -49,7 +49,7 @@ class PlannedSurvey:
     tie: Tie
     tie_evidence: str
     notes: tuple[str, ...]
-    """The warnings about W."""
+    """The warnings about W; of a published survey that was not looked into again, all of its warnings."""
     dtype: str
     shape: tuple[int, ...]
     file: str

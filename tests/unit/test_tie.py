@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from entrypoint import main
-from job.checkpoints.head.tie import N_SAMPLES
+from job.checkpoints.head.tie import N_PLACES, ROWS_AT_ONCE
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from tests.checkpoints import planted, recorded, write_checkpoint
@@ -41,7 +41,8 @@ def survey(folder: Path, output: Path) -> dict[str, Any]:
 def test_a_copy_is_told_by_rows_first_and_the_evidence_says_that_it_was(tmp_path: Path) -> None:
     found = find_unembedding(open_folder(write(tmp_path / "m", differing_row=None)), None)
     assert (found.tie, found.tied) == ("tied_copy", False)
-    assert f"agree in the {N_SAMPLES} rows compared, spread over 4,000; the others were not" in found.tie_evidence
+    compared = f"agree in the {N_PLACES * ROWS_AT_ONCE} rows compared, at the beginning, in the middle and at the end"
+    assert f"{compared} of 4,000; the others were not" in found.tie_evidence
 
 
 def test_a_survey_compares_all_bytes_of_a_copy_and_counts_them(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_survey_compares_all_bytes_of_a_copy_and_counts_them(tmp_path: Path) -
 def test_a_difference_in_a_row_that_no_sample_saw_is_found_by_the_survey(
     tmp_path: Path, says_tied: bool, tie: str
 ) -> None:
-    folder = write(tmp_path / "m", differing_row=5, says_tied=says_tied)
+    folder = write(tmp_path / "m", differing_row=ROWS_AT_ONCE, says_tied=says_tied)
     assert find_unembedding(open_folder(folder), None).tie == "tied_copy"
     manifest = survey(folder, tmp_path / "out")
     assert manifest["tensor"]["tie"] == tie
@@ -68,11 +69,35 @@ def test_a_difference_in_a_sampled_row_costs_no_reading_of_the_embedding(tmp_pat
     assert "compare embedding" not in survey(folder, tmp_path / "out")["seconds"]
 
 
-def test_the_first_row_is_enough_to_tell_two_matrices_apart(tmp_path: Path) -> None:
-    checkpoint, ranges = recorded(open_folder(write(tmp_path / "m", differing_row=0)))
-    assert find_unembedding(checkpoint, None).tie == "untied"
+@pytest.mark.parametrize(
+    ("row", "n_reads"), [(0, 2), (7, 2), (2000, 4), (N_ROWS - 1, 6), (None, 6)], ids=lambda value: str(value)
+)
+def test_few_reads_tell_two_matrices_apart_or_that_they_may_be_copies(
+    tmp_path: Path, row: int | None, n_reads: int
+) -> None:
+    checkpoint, ranges = recorded(open_folder(write(tmp_path / "m", differing_row=row)))
+    found = find_unembedding(checkpoint, None)
+    assert found.tie == ("tied_copy" if row is None else "untied")
+    assert row is None or f"differ, as in row {row:,};" in found.tie_evidence
     reads = [end - begin for file, begin, end in ranges if begin > 8 and file == "model.safetensors"]
-    assert reads == [COLUMNS * 2] * 2
+    assert reads == [COLUMNS * 2 * ROWS_AT_ONCE] * n_reads
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 9, 23])
+def test_a_matrix_with_few_rows_is_compared_whole_or_in_part(tmp_path: Path, n_rows: int) -> None:
+    head = planted(n_rows, COLUMNS, [])
+    write_checkpoint(tmp_path / "m", head)
+    save_file({"lm_head.weight": head, "model.embed_tokens.weight": head.clone()}, tmp_path / "m" / "model.safetensors")
+    evidence = find_unembedding(open_folder(tmp_path / "m"), None).tie_evidence
+    assert f"agree in the {n_rows} rows compared" in evidence
+
+
+def test_of_long_rows_few_are_compared_at_once(tmp_path: Path) -> None:
+    head = torch.ones(40, 400_000, dtype=torch.bfloat16)
+    write_checkpoint(tmp_path / "m", head)
+    save_file({"lm_head.weight": head, "model.embed_tokens.weight": head.clone()}, tmp_path / "m" / "model.safetensors")
+    evidence = find_unembedding(open_folder(tmp_path / "m"), None).tie_evidence
+    assert f"agree in the {N_PLACES} rows compared" in evidence
 
 
 def test_a_tied_embedding_is_not_read_twice(tmp_path: Path) -> None:

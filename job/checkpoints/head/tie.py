@@ -13,8 +13,13 @@ from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 Tie = Literal["tied", "tied_copy", "untied", "config_says_tied_but_differ"]
 """Stored once for both; stored twice with the same bits; two matrices; two matrices although config.json ties them."""
 
-N_SAMPLES: Final = 24
-"""How many rows are compared before head and embedding are taken to be copies. Others usually differ in the first."""
+N_PLACES: Final = 3
+ROWS_AT_ONCE: Final = 8
+"""At how many places, and how many rows at each, head and embedding are compared before they are taken to be copies.
+Others usually differ in the first row. The rows of a place lie side by side, because each place costs two requests."""
+
+MAX_AT_ONCE: Final = 1 << 20
+"""Bytes of a place: a hostile header may claim rows of any length, of which one alone is compared."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,21 @@ def compare(
         found = f"{head.name} and {embedding.name} are laid out differently in their files and were not compared"
         return differing(found, config_ties())
     n_rows = one.shape[0]
-    samples = sorted({index * (n_rows - 1) // (N_SAMPLES - 1) for index in range(N_SAMPLES)})
-    for row in samples:
-        if _row(checkpoint, one, row) != _row(checkpoint, other, row):
+    row_nbytes = one.nbytes // n_rows
+    at_once = max(1, min(ROWS_AT_ONCE, n_rows, MAX_AT_ONCE // max(1, row_nbytes)))
+    compared: set[int] = set()
+    for first in (place * (n_rows - at_once) // (N_PLACES - 1) for place in range(N_PLACES)):
+        rows = range(first, first + at_once)
+        row = _first_differing(rows, _rows(checkpoint, one, rows), _rows(checkpoint, other, rows))
+        if row is not None:
             return differing(
                 f"{head.name} and {embedding.name} are both stored and differ, as in row {row:,}", config_ties()
             )
+        compared.update(rows)
     return TieState(
         "tied_copy",
-        f"{head.name} and {embedding.name} are both stored and agree in the {len(samples):,} rows compared, spread over"
-        f" {n_rows:,}; the others were not compared",
+        f"{head.name} and {embedding.name} are both stored and agree in the {len(compared):,} rows compared, at the"
+        f" beginning, in the middle and at the end of {n_rows:,}; the others were not compared",
         Copy(embedding, config_ties()),
     )
 
@@ -91,11 +101,19 @@ def differing(found: str, config_ties: bool | None) -> TieState:
     return TieState("untied", f"{found}; {said}")
 
 
-def _row(checkpoint: Checkpoint, tensor: TensorLocation, index: int) -> bytes:
-    """The bytes at the place of a row. In a matrix that is stored by columns they are no row, but serve as well."""
+def _rows(checkpoint: Checkpoint, tensor: TensorLocation, rows: range) -> bytes:
+    """The bytes at the place of these rows. In a matrix stored by columns they are no rows, but serve as well."""
     nbytes = tensor.nbytes // tensor.shape[0]
-    begin = tensor.begin + index * nbytes
-    return checkpoint.fetch(tensor.file, begin, begin + nbytes)
+    return checkpoint.fetch(tensor.file, tensor.begin + rows.start * nbytes, tensor.begin + rows.stop * nbytes)
+
+
+def _first_differing(rows: range, one: bytes, other: bytes) -> int | None:
+    """The first of the rows whose bytes differ; None if all agree."""
+    if one == other:
+        return None
+    nbytes = len(one) // len(rows)
+    places = (slice(index * nbytes, (index + 1) * nbytes) for index in range(len(rows)))
+    return next(row for row, place in zip(rows, places, strict=True) if one[place] != other[place])
 
 
 def _is_dense(tensor: TensorLocation) -> bool:

@@ -12,7 +12,7 @@ from tests.checkpoints import planted, write_checkpoint
 ROOT = Path(__file__).parents[2]
 LIBRARIES = frozenset(
     {
-        *("torch", "transformers", "accelerate", "tokenizers", "gguf", "numpy"),
+        *("torch", "transformers", "accelerate", "tokenizers", "gguf", "numpy", "numpy.ma"),
         *("httpx2", "huggingface_hub", "boto3", "prometheus_client", "pythonjsonlogger"),
         *("rich.progress", "rich.logging"),
     }

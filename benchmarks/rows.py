@@ -70,13 +70,14 @@ class LargeRows:
     def cases(self, rows: Sequence[str]) -> Iterator[Case]:
         """The rulers that the rows need, then the rows themselves."""
         nbytes = self.checkpoint.w_nbytes
-        yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
+        if {"local", "http", "tls"} & set(rows):
+            yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
         if "local" in rows:
             for few in (False, True):
-                yield Case("script", partial(self._script, few), disk_nbytes=3 * nbytes, memory_nbytes=5 * nbytes)
+                yield Case("script", partial(self._script, few), disk_nbytes=3 * nbytes, memory_nbytes=4.5 * nbytes)
         if self.whole:
             yield Case(
-                "notebook", partial(self._notebook, self.whole), disk_nbytes=3 * nbytes, memory_nbytes=16 * nbytes
+                "notebook", partial(self._notebook, self.whole), disk_nbytes=3 * nbytes, memory_nbytes=10 * nbytes
             )
         if "tls" in rows and (curl := shutil.which("curl")):
             yield Case("curl", partial(self._curl, curl))

@@ -1,5 +1,5 @@
-"""Requests whose bodies are read into buffers. They go through urllib3, which does that for a third of the processor
-time that the Hub's client takes (benchmarks/clients.py).
+"""Requests whose bodies are read into buffers. They go through urllib3, which does that in about half of the
+processor time that the Hub's client takes (benchmarks/clients.py).
 
 It trusts the same certificates as the Hub's client, and fails with that client's errors.
 """

@@ -173,8 +173,8 @@ class Bucket:
         """Write a small object. Returns what was written. Raises boto3's errors."""
         digest = digest_part(content, with_md5=self.evidence != "CRC32")
         checksum = self.body_checksum(digest.crc32)
-        self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
-        return written_at_once(digest)
+        answer = self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
+        return written_at_once(digest).answered(answer)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""

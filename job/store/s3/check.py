@@ -59,7 +59,7 @@ def _try_writing(bucket: Bucket) -> Bucket:
     return replace(bucket, evidence=evidence)
 
 
-def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
+def _try_object(bucket: Bucket, part_nbytes: int | None) -> frozenset[Evidence]:
     """Write an object, read it back, compare, list and delete it. Returns what the store tells of its content.
 
     Raises:
@@ -95,4 +95,4 @@ def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
         raise
     with bucket.housekeeping("delete", key):
         bucket.delete(key)
-    return set() if head is None else matching_evidence(head, written)
+    return frozenset() if head is None else matching_evidence(head, written)

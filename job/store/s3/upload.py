@@ -141,7 +141,7 @@ class _Upload:
         written = written_in_parts([digest for _, digest in parts])
         with self._errors_translated():
             try:
-                self.bucket.client.complete_multipart_upload(
+                answer = self.bucket.client.complete_multipart_upload(
                     **self.bucket.address(self.key),
                     UploadId=self.upload_id,
                     MultipartUpload={"Parts": [completed for completed, _ in parts]},
@@ -151,7 +151,8 @@ class _Upload:
                 lost = status_and_code(error)[1] == "NoSuchUpload"
                 if not lost or self.bucket.evidence == "size" or difference(self.bucket, self.key, written):
                     raise
-        return written
+                return written
+        return written.answered(answer)
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:

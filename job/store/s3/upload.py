@@ -93,6 +93,7 @@ class _Upload:
             try:
                 for number, part in enumerate(self._filled(free, chunks, part_nbytes), 1):
                     pool.submit(self._send_part, number, part).add_done_callback(partial(self._ended, free, part))
+                pool.shutdown()  # waits here, where an interrupt ends what is being sent
             except BaseException as error:
                 self.failures.append(error)
                 raise

@@ -38,7 +38,7 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run unit check test image test-image lint lock schema refusals clean
+.PHONY: help run unit check test bench image test-image lint lock schema refusals clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
@@ -47,6 +47,7 @@ help: ## this list
 	@echo 'make unit                                       the unit tests alone: seconds'
 	@echo 'make check                                      formatting, linters, strict types and unit tests: before a commit'
 	@echo 'make test                                       install what the tests need, and run all but those of the image'
+	@echo 'make bench                                      measure the job beside rulers, into benchmarks/RESULTS.md'
 	@echo 'make image                                      build the container image, also where no registry can be reached'
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
 	@echo 'make lint                                       formatting, linters, strict types; also Dockerfile and manifests'
@@ -83,6 +84,11 @@ test:
 	@sh requirements/install.sh .venv/mirror mirror
 	@$(PREPARE)
 	@$(PYTEST) $(ARGS)
+
+# ARGS="--rows local --gigabytes 0.8 --rounds 5" measures a part, and writes nothing.
+bench:
+	@sh requirements/install.sh .venv run dev
+	@$(PY) -m benchmarks.bench $(ARGS)
 
 image:
 	@sh requirements/build-image.sh

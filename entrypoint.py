@@ -79,13 +79,17 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
 
 def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending: Ending) -> int:
     """Survey every model, tell what came of it, and return the exit status."""
+    from job.limits.memory import keep_freed_memory
     from job.monitor.metrics import Metrics
     from job.monitor.progress import ProgressReporter
-    from job.monitor.pushgateway import Pushgateway
     from job.report.terminal import shorten_manifest
     from job.report.termination import leave_message
 
-    gateway = Pushgateway(settings.pushgateway, settings.worker) if settings.pushgateway else None
+    gateway = None
+    if settings.pushgateway:
+        from job.monitor.pushgateway import Pushgateway
+
+        gateway = Pushgateway(settings.pushgateway, settings.worker)
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     progress = ProgressReporter(console, console.is_terminal and settings.log_format == "text", metrics)
     worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
@@ -102,6 +106,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     ending.record = record
     try:
         with shortages_translated("the run"):
+            keep_freed_memory()
             metrics.check()
             from job.survey import run
 

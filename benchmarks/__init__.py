@@ -1,1 +1,1 @@
-"""What the claims about memory and speed rest on."""
+"""What the claims about memory, speed and size rest on."""

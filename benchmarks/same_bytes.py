@@ -50,9 +50,12 @@ class Rule:
 RULES: Final = (
     #    file              field                    what AFTER may have in its place
     Rule("*.json",         "seconds.*",             "anything"),
+    Rule("*.json",         "activity_seconds.*",    "anything"),
     Rule("*.json",         "published_at",          "anything"),
     Rule("*.json",         "previous.published_at", "anything"),
     Rule("*.json",         "tool.version",          "anything"),
+    Rule("*.json",         "checkpoint.bytes_fetched", "anything"),  # small files were fetched several times
+    Rule("*.json",         "tokenizer.files.*",     "nothing"),  # of files beside tokenizer.json that are not read
     Rule("plan.json",      "pinned_at",             "anything"),
     Rule("plan.json",      "list_sha256",           "anything"),  # of the list, in which a web server was a "mirror"
     Rule("plan.json",      "models.*.ref.source",   "anything"),

@@ -1,20 +1,21 @@
 """The first step of a survey, and the only one of a plan: pin the model, find W, and see what is published already.
 
-Reads only headers, and the W of a checkpoint on this machine, and writes nothing.
+Reads only headers, and the W of a checkpoint on this machine, and writes nothing. Of a commit that is published as
+asked, it reads nothing but the manifest.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
-from job.checkpoints.identity import pin_w
+from job.checkpoints.identity import FirstReading, pin_w
 from job.checkpoints.sources.open import Access, open_checkpoint
 from job.limits.memory import claims_of_one_model
-from job.manifest.filing import is_whole, manifest_key, read_manifest
-from job.manifest.published import ContentIdentity, Published, find_published
+from job.manifest.filing import is_whole, manifest_key, read_manifest, survey_folder
+from job.manifest.published import ContentIdentity, Published, find_published, find_settled
 from job.manifest.schema import Manifest
 from job.models.references import ModelRef
 from job.outcome import Status
@@ -30,10 +31,12 @@ class Located:
     published: Published
     tensors: frozenset[str]
     """The requested tensors."""
-    w_sha256: str | None
-    """The sha-256 of W's bytes, if it is known before W is measured."""
+    first_reading: FirstReading | None
+    """What W's bytes were when they were read to identify them, if they were."""
     bytes_fetched: Callable[[], int]
     """The number of bytes fetched from the checkpoint so far."""
+    output_is_local: bool
+    """Whether the surveys are published on this machine."""
 
     @property
     def tensors_to_publish(self) -> frozenset[str]:
@@ -65,18 +68,39 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
     if ref.follow_base:
         pinned = follow_base(pinned, lambda base: open_checkpoint(base, access))
     checkpoint, bytes_fetched = _count_fetched(pinned)
+    listing, output_is_local = store.listing(f"{pinned.repo_id}/"), store.path(pinned.repo_id) is not None
+    requested_tensor = ref.tensor if ref.file is None else f"{ref.tensor} in {ref.file}"
+    folder = survey_folder(pinned.repo_id, pinned.commit, requested_tensor)
+    if settled := find_settled(store, listing, folder, pinned, ref.tensor, ref.file, tensors):
+        published = Published(folder, settled, settled, settled["artifacts"], listing=listing)
+        return Located(
+            pinned, _published_unembedding(settled), published, tensors, None, bytes_fetched, output_is_local
+        )
     unembedding = find_unembedding(checkpoint, ref.tensor, ref.file)
     pinned_w = pin_w(pinned, unembedding.location)
-    checkpoint = replace(pinned_w.checkpoint, fetch=checkpoint.fetch)
+    checkpoint = replace(pinned_w.checkpoint, fill=checkpoint.fill)
     unembedding = replace(unembedding, warnings=(*unembedding.warnings, *pinned_w.warnings))
-    identity = content_identity(checkpoint, unembedding, pinned_w.w_sha256)
-    requested_tensor, tensor = ref.tensor, unembedding.name
-    if ref.file is not None:
-        requested_tensor, tensor = (f"{name} in {ref.file}" for name in (requested_tensor, tensor))
+    identity = content_identity(checkpoint, unembedding, pinned_w.first_reading)
     published = find_published(
-        store, checkpoint.repo_id, checkpoint.commit, checkpoint.source, identity, requested_tensor, tensor, tensors
+        store,
+        listing,
+        checkpoint.repo_id,
+        checkpoint.commit,
+        checkpoint.source,
+        identity,
+        requested_tensor,
+        unembedding.name if ref.file is None else f"{unembedding.name} in {ref.file}",
+        tensors,
     )
-    return Located(checkpoint, unembedding, published, tensors, pinned_w.w_sha256, bytes_fetched)
+    return Located(
+        checkpoint,
+        unembedding,
+        published,
+        tensors,
+        pinned_w.first_reading,
+        bytes_fetched,
+        output_is_local,
+    )
 
 
 def published_meanwhile(located: Located, store: Store) -> Manifest | None:
@@ -88,18 +112,46 @@ def published_meanwhile(located: Located, store: Store) -> Manifest | None:
     """
     checkpoint = located.checkpoint
     manifest = read_manifest(store, manifest_key(located.published.folder))
-    identity = content_identity(checkpoint, located.unembedding, located.w_sha256)
+    identity = content_identity(checkpoint, located.unembedding, located.first_reading)
     if manifest is None or not identity.matches(manifest):
         return None
-    return manifest if is_whole(manifest, store.sizes(f"{checkpoint.repo_id}/")) else None
+    return manifest if is_whole(manifest, store.listing(f"{checkpoint.repo_id}/")) else None
 
 
-def content_identity(checkpoint: Checkpoint, unembedding: Unembedding, w_sha256: str | None) -> ContentIdentity:
+def content_identity(
+    checkpoint: Checkpoint, unembedding: Unembedding, first_reading: FirstReading | None
+) -> ContentIdentity:
     """What identifies W before it is measured."""
     location = unembedding.location
     content_id = checkpoint.files[location.file].content_id
     return ContentIdentity(
-        content_id, location.begin, location.end, location.dtype, location.shape, location.strides, w_sha256
+        content_id,
+        location.begin,
+        location.end,
+        location.dtype,
+        location.shape,
+        location.strides,
+        first_reading.sha256 if first_reading else None,
+    )
+
+
+def _published_unembedding(manifest: Manifest) -> Unembedding:
+    """W as a published survey describes it."""
+    tensor = manifest["tensor"]
+    return Unembedding(
+        tensor["name"],
+        TensorLocation(
+            tensor["file"],
+            tensor["begin"],
+            tensor["end"],
+            tensor["dtype"],
+            tuple(tensor["shape"]),
+            tuple(strides) if (strides := tensor.get("strides")) else None,
+        ),
+        tensor["reason"],
+        tensor.get("tie", "tied" if tensor["tied"] else "untied"),
+        tensor.get("tie_evidence", ""),
+        warnings=tuple(manifest["warnings"]),
     )
 
 
@@ -107,11 +159,10 @@ def _count_fetched(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], int
     """The same checkpoint, and a function that returns the number of bytes fetched from it so far."""
     lock, total = Lock(), 0
 
-    def fetch(file: str, begin: int, end: int) -> bytes:
+    def fill(file: str, begin: int, buffer: memoryview) -> None:
         nonlocal total
-        content = checkpoint.fetch(file, begin, end)
+        checkpoint.fill(file, begin, buffer)
         with lock:
-            total += len(content)
-        return content
+            total += len(buffer)
 
-    return replace(checkpoint, fetch=fetch), lambda: total
+    return replace(checkpoint, fill=fill), lambda: total

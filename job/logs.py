@@ -7,16 +7,14 @@ import logging
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final
-
-from pythonjsonlogger.json import JsonFormatter
-from rich.console import Console
-from rich.highlighter import NullHighlighter
-from rich.logging import RichHandler
+from typing import TYPE_CHECKING, Final
 
 from job.monitor.current import MODEL_OF_THREAD, CurrentStage
 from job.report.text import escape
 from job.settings import LogFormat
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LEVELS: Final[Mapping[str, int]] = {
     "": logging.WARNING,
@@ -24,6 +22,7 @@ LEVELS: Final[Mapping[str, int]] = {
     # They log addresses with their signatures at INFO and DEBUG.
     "httpx2": logging.WARNING,
     "httpcore2": logging.WARNING,
+    "urllib3": logging.ERROR,  # and at WARNING
 }
 """The level of each logger, and of those below it. The root's is first."""
 
@@ -32,7 +31,7 @@ WITH_HANDLERS_OF_THEIR_OWN: Final = ("huggingface_hub", "transformers")
 
 
 def set_up_logging(
-    log_format: LogFormat, console: Console, now: CurrentStage, every_event: Mapping[str, str | int]
+    log_format: LogFormat, console: "Console", now: CurrentStage, every_event: Mapping[str, str | int]
 ) -> None:
     """Send every event to standard error; warnings and those of libraries too.
 
@@ -85,8 +84,11 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
-def _text_handler(console: Console) -> logging.Handler:
+def _text_handler(console: "Console") -> logging.Handler:
     if console.is_terminal:
+        from rich.highlighter import NullHighlighter
+        from rich.logging import RichHandler
+
         handler: logging.Handler = RichHandler(
             console=console, show_path=False, highlighter=NullHighlighter(), log_time_format="%X"
         )
@@ -98,6 +100,8 @@ def _text_handler(console: Console) -> logging.Handler:
 
 
 def _json_handler(now: CurrentStage, every_event: Mapping[str, str | int]) -> logging.Handler:
+    from pythonjsonlogger.json import JsonFormatter
+
     def located(record: logging.LogRecord) -> bool:
         """What an event does not say of the model and stage it concerns, is what its thread or the process is at."""
         asked_about = MODEL_OF_THREAD.get()

@@ -4,30 +4,35 @@ Knows the store and the geometry, but not models, settings, consoles or metrics.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+import xxhash
 from numpy.typing import NDArray
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.gguf_rows import dequantised
+from job.checkpoints.identity import FirstReading
 from job.errors import CorruptCheckpoint, SurveyError, TransientError
 from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import find_black_holes
-from job.geometry.digests import row_digests
+from job.geometry.digests import row_digests, xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
-from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_blocks, row_norms
-from job.manifest.build import artifact_entry, build_statistics, list_black_holes
+from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_norms
+from job.manifest.build import artifact_entry
+from job.manifest.measured import build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
 from job.scratch import RowFile, scratch_copy, to_row_major
 from job.store.artifacts import ArtifactFolder
+from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor
+from job.store.store import Chunk
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,7 @@ class MeasuredRows:
             TransientError, CorruptCheckpoint: a row is not the one that was measured.
         """
         block = self.file.read(ids)
-        differ = (row_digests(block, self.measurement.digest) != self.measurement.digests[ids]).any(axis=1)
-        if differ.any():
-            raise self._changed(f"row {int(ids[differ.argmax()]):,}")
+        self._check(block, ids)
         return block
 
     def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator[Block]:
@@ -80,21 +83,26 @@ class MeasuredRows:
             yield self.read(ids[first : first + rows_per_block])
 
     def blocks(self, block_nbytes: int) -> Iterator[Block]:
-        """All rows in order, about ``block_nbytes`` at a time. Raises what ``read`` raises, before the last block."""
-        # Over all rows, one SHA-256 takes half as long as a digest of each.
-        sha256, n_read = hashlib.sha256(), 0
+        """All rows in order, about ``block_nbytes`` at a time. Raises what ``read`` raises."""
+        first = 0
         for block in self.file.blocks(block_nbytes):
-            sha256.update(block.reshape(-1).data)
-            n_read += len(block)
-            if n_read == self.file.n_rows and sha256.digest() != self.measurement.sha256.digest():
-                raise self._changed("W")
+            self._check(block, np.arange(first, first + len(block)))
+            first += len(block)
             yield block
 
-    def _changed(self, what: str) -> SurveyError:
-        found = f"{self.file.path}: found other bytes of {what} than in the first reading, expected the same"
-        if self.is_copy:
-            return TransientError(f"{found}; the copy of W on disk changed: run again, and check the disk and memory")
-        return CorruptCheckpoint(f"{found}; the file changed while it was read: run again when nothing writes to it")
+    def _check(self, block: Block, ids: NDArray[np.int64]) -> None:
+        differ = (row_digests(block, self.measurement.digest) != self.measurement.digests[ids]).any(axis=1)
+        if differ.any():
+            what = f"row {int(ids[differ.argmax()]):,}"
+            raise changed_between_readings(str(self.file.path), what, is_copy=self.is_copy)
+
+
+def changed_between_readings(path: str, what: str, *, is_copy: bool) -> SurveyError:
+    """The error for ``what`` of a local file, or of a copy of W, that is not as it was in the first reading."""
+    found = f"{path}: found other bytes of {what} than in the first reading, expected the same"
+    if is_copy:
+        return TransientError(f"{found}; the copy of W on disk changed: run again, and check the disk and memory")
+    return CorruptCheckpoint(f"{found}; the file changed while it was read: run again when nothing writes to it")
 
 
 def row_layout(location: TensorLocation) -> RowLayout:
@@ -107,15 +115,12 @@ def row_layout(location: TensorLocation) -> RowLayout:
 
 
 def _quantised_encoding(dtype: str) -> Encoding:
-    def numbers(block: Block) -> torch.Tensor:
-        return torch.from_numpy(canonical_nans(dequantised(block, dtype)))
-
-    return Encoding(dtype, numbers, one_to_one=False)
+    return Encoding(dtype, lambda block: canonical_nans(dequantised(block, dtype)))
 
 
 def measure(
     location: TensorLocation,
-    chunks: Iterable[bytes],
+    chunks: Iterable[Chunk],
     local_file: Path | None,
     workspace: Path,
     output: ArtifactFolder,
@@ -123,67 +128,87 @@ def measure(
     dedup: Dedup,
     track: Track,
     stage: Stage,
+    first_reading: FirstReading | None = None,
 ) -> ResultsOfW:
     """Measure W, and publish the tensors that ``output`` lacks.
 
-    ``chunks``: the bytes of W, in the order in which they are stored at ``location``. ``local_file``: the local file
-    that holds them, if there is one. Otherwise, or if W is not in row order, the rows are copied to ``workspace``.
+    Args:
+        chunks: the bytes of W in the order in which they are stored at ``location``; in whole rows, if rows lie one
+            after another.
+        local_file: the local file that holds them, if there is one. Rows are read again from there; or if there is
+            none, or W is not in row order, from W's published file in a folder; or else from a copy in ``workspace``.
+        first_reading: what W's bytes were when they were read before, if they were.
 
     Raises:
         TransientError, ConfigError: the store or the disk fails.
-        CorruptCheckpoint: the local file changed between the passes.
+        CorruptCheckpoint: the local file changed between the readings.
         SurveyError: ``chunks`` raised it.
     """
-    # Blocks are small, so several threads would be slower than one (benchmarks/speed.py). The other cores serve the
-    # network and the store.
-    torch.set_num_threads(1)
     layout = row_layout(location)
     if layout.encoding.name not in FLOATS:
         output = output.with_metadata(encoding=layout.encoding.name)
     row_file = local_file if location.strides is None else None
-    stored = RowFile(row_file or workspace / "W", location.begin if row_file else 0, layout.n_rows, layout.row_nbytes)
-    with stage("stream W"):
+    published_file = None if row_file else output.path_to_publish("W")
+    copy = None if row_file or published_file else workspace / "W"
+    digest = xxh3_128(seed=secrets.randbits(64))
+    measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding, digest)
+    sha256, fingerprint = hashlib.sha256(), xxhash.xxh3_128(seed=first_reading.seed if first_reading else 0)
+    with stage("stream W"), ExitStack() as beside:
         if location.strides is not None:
             item_nbytes = layout.row_nbytes // layout.hidden_size
             chunks = to_row_major(chunks, workspace, location.shape, location.strides, item_nbytes)
-        measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding)
-        blocks = row_blocks(chunks, layout.row_nbytes, layout.block_nbytes)
-        artifacts = output.publish("W", {layout.w: first_pass(blocks, measurement, None if row_file else stored.path)})
-    rows = MeasuredRows(stored, measurement, is_copy=row_file is None)
-    output = output.with_metadata(w_sha256=measurement.sha256.hexdigest())
+        calls: list[Callable[[Chunk], object]] = [
+            fingerprint.update if first_reading else beside.enter_context(Behind(sha256.update))
+        ]
+        if copy:
+            calls.append(beside.enter_context(Behind(beside.enter_context(scratch_copy(copy)))))
+        rows = first_pass(chunks, layout.row_nbytes, measurement, calls)
+        artifacts = output.publish("W", {layout.w: rows})
+    if first_reading and fingerprint.digest() != first_reading.xxh3_128:
+        raise changed_between_readings(f"{local_file}", "W", is_copy=False)
+    w_sha256 = first_reading.sha256 if first_reading else sha256.hexdigest()
+    if published_file:  # W is the last part of it, whoever wrote it with whatever header
+        stored = RowFile(published_file, artifacts["W"].size - layout.w.nbytes, layout.n_rows, layout.row_nbytes)
+    else:
+        begin = location.begin if row_file else 0
+        stored = RowFile(row_file or workspace / "W", begin, layout.n_rows, layout.row_nbytes)
+    rows_on_disk = MeasuredRows(stored, measurement, is_copy=row_file is None)
+    output = output.with_metadata(w_sha256=w_sha256)
     with stage("find black holes"):
-        holes, by_value = find_black_holes(measurement, rows.read, layout.row_nbytes, dedup)
+        holes, by_value = find_black_holes(measurement, rows_on_disk.read, layout.row_nbytes, dedup)
     with stage("publish small tensors"):
-        for name, tensors in small_tensors(measurement, holes, rows, layout).items():
+        for name, tensors in small_tensors(measurement, holes, rows_on_disk, layout).items():
             artifacts |= output.publish(name, tensors)
     with stage("centre"):
         gamma = StoredTensor("gamma_centered", "F32", (layout.n_rows, layout.hidden_size))
         norms = np.empty(layout.n_rows, np.float64)
-        centred_rows = track(second_pass(rows, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
+        centred_rows = track(second_pass(rows_on_disk, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
         artifacts |= output.publish(gamma.name, {gamma: centred_rows})
     return {
-        "w_sha256": measurement.sha256.hexdigest(),
+        "w_sha256": w_sha256,
         "statistics": build_statistics(measurement, holes, by_value, norms),
         "black_holes": list_black_holes(measurement, holes),
         "artifacts": {name: artifact_entry(artifact) for name, artifact in artifacts.items()},
     }
 
 
-def first_pass(blocks: Iterable[Block], measurement: Measurement, copy: Path | None) -> Iterator[bytes]:
-    """The bytes of the rows, which are measured as they pass. If ``copy`` is a path, they are also written there."""
-    with ExitStack() as stack:
-        append = stack.enter_context(scratch_copy(copy)) if copy else None
-        for block in blocks:
-            measurement.add(block)
-            content = block.tobytes()
-            if append:
-                append(content)
-            yield content
+def first_pass(
+    chunks: Iterable[Chunk],
+    row_nbytes: int,
+    measurement: Measurement,
+    calls: Iterable[Callable[[Chunk], object]],
+) -> Iterator[Chunk]:
+    """The same chunks, whose rows are measured as they pass. ``calls`` get each chunk too."""
+    for chunk in chunks:
+        for call in calls:
+            call(chunk)
+        measurement.add(np.frombuffer(chunk, np.uint8).reshape(-1, row_nbytes))
+        yield chunk
 
 
 def small_tensors(
     measurement: Measurement, holes: BlackHoles, rows: MeasuredRows, layout: RowLayout
-) -> dict[str, dict[StoredTensor, Iterable[bytes]]]:
+) -> dict[str, dict[StoredTensor, Iterable[Chunk]]]:
     """mu and the black-hole tensors, by artifact."""
     encoding, n_rows = layout.encoding, layout.n_rows
     centroids_dtype = encoding.name if encoding.name in FLOATS else "F32"
@@ -195,7 +220,7 @@ def small_tensors(
             StoredTensor("black_hole_mask", "BOOL", (n_rows,)): [(holes.ids > 0).tobytes()],
             StoredTensor("black_hole_id", id_dtype, (n_rows,)): [ids.tobytes()],
             StoredTensor("black_hole_centroids", centroids_dtype, (holes.n_holes, layout.hidden_size)): (
-                encoding.numbers(block).view(torch.uint8).numpy().tobytes()
+                bytes_of(block if encoding.name in FLOATS else encoding.numbers(block))
                 for block in rows.read_blocks(holes.first_members, layout.block_nbytes)
             ),
         },
@@ -204,7 +229,7 @@ def small_tensors(
 
 def second_pass(
     rows: MeasuredRows, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
-) -> Iterator[bytes]:
+) -> Iterator[Chunk]:
     """The bytes of γ′, computed from W's rows on disk. Writes the norms of its rows to ``norms``, (n_rows,) float64."""
     first = 0
     for block in rows.blocks(layout.block_nbytes):
@@ -212,4 +237,9 @@ def second_pass(
         with np.errstate(invalid="ignore", over="ignore"):
             norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
         first += len(block)
-        yield gamma_block.tobytes()
+        yield bytes_of(gamma_block)
+
+
+def bytes_of(array: NDArray[np.generic]) -> memoryview:
+    """The bytes of an array in C order, without a copy. It may not be changed any more."""
+    return array.reshape(-1).view(np.uint8).data

@@ -13,7 +13,6 @@ from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.sources.hub_queries import find_models
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
@@ -75,6 +74,8 @@ def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -
     """
 
     def find(query: ModelQuery) -> list[ModelRef]:
+        from job.checkpoints.sources.hub_queries import find_models  # imports the HTTP client
+
         access_in_time = replace(access, deadline=Deadline(max_seconds, str(query)))
         return find_models(query, access_in_time, datetime.now(UTC).date())
 
@@ -154,9 +155,10 @@ def _failed(ref: ModelRef, error: SurveyError, survey: PlannedSurvey | None = No
 def need_of(located: Located, dedup: Dedup, connections: int, parts_in_flight: int) -> Need:
     """What the survey of a model needs."""
     location = located.unembedding.location
+    is_local = location.file in located.checkpoint.local_paths and location.strides is None
     return survey_need(
         location,
-        is_local=location.file in located.checkpoint.local_paths,
+        rows_are_on_disk=is_local or (located.output_is_local and "W" in located.tensors_to_publish),
         reads_w=bool(located.tensors_to_publish),
         tokenizer_nbytes=_tokenizer_nbytes(located),
         dedup=dedup,

@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from job.errors import TransientError
+from job.store.store import Chunk
 
 if TYPE_CHECKING:
     from job.geometry.rows import Block
@@ -70,8 +71,8 @@ class RowFile:
 
 
 def to_row_major(
-    chunks: Iterable[bytes], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
-) -> Iterator[bytes]:
+    chunks: Iterable[Chunk], scratch: Path, shape: tuple[int, ...], strides: tuple[int, ...], item_nbytes: int
+) -> Iterator[Chunk]:
     """The bytes of a matrix in row order, from ``chunks`` of its stored bytes. These are first copied to the disk.
 
     ``shape``: (n_rows, hidden_size). ``strides``: items from row to row and from column to column. Rows or columns are
@@ -97,7 +98,7 @@ def to_row_major(
             else:
                 for index in range(hidden_size):
                     _read_line(file, stripe[:, index], begin + index * column_stride * item_nbytes, row_stride)
-            yield stripe.tobytes()
+            yield stripe.reshape(-1).data
         _check_copy(file, written.digest())
     stored_copy.unlink()
 
@@ -191,7 +192,7 @@ def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_copy(path: Path) -> Iterator[Callable[[bytes], None]]:
+def scratch_copy(path: Path) -> Iterator[Callable[[Chunk], None]]:
     """A function that appends bytes to a new file at ``path``.
 
     Raises:
@@ -228,7 +229,7 @@ def _errors_translated(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def _write_all(file: FileIO, content: bytes) -> None:
+def _write_all(file: FileIO, content: Chunk) -> None:
     rest = memoryview(content)
     with _errors_translated(str(file.name)):
         while rest:

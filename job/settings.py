@@ -115,8 +115,8 @@ class Settings:
     )
     """None: what the disk has room for."""
     connections: int = option(
-        "Ranges of a file in flight at once; each holds 8 MiB.",
-        default=4,
+        "Ranges of a file in flight at once; each holds 4 MiB.",
+        default=12,
         type=click.IntRange(1, 32),
         verbs=("survey", "plan"),
     )

@@ -17,7 +17,7 @@ from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_page, publish_survey, update_latest
+from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
 from job.manifest.schema import Manifest, ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -27,10 +27,10 @@ from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
-from job.scratch import scratch_folder
 from job.settings import Settings
 from job.store.artifacts import Artifact, ArtifactFolder, check_stored
-from job.store.store import Store
+from job.store.stopwatch import Stopwatch
+from job.store.store import Chunk, Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import name_tokens
 
@@ -142,17 +142,22 @@ def survey_model(
     Raises:
         SurveyError: the model cannot be surveyed. Files that were published before do not count without a manifest.
     """
-    with scratch_folder(scratch) as workspace:
-        with monitor.stage("find"):
-            located = locate(ref, access, store, tensors)
-        checkpoint, w, published = located.checkpoint, located.unembedding, located.published
-        monitor.count_fetched(located.bytes_fetched)
-        monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
-        if published.this_survey and located.status == "already published":
-            publish_page(store, published.folder, model_page(published.this_survey))
-            update_latest(store, published.folder, published.this_survey)
-            return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), published.this_survey)
+    with monitor.stage("find"), monitor.stopwatch.during("source"):
+        located = locate(ref, access, store, tensors)
+    checkpoint, w, published = located.checkpoint, located.unembedding, located.published
+    monitor.count_fetched(located.bytes_fetched)
+    monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
+    if published.this_survey and located.status == "already published":
+        manifest = published.this_survey
+        if not checkpoint.local_paths:
+            manifest = record_examination(store, published.folder, manifest)
+        publish_page(store, published.folder, model_page(manifest), published.listing)
+        update_latest(store, published.folder, manifest, published.listing)
+        return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
 
+    from job.scratch import scratch_folder  # imports numpy
+
+    with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
         need = need_of(located, dedup, connections, store.parts_in_flight)
         refuse_what_does_not_fit(need, checkpoint.source, scratch, scratch_limit)
         try:
@@ -182,12 +187,12 @@ def survey_located(
         SurveyError: the model cannot be surveyed.
     """
     checkpoint, w, published = located.checkpoint, located.unembedding, located.published
-    with monitor.stage("fetch tokenizer"):
+    with monitor.stage("fetch tokenizer"), monitor.stopwatch.during("source"):
         tokenizer = fetch_tokenizer(
             checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
         )
     embedding_sha256 = digest_embedding(located, monitor, connections)
-    output = artifact_folder(located, store)
+    output = artifact_folder(located, store, monitor.stopwatch)
     results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)
     w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
     with monitor.stage("name tokens"):
@@ -211,12 +216,13 @@ def survey_located(
         previous=compare_with_previous(published, results, store.read),
         bytes_fetched=located.bytes_fetched(),
         seconds=monitor.seconds,
+        activity_seconds=monitor.activity_seconds,
     )
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 
 
-def artifact_folder(located: Located, store: Store) -> ArtifactFolder:
+def artifact_folder(located: Located, store: Store, stopwatch: Stopwatch) -> ArtifactFolder:
     """Where the tensors of a survey are published."""
     checkpoint = located.checkpoint
     origin = {
@@ -231,7 +237,7 @@ def artifact_folder(located: Located, store: Store) -> ArtifactFolder:
         entry = manifest["artifacts"].get(name) if manifest else None
         return Artifact(**entry) if entry else None
 
-    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact)
+    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact, stopwatch)
 
 
 def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) -> str | None:
@@ -269,15 +275,24 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports torch, which is not needed if everything is published
+    from job.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
-    chunks = monitor.track(checkpoint.stream(location, connections), location.nbytes, "W")
+    stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))
+    chunks = monitor.track(stored_chunks, location.nbytes, "W")
     if location.strides and w.copy:  # by columns, W's own digest is of its rows, and not of what is stored
         chunks = digested(chunks, stored)
     local_file = checkpoint.local_paths.get(location.file)
     results = measure(
-        location, chunks, local_file, workspace, output, dedup=dedup, track=monitor.track, stage=monitor.stage
+        location,
+        chunks,
+        local_file,
+        workspace,
+        output,
+        dedup=dedup,
+        track=monitor.track,
+        stage=monitor.stage,
+        first_reading=located.first_reading,
     )
     if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
         # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the
@@ -286,12 +301,10 @@ def measure_or_reuse(
     statistics = results["statistics"]
     counts = (statistics["black_holes"], statistics["black_hole_tokens"], location.shape[0])
     monitor.log("find black holes", "black holes: %d, with %d of %d rows", *counts)
-    expected = located.w_sha256 or (same_w or results)["w_sha256"]
-    if results["w_sha256"] != expected:
+    if same_w and results["w_sha256"] != same_w["w_sha256"]:
         raise CorruptCheckpoint(
-            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {expected}, as "
-            f"{'it was read before' if located.w_sha256 else 'it was published for the same file'}; the file changed: "
-            "run again when nothing writes to it"
+            f"{checkpoint.source}: found a W with the sha-256 {results['w_sha256']}, expected {same_w['w_sha256']}, as "
+            "it was published for the same file; the file changed: run again when nothing writes to it"
         )
     results["artifacts"] = {**located.published.artifacts, **results["artifacts"]}
     if location.strides is None:
@@ -318,13 +331,13 @@ def settle_tie(
 def digest_stored(checkpoint: Checkpoint, tensor: NamedTensor, monitor: ModelMonitor, connections: int) -> str:
     """The sha-256 of the bytes in which a tensor is stored."""
     digest = hashlib.sha256()
-    chunks = checkpoint.stream(tensor.location, connections)
+    chunks = monitor.stopwatch.iterate("source", checkpoint.stream(tensor.location, connections))
     for _ in digested(monitor.track(chunks, tensor.location.nbytes, tensor.name), digest):
         pass
     return digest.hexdigest()
 
 
-def digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+def digested(chunks: Iterable[Chunk], digest: "hashlib._Hash") -> Iterator[Chunk]:
     """The same chunks, which update ``digest`` as they pass."""
     for chunk in chunks:
         digest.update(chunk)

@@ -1,12 +1,15 @@
 """Small checkpoints with real files: config, tokenizer, weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
 import torch
 from safetensors.torch import save_file
 from tokenizers.models import WordLevel
+
+from job.checkpoints.checkpoint import Checkpoint
 
 
 def planted(
@@ -35,3 +38,14 @@ def write_checkpoint(folder: Path, w: torch.Tensor, *, n_tokens: int | None = No
         vocabulary = {f"token{index}": index for index in range(n_tokens)}
         tokenizers.Tokenizer(WordLevel(vocabulary, unk_token="token0")).save(str(folder / "tokenizer.json"))
     return folder
+
+
+def recorded(checkpoint: Checkpoint) -> tuple[Checkpoint, list[tuple[str, int, int]]]:
+    """The same checkpoint, and the ranges that are read of it: file, begin, end."""
+    ranges: list[tuple[str, int, int]] = []
+
+    def fill(file: str, begin: int, buffer: memoryview) -> None:
+        ranges.append((file, begin, begin + len(buffer)))
+        checkpoint.fill(file, begin, buffer)
+
+    return replace(checkpoint, fill=fill), ranges

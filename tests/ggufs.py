@@ -10,7 +10,7 @@ from gguf.gguf_writer import GGUFWriter
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
-from job.checkpoints.formats.gguf_header import Value
+from job.checkpoints.formats.gguf_file import Value
 
 Rows = NDArray[np.uint8]
 """(n_rows, row_nbytes) uint8: rows of a ggml type, as stored."""

@@ -93,7 +93,7 @@ def check_same(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> Non
 
 
 def _without_times(manifest: bytes) -> dict[str, object]:
-    times = ("seconds", "published_at", "previous")
+    times = ("seconds", "activity_seconds", "published_at", "previous")
     return {name: value for name, value in json.loads(manifest).items() if name not in times}
 
 

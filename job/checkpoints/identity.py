@@ -1,10 +1,13 @@
 """Checks the identity of a local checkpoint against W's own bytes. Ids by names, dates or samples alone may mislead."""
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
+
+import xxhash
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
@@ -18,12 +21,23 @@ _ALWAYS_CHECKED_NBYTES: Final = 2_000_000_000
 
 
 @dataclass(frozen=True)
+class FirstReading:
+    """What the bytes of W were when they were read first. A later reading has to bring the same."""
+
+    sha256: str
+    xxh3_128: bytes
+    """Thirty times as fast, so it is what a later reading is compared by."""
+    seed: int
+    """Of XXH3: random, so that nobody can make other bytes with the same digest."""
+
+
+@dataclass(frozen=True)
 class PinnedW:
     """A checkpoint whose identity holds for W's bytes."""
 
     checkpoint: Checkpoint
-    w_sha256: str | None
-    """The sha-256 of W's bytes; None if they are on a server, or are not stored row after row."""
+    first_reading: FirstReading | None
+    """None if W's bytes are on a server, or are not stored row after row."""
     warnings: tuple[str, ...] = ()
 
 
@@ -41,9 +55,11 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
         return PinnedW(checkpoint, None)
     stored, warnings = checkpoint.files[name], list[str]()
     read = partial(checkpoint.fetch, name)
-    digest, has_zeros = hashlib.sha256(), False
+    seed = secrets.randbits(64)
+    sha256, fingerprint, has_zeros = hashlib.sha256(), xxhash.xxh3_128(seed=seed), False
     for piece in _pieces(read, location.begin, location.end):
-        digest.update(piece)
+        sha256.update(piece)
+        fingerprint.update(piece)
         has_zeros = has_zeros or piece == _ZEROS[: len(piece)]
     is_cheap = stored.size <= max(_ALWAYS_CHECKED_NBYTES, _MAX_FILE_PER_W * location.nbytes)
     if stored.id_from == "name" and (is_cheap or has_zeros):
@@ -62,7 +78,7 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
                 "cache: it may be damaged, or come from a mirror"
             )
     if stored.id_from != "bytes":
-        content_id = hashlib.sha256(f"{stored.content_id}\0{digest.hexdigest()}".encode()).hexdigest()
+        content_id = hashlib.sha256(f"{stored.content_id}\0{sha256.hexdigest()}".encode()).hexdigest()
         stored = StoredFile(
             stored.size, content_id, id_from="samples and W" if stored.id_from == "samples" else "name and W"
         )
@@ -70,7 +86,7 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
     is_derived = checkpoint.commit == derived_commit(checkpoint.files)
     return PinnedW(
         replace(checkpoint, files=files, commit=derived_commit(files) if is_derived else checkpoint.commit),
-        digest.hexdigest() if location.strides is None else None,
+        FirstReading(sha256.hexdigest(), fingerprint.digest(), seed) if location.strides is None else None,
         tuple(warnings),
     )
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from job.geometry.digests import Digests
@@ -116,32 +115,6 @@ def group_by_value_digest(
     comparable = np.flatnonzero(~has_nan)
     labels = -1 - np.arange(len(digests))
     labels[comparable] = group_by_digest(
-        digests[comparable], lambda ids: value_bytes(encoding.numbers(read_rows(comparable[ids]))), row_nbytes
+        digests[comparable], lambda ids: value_bytes(read_rows(comparable[ids]), encoding), row_nbytes
     )
     return labels
-
-
-def group_by_torch_unique(rows: Block) -> Labels:
-    """Group identical rows with ``torch.unique`` over whole rows. Holds several copies of the matrix in memory.
-
-    It compares the bytes as integers, so that ±0 and different NaNs stay apart.
-    """
-    widest = next(size for size in (8, 4, 2, 1) if rows.shape[1] % size == 0)
-    integers = torch.from_numpy(rows).view({8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[widest])
-    return _torch_unique(integers)
-
-
-def group_by_value_torch_unique(rows: Block, encoding: Encoding, has_nan: NDArray[np.bool_]) -> Labels:
-    """Group rows whose *values* are equal with ``torch.unique`` itself.
-
-    ``has_nan``: (n_rows,) bool. Each of these rows is a group by itself; torch cannot sort NaNs, so they are left out.
-    """
-    labels = -1 - np.arange(len(rows))
-    if not has_nan.all():
-        labels[~has_nan] = _torch_unique(encoding.numbers(rows[~has_nan]))
-    return labels
-
-
-def _torch_unique(matrix: torch.Tensor) -> Labels:
-    inverse: torch.Tensor = torch.unique(matrix, dim=0, return_inverse=True)[1]
-    return inverse.numpy().astype(np.int64)

@@ -6,9 +6,7 @@ from job.geometry.black_holes import (
     BlackHoles,
     RowReader,
     group_by_digest,
-    group_by_torch_unique,
     group_by_value_digest,
-    group_by_value_torch_unique,
     number_holes,
 )
 from job.geometry.measure import Measurement
@@ -23,6 +21,8 @@ def find_black_holes(
     They differ only if there is a −0 or a NaN, or if rows with different bytes stand for the same numbers.
     """
     if dedup == "torch-unique":
+        from job.geometry.torch_unique import group_by_torch_unique, group_by_value_torch_unique
+
         rows = read_rows(np.arange(len(measurement.digests)))
         holes = number_holes(group_by_torch_unique(rows))
         if not measurement.values_may_disagree:

@@ -30,6 +30,10 @@ RESERVE_NBYTES: Final = 64 << 20
 """What stays for all that the process does meanwhile, such as fetching ranges."""
 
 
+_KEPT_NBYTES: Final = 256 << 20
+"""How much freed memory a process keeps at most at the end of its heap."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Memory in bytes that something has: a control group, this process, or the machine."""
@@ -61,6 +65,19 @@ def give_back_memory() -> None:
     gc.collect()
     with suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_freed_memory() -> None:
+    """Let this process use the memory that it frees again, instead of giving it back to the kernel and asking anew.
+
+    A page that comes from the kernel is filled with zeros first: that takes longer than most of what is computed with
+    blocks of rows. All threads share one heap, so that what one of them frees serves the others. malloc(3) calls these
+    settings M_MMAP_THRESHOLD (32 MiB is the most that it takes), M_TRIM_THRESHOLD and M_ARENA_MAX.
+    """
+    with suppress(OSError, AttributeError):  # only glibc has it
+        mallopt = ctypes.CDLL(None).mallopt
+        for setting, value in ((-3, 32 << 20), (-1, _KEPT_NBYTES), (-8, 1)):
+            mallopt(setting, value)
 
 
 def megabytes(nbytes: int) -> str:

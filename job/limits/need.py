@@ -18,8 +18,8 @@ from job.limits.memory import megabytes, memory_limit
 # to 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
 BASE_NBYTES: Final = 380_000_000
 """The interpreter with torch, and blocks of rows."""
-CONNECTION_NBYTES: Final = 12_600_000
-"""A chunk of 8 MiB, and the room by which its buffer grows."""
+CONNECTION_NBYTES: Final = 4_800_000
+"""A chunk of 4 MiB, and the piece of it that is being read."""
 PART_NBYTES: Final = 10_500_000
 """A part of an upload of 10 MiB."""
 ROW_NBYTES: Final = 300
@@ -61,7 +61,7 @@ class Need:
 def survey_need(
     location: TensorLocation,
     *,
-    is_local: bool,
+    rows_are_on_disk: bool,
     reads_w: bool,
     tokenizer_nbytes: int,
     dedup: Dedup,
@@ -71,17 +71,18 @@ def survey_need(
     """The need of the survey of a W.
 
     Args:
-        is_local: whether W lies on this machine.
+        rows_are_on_disk: whether a file of this machine holds W's rows, one after another: the checkpoint's, or W's
+            published one in a folder.
         reads_w: whether W is read; not if its tensors are published.
         tokenizer_nbytes: the size of the tokenizer's files.
         parts_in_flight: how many parts of an upload are sent at a time; 0 if OUTPUT is a folder.
     """
-    if not reads_w:
-        copy_nbytes = 0
-    elif location.strides is None:
-        copy_nbytes = 0 if is_local else location.nbytes
-    else:  # the stored bytes, and the rows that are made from them
-        copy_nbytes = location.nbytes + math.prod(location.shape) * BITS[location.dtype] // 8
+    copy_nbytes = 0
+    if reads_w and location.strides is not None:  # the stored bytes, from which rows are made
+        copy_nbytes = location.nbytes
+    if reads_w and not rows_are_on_disk:
+        stored_by_rows = location.strides is None
+        copy_nbytes += location.nbytes if stored_by_rows else math.prod(location.shape) * BITS[location.dtype] // 8
     of_w = BASE_NBYTES
     if reads_w:
         of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)

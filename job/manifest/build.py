@@ -2,130 +2,31 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from job import __version__
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
-from job.geometry.statistics import distribution, summarise
 from job.manifest.schema import (
     SCHEMA_VERSION,
+    ActivitySeconds,
     ArtifactEntry,
     BlackHole,
-    CentroidSummary,
     Comparison,
-    Counts,
     EmbeddingEntry,
     Manifest,
-    Norms,
     ResultsOfW,
-    Statistics,
     TokenizerEntry,
 )
 from job.manifest.warnings import collect_warnings
 from job.store.artifacts import Artifact
-from job.tokens.naming import TokenNames
 
-if TYPE_CHECKING:  # both import torch
-    from job.geometry.black_holes import BlackHoles
-    from job.geometry.measure import Measurement
+if TYPE_CHECKING:
+    from job.tokens.naming import TokenNames
 
 
-MAX_LISTED_HOLES: Final = 5_000
-MAX_LISTED_TOKENS: Final = 20_000
-"""What a manifest lists, so that it stays readable and its making takes little memory. Real models have some thousands
-of tokens in holes; ``black_hole_id`` of black_holes.safetensors has all of them, whatever their number."""
-
-
-def build_statistics(
-    measurement: "Measurement", holes: "BlackHoles", by_value: "BlackHoles", gamma_norms: NDArray[np.float64]
-) -> Statistics:
-    """The manifest's statistics. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
-    populations = summarise(holes.populations.astype(np.float64))
-    return {
-        **_counts(holes),
-        "share_of_rows": holes.n_tokens / len(holes.ids),
-        "largest": int(holes.populations[0]) if holes.n_holes else 0,
-        "smallest": int(holes.populations[-1]) if holes.n_holes else 0,
-        "mean_population": populations.mean if populations else None,
-        "median_population": populations.median if populations else None,
-        "distribution": {str(size): count for size, count in distribution(holes.populations).items()},
-        "by_value": {"agrees": bool(np.array_equal(holes.ids, by_value.ids)), **_counts(by_value)},
-        "rows_with_negative_zero": int(measurement.has_negative_zero.sum()),
-        "rows_with_nan": int(measurement.has_nan.sum()),
-        "rows_with_infinity": int(measurement.has_infinity.sum()),
-        "mu": _centroid(measurement.mu),
-        "row_norm": _norms(measurement.norms),
-        "black_hole_row_norm": _norms(measurement.norms[holes.ids > 0]),
-        "gamma_centered_norm": _norms(gamma_norms),
-        "gamma_centered_norm_of_first_rows": gamma_norms[:10].tolist(),
-    }
-
-
-def _counts(holes: "BlackHoles") -> Counts:
-    return {
-        "unique_rows": holes.unique_rows,
-        "duplicate_rows": holes.duplicate_rows,
-        "black_holes": holes.n_holes,
-        "black_hole_tokens": holes.n_tokens,
-    }
-
-
-def _norms(values: NDArray[np.float64]) -> Norms | None:
-    """A summary of (n,) float64; None if there are no numbers."""
-    summary = summarise(values)
-    if summary is None:
-        return None
-    return {
-        "mean": summary.mean,
-        "std": summary.std,
-        "min": summary.min,
-        "median": summary.median,
-        "max": summary.max,
-    }
-
-
-def _centroid(mu: NDArray[np.float32]) -> CentroidSummary:
-    """The norm of mu, (hidden_size,) float32, and a summary of its components."""
-    values = mu.astype(np.float64)
-    components = _norms(values)
-    if components is None:
-        raise ValueError("mu has no components")
-    return {"norm": float(np.sqrt(np.square(values).sum())), **components}
-
-
-def list_black_holes(measurement: "Measurement", holes: "BlackHoles") -> list[BlackHole]:
-    """The largest black holes with their first rows, as many as a manifest lists. The tokens have no names yet."""
-    populations = holes.populations[:MAX_LISTED_HOLES]
-    most = max(2, _equal_share(populations, MAX_LISTED_TOKENS))
-    return [
-        {
-            "id": number,
-            "population": len(members),
-            "row_norm": float(measurement.norms[members[0]]),
-            "tokens": [{"id": int(row), "piece": None, "text": None} for row in members[:most]],
-        }
-        for number, members in enumerate(holes.members(MAX_LISTED_HOLES), 1)
-    ]
-
-
-def _equal_share(populations: NDArray[np.int64], total: int) -> int:
-    """How many tokens each hole may list, so that all holes list at most ``total``; small holes list all of theirs."""
-    if populations.sum() <= total:
-        return int(populations.max(initial=0))
-    left, n_left = total, len(populations)
-    for population in populations[::-1].tolist():  # the smallest first
-        if population > left // n_left:
-            break
-        left, n_left = left - population, n_left - 1
-    return left // n_left
-
-
-def name_rows(black_holes: Sequence[BlackHole], names: TokenNames) -> list[BlackHole]:
+def name_rows(black_holes: Sequence[BlackHole], names: "TokenNames") -> list[BlackHole]:
     """The black holes with the names of their tokens."""
     return [
         {
@@ -143,7 +44,7 @@ def build_manifest(
     checkpoint: Checkpoint,
     unembedding: Unembedding,
     results: ResultsOfW,
-    names: TokenNames,
+    names: "TokenNames",
     *,
     chosen_by_user: bool,
     note: str | None,
@@ -152,6 +53,7 @@ def build_manifest(
     previous: Comparison | None,
     bytes_fetched: int,
     seconds: dict[str, float],
+    activity_seconds: ActivitySeconds,
 ) -> Manifest:
     """The manifest of a survey. ``note``: the list's note on the model. ``page``: the key of its page."""
     location = unembedding.location
@@ -191,6 +93,7 @@ def build_manifest(
         "warnings": collect_warnings(note, checkpoint, unembedding, results["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
         "seconds": seconds,
+        "activity_seconds": activity_seconds,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sequence": sequence,
         "previous": previous,
@@ -214,7 +117,7 @@ def artifact_entry(artifact: Artifact) -> ArtifactEntry:
     return {"key": artifact.key, "size": artifact.size, "sha256": artifact.sha256}
 
 
-def _tokenizer(names: TokenNames, n_rows: int) -> TokenizerEntry:
+def _tokenizer(names: "TokenNames", n_rows: int) -> TokenizerEntry:
     if names.tokenizer is None:
         return {"files": names.files, "unusable": names.unusable}
     return {

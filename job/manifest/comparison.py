@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-import safetensors
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final
 
 from job.manifest.published import NewItem, Published
 from job.manifest.schema import Comparison, Manifest, ResultsOfW
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_MOVED: Final = 10_000
 """The number of token ids that a manifest lists as joined, and as left."""
@@ -55,6 +55,8 @@ def compare_with_previous(
     previous = published.previous_survey
     if previous is None:
         return None
+    import numpy as np  # imported here, because a run in which all is published needs none
+
     before, now = _first_rows(previous, read), _first_rows(results, read)
     if before is None or now is None:
         return None
@@ -79,8 +81,11 @@ def survey_changes(published: Published, manifest: Manifest) -> SurveyChanges | 
     return SurveyChanges(published.new_item, _black_hole_change(manifest)) if published.new_item else None
 
 
-def _first_rows(results: ResultsOfW, read: Callable[[str], bytes | None]) -> NDArray[np.int64] | None:
+def _first_rows(results: ResultsOfW, read: Callable[[str], bytes | None]) -> "NDArray[np.int64] | None":
     """(n_rows,) int64: for each row the first row of its hole, −1 in no hole; None if the rows are not published."""
+    import numpy as np
+    import safetensors
+
     statistics, holes = results["statistics"], results["black_holes"]
     first_rows = np.full(statistics["unique_rows"] + statistics["duplicate_rows"], -1, np.int64)
     if sum(len(hole["tokens"]) for hole in holes) == statistics["black_hole_tokens"]:

@@ -5,9 +5,10 @@ import json
 import logging
 from collections.abc import Mapping
 
+from job import __version__
 from job.manifest.schema import SCHEMA_VERSION, Manifest, checked_manifest
-from job.store.json_file import to_json
-from job.store.store import Store
+from job.store.json_file import json_value, to_json
+from job.store.store import ListedObject, Store
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,16 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
         return None
 
 
-def is_whole(manifest: Manifest, sizes: Mapping[str, int]) -> bool:
-    """Whether everything that a manifest names has the right size. ``sizes``: of the model's objects, by key."""
-    return all(sizes.get(entry["key"]) == entry["size"] for entry in manifest["artifacts"].values())
+def is_whole(manifest: Manifest, listing: Mapping[str, ListedObject]) -> bool:
+    """Whether everything that a manifest names has the right size. ``listing``: of the model's objects."""
+    found = ((listing.get(entry["key"]), entry["size"]) for entry in manifest["artifacts"].values())
+    return all(listed is not None and listed.size == size for listed, size in found)
+
+
+def is_examined(manifest: Manifest) -> bool:
+    """Whether this version of the tool chose the tensor of a manifest, or looked whether it still chooses the same."""
+    written_by = manifest["tool"]["version"] if "tool" in manifest else None
+    return __version__ in (written_by, manifest.get("examined_by"))
 
 
 def publication_order(manifest: Manifest) -> tuple[int, str, str]:
@@ -58,43 +66,68 @@ def publication_order(manifest: Manifest) -> tuple[int, str, str]:
 def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> None:
     """Write a manifest, and then its copy, the model's latest.json. The page that the manifest names comes first; but
     a page that an earlier manifest vouches for stays until that manifest is replaced."""
-    is_published = publish_page(store, folder, page)
+    is_published = publish_page(store, folder, page, {})
     store.write(manifest_key(folder), to_json(manifest))
-    update_latest(store, folder, manifest)
+    update_latest(store, folder, manifest, {})
     if not is_published:
-        publish_page(store, folder, page)
+        publish_page(store, folder, page, {})
 
 
-def update_latest(store: Store, folder: str, manifest: Manifest) -> None:
+def record_examination(store: Store, folder: str, manifest: Manifest) -> Manifest:
+    """Record in a published manifest that this version of the tool chooses the same tensor, so that its next run need
+    not look again. Returns the manifest as it is now. One that another run has replaced meanwhile stays."""
+    key = manifest_key(folder)
+    if is_examined(manifest) or read_manifest(store, key) != manifest:
+        return manifest
+    examined: Manifest = {**manifest, "examined_by": __version__}
+    store.write(key, to_json(examined))
+    return examined
+
+
+def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mapping[str, ListedObject]) -> None:
     """Make latest.json the copy of the manifest in ``folder`` if this is newer, or takes the place of the one copied: a
     run may have been killed before it wrote the copy, or another one may have published in the same second. A survey of
-    a tensor that somebody asked for is never the model's latest."""
+    a tensor that somebody asked for is never the model's latest.
+
+    ``listing``: what was listed of the model's objects, if anything. A copy that it proves is not read.
+    """
     if manifest["tensor"]["chosen_by_user"]:
         return
     key = latest_key(manifest["model"])
+    if key in listing and listing[key].holds(to_json(manifest)):
+        return
     latest = read_manifest(store, key)
     if (
         latest is None
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
-        or (latest.get("pages") == manifest.get("pages") and to_json(latest) != to_json(manifest))
-        or not (latest["commit"] == manifest["commit"] or is_whole(latest, store.sizes(f"{manifest['model']}/")))
+        or (latest.get("pages") == manifest.get("pages") and json_value(latest) != json_value(manifest))
+        or not (
+            latest["commit"] == manifest["commit"]
+            or is_whole(latest, listing or store.listing(f"{manifest['model']}/"))
+        )
     ):
         content = store.read(manifest_key(folder))
         if content is not None:
             store.write(key, content)
 
 
-def publish_page(store: Store, folder: str, page: str) -> bool:
+def publish_page(store: Store, folder: str, page: str, listing: Mapping[str, ListedObject]) -> bool:
     """Write a survey's page, unless it is there already. A manifest names it by its key alone, so it may be made again
     at any time. Only manifests of earlier versions vouch for its bytes; then another page stays. Returns whether this
-    page is there now."""
-    content, found = page.encode(), store.read(page_key(folder))
+    page is there now.
+
+    ``listing``: what was listed of the model's objects, if anything. A page that it proves is not read.
+    """
+    content, key = page.encode(), page_key(folder)
+    if key in listing and listing[key].holds(content):
+        return True
+    found = store.read(key)
     if found == content:
         return True
     if found is not None and _vouches_for(store, folder, found):
         return False
-    store.write(page_key(folder), content)
+    store.write(key, content)
     return True
 
 

@@ -5,9 +5,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from job.manifest.filing import is_whole, latest_key, manifest_key, publication_order, read_manifest, survey_folder
+from job.checkpoints.checkpoint import Checkpoint
+from job.manifest.filing import (
+    is_examined,
+    is_whole,
+    latest_key,
+    manifest_key,
+    publication_order,
+    read_manifest,
+    survey_folder,
+)
 from job.manifest.schema import ArtifactEntry, Manifest
-from job.store.store import Store
+from job.store.store import ListedObject, Store
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +71,43 @@ class Published:
     """None if ``this_survey`` exists."""
     last_sequence: int = 0
     """The highest ``sequence`` of the model's manifests."""
+    listing: Mapping[str, ListedObject] = field(default_factory=dict, repr=False)
+    """What is stored of the model, before the survey."""
+
+
+def find_settled(
+    store: Store,
+    listing: Mapping[str, ListedObject],
+    folder: str,
+    checkpoint: Checkpoint,
+    tensor: str | None,
+    file: str | None,
+    tensors: frozenset[str],
+) -> Manifest | None:
+    """The manifest in ``folder``, if it is of this commit and has all ``tensors``, so that a look into the checkpoint
+    would change nothing; else None. Reads nothing of the checkpoint.
+
+    The files of a commit never change, so this version of the tool would choose the same W again. Files on this machine
+    are no such commit: only their bytes tell whether they changed.
+
+    Args:
+        listing: of the model's objects in the store.
+        tensor, file: those that the list names.
+    """
+    key = manifest_key(folder)
+    manifest = read_manifest(store, key) if key in listing and not checkpoint.local_paths else None
+    if manifest is None or not (is_examined(manifest) and is_whole(manifest, listing)):
+        return None
+    entry = manifest["tensor"]
+    is_as_asked = tensor in (None, entry["name"]) and file in (None, entry["file"])
+    if not is_as_asked or not tensors <= manifest["artifacts"].keys() or entry["file"] not in checkpoint.files:
+        return None
+    return manifest if checkpoint.files[entry["file"]].content_id == entry["content_id"] else None
 
 
 def find_published(
     store: Store,
+    listing: Mapping[str, ListedObject],
     repo_id: str,
     commit: str,
     source: str,
@@ -80,16 +122,16 @@ def find_published(
     all ``tensors`` of this W.
 
     Args:
+        listing: of the model's objects in the store.
         source: where the checkpoint is read from. Checkpoints that are not on the Hub may share a name; what is new is
             told by comparison with those of the same place alone.
         requested_tensor: the tensor that the list names, if it names one; ``tensor`` is what it stands for.
     """
-    sizes = store.sizes(f"{repo_id}/")
     folder = survey_folder(repo_id, commit, requested_tensor)
 
     def read(key: str) -> Manifest | None:
-        manifest = read_manifest(store, key) if key in sizes else None
-        return manifest if manifest and is_whole(manifest, sizes) else None
+        manifest = read_manifest(store, key) if key in listing else None
+        return manifest if manifest and is_whole(manifest, listing) else None
 
     def is_enough(manifest: Manifest) -> bool:
         return identity.matches(manifest) and tensors <= manifest["artifacts"].keys()
@@ -99,15 +141,15 @@ def find_published(
 
     this_survey = read(manifest_key(folder))
     if this_survey and is_enough(this_survey):
-        return Published(folder, this_survey, this_survey, this_survey["artifacts"])
-    is_first_of_commit = not any(key.startswith(f"{repo_id}/{commit}/") for key in sizes)
+        return Published(folder, this_survey, this_survey, this_survey["artifacts"], listing=listing)
+    is_first_of_commit = not any(key.startswith(f"{repo_id}/{commit}/") for key in listing)
     if requested_tensor is None and is_first_of_commit:
         newest = read(latest_key(repo_id))
         if newest and not newest["tensor"]["chosen_by_user"] and is_enough(newest) and is_comparable(newest):
             last = newest.get("sequence", 0)
             return Published(folder, None, newest, newest["artifacts"], newest, "revision", last)
 
-    manifests = {key: manifest for key in sizes if key.endswith("/manifest.json") and (manifest := read(key))}
+    manifests = {key: manifest for key in listing if key.endswith("/manifest.json") and (manifest := read(key))}
     folder = _free_folder(store, repo_id, commit, identity, requested_tensor, tensor, manifests)
     this_survey = manifests.get(manifest_key(folder))
     of_this_w = sorted(filter(identity.matches, manifests.values()), key=publication_order)
@@ -132,6 +174,7 @@ def find_published(
         previous_survey=max(previous, key=publication_order, default=None),
         new_item=None if this_survey else _new_item(comparable.values(), commit),
         last_sequence=max((manifest.get("sequence", 0) for manifest in manifests.values()), default=0),
+        listing=listing,
     )
 
 

@@ -212,6 +212,17 @@ class ToolEntry(TypedDict):
     version: str
 
 
+class ActivitySeconds(TypedDict):
+    """The seconds that a survey spent on each of its activities. They tell what bounds it."""
+
+    source: float
+    """Waiting for the checkpoint's bytes, and finding W."""
+    computing: float
+    """Measuring and hashing rows, in as far as the source and the store did not have to be waited for."""
+    store: float
+    """Waiting until the store had taken bytes."""
+
+
 class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
@@ -235,6 +246,7 @@ class SummaryFields(_Results):
     """The keys of the pages by name: report. A page is made from the manifest, and may be made again at any time."""
     warnings: list[str]
     """What a reader of the results should know."""
+    activity_seconds: NotRequired[ActivitySeconds]
 
 
 class Manifest(ResultsOfW, SummaryFields):
@@ -253,6 +265,8 @@ class Manifest(ResultsOfW, SummaryFields):
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry
     tool: NotRequired[ToolEntry]
+    examined_by: NotRequired[str]
+    """The last later version of the tool that looked into the checkpoint again, and chose the same tensor."""
     seconds: NotRequired[dict[str, float]]
     """The duration of each stage."""
     published_at: str
@@ -276,7 +290,7 @@ def results_of_w(manifest: Manifest) -> ResultsOfW:
 
 def summary_fields(manifest: SummaryFields, black_holes: list[BlackHole]) -> SummaryFields:
     """The fields of a manifest that a run's summary shows, with these black holes in place of the manifest's."""
-    return {
+    fields: SummaryFields = {
         "tensor": manifest["tensor"],
         "statistics": manifest["statistics"],
         "black_holes": black_holes,
@@ -285,6 +299,9 @@ def summary_fields(manifest: SummaryFields, black_holes: list[BlackHole]) -> Sum
         "warnings": manifest["warnings"],
         "artifacts": manifest["artifacts"],
     }
+    if "activity_seconds" in manifest:
+        fields["activity_seconds"] = manifest["activity_seconds"]
+    return fields
 
 
 @cache

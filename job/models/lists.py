@@ -4,13 +4,14 @@ import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
-
-import yaml
+from typing import TYPE_CHECKING, Final
 
 from job.errors import ConfigError, join_limited, without_credentials
 from job.models.queries import KEYS, Entry, ModelQuery, build_query, is_query, parse_query
 from job.models.references import ModelRef, parse_reference, with_options
+
+if TYPE_CHECKING:
+    import yaml  # the functions import it themselves: most runs read no YAML
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ def _parse_yaml(text: str, where: str) -> list[Entry]:
 
     Each entry is a text, or a mapping with ``model`` or ``query``.
     """
+    import yaml
+
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -103,7 +106,7 @@ def _parse_yaml(text: str, where: str) -> list[Entry]:
     return [_yaml_entry(node, f"{where}, line {node.start_mark.line + 1}") for node in root.value]
 
 
-def _check_keys(mapping: yaml.MappingNode, where: str) -> None:
+def _check_keys(mapping: "yaml.MappingNode", where: str) -> None:
     """Check that a mapping has each of its keys once, because all but one value would be lost.
 
     Raises:
@@ -120,7 +123,9 @@ def _check_keys(mapping: yaml.MappingNode, where: str) -> None:
         lines[name] = line
 
 
-def _yaml_entry(node: yaml.Node, where: str) -> Entry:
+def _yaml_entry(node: "yaml.Node", where: str) -> Entry:
+    import yaml
+
     if isinstance(node, yaml.ScalarNode):
         return parse_entry(node.value, where)
     fields = {}
@@ -141,8 +146,10 @@ def _yaml_entry(node: yaml.Node, where: str) -> Entry:
     return _parse_reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
 
 
-def _yaml_query(node: yaml.Node, where: str) -> ModelQuery:
+def _yaml_query(node: "yaml.Node", where: str) -> ModelQuery:
     """The query in a YAML mapping. Each value is one text; ``exclude`` may be a list. A null value is ignored."""
+    import yaml
+
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
             f"{where}: 'query' is not a mapping, expected a mapping with any of {', '.join(KEYS)}; correct the entry"

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from job.checkpoints.transport.deadline import Deadline
+from job.manifest.schema import ActivitySeconds
 from job.monitor.progress import ProgressReporter
+from job.store.stopwatch import Stopwatch
+from job.store.store import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class ModelMonitor:
         self._started = time.monotonic()
         self.seconds: dict[str, float] = {}
         """The duration of each stage."""
+        self.stopwatch = Stopwatch()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -41,11 +45,11 @@ class ModelMonitor:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)
             self._metrics.end_stage(name, seconds)
 
-    def track(self, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
+    def track(self, chunks: Iterable[Chunk], nbytes: int, label: str) -> Iterator[Chunk]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``label``."""
         return self._progress.track(self._model, self._until_deadline(chunks), nbytes, label)
 
-    def _until_deadline(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def _until_deadline(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             self.deadline.check()
             yield chunk
@@ -57,6 +61,12 @@ class ModelMonitor:
     def log(self, stage: str, message: str, *values: object) -> None:
         """Log a result of a stage. The line begins with the model's name, and has the model and stage as fields."""
         logger.info("%s: " + message, self._model, *values, extra={"model": self._model, "stage": stage})
+
+    @property
+    def activity_seconds(self) -> ActivitySeconds:
+        """What bounds the survey so far."""
+        source, computing, store = (round(seconds, 3) for seconds in self.stopwatch.seconds.values())
+        return {"source": source, "computing": computing, "store": store}
 
     @property
     def total_seconds(self) -> float:

@@ -3,14 +3,18 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from job.monitor.metrics import Metrics
 from job.report.text import escape
+from job.store.store import Chunk
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +29,14 @@ _NUMBERS_WIDTH = len("1,023.9/1,023.9 GB 1,023.9 MB/s 0:00:00")
 class ProgressReporter:
     """Shows the progress of streams of bytes, one stream at a time."""
 
-    def __init__(self, console: Console, bars: bool, metrics: Metrics) -> None:
+    def __init__(self, console: "Console", bars: bool, metrics: Metrics) -> None:
         """``bars``: whether to draw bars; log lines otherwise."""
         self.metrics = metrics
         self._console, self._bars = console, bars
         self._shown: Progress | None = None
         """The bar that is on the terminal."""
 
-    def track(self, model: str, chunks: Iterable[bytes], nbytes: int, label: str) -> Iterator[bytes]:
+    def track(self, model: str, chunks: Iterable[Chunk], nbytes: int, label: str) -> Iterator[Chunk]:
         """The same chunks, ``nbytes`` bytes in all. Their progress is shown as ``model label``."""
         counted = self._log(self.metrics.count_chunks(chunks, nbytes), nbytes, model, label)
         return self._bar(counted, nbytes, f"{model} {label}") if self._bars else counted
@@ -44,7 +48,16 @@ class ProgressReporter:
         if self._bars:
             self._console.show_cursor()
 
-    def _bar(self, chunks: Iterable[bytes], nbytes: int, description: str) -> Iterator[bytes]:
+    def _bar(self, chunks: Iterable[Chunk], nbytes: int, description: str) -> Iterator[Chunk]:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         bar_width = min(40, self._console.width // 4)
         text = _shorten(escape(description), self._console.width - bar_width - _NUMBERS_WIDTH - 2)
         columns = (
@@ -65,7 +78,7 @@ class ProgressReporter:
                     self._shown.refresh()
                     drawn_at = time.monotonic()
 
-    def _log(self, chunks: Iterable[bytes], nbytes: int, model: str, label: str) -> Iterator[bytes]:
+    def _log(self, chunks: Iterable[Chunk], nbytes: int, model: str, label: str) -> Iterator[Chunk]:
         started = logged_at = time.monotonic()
         done = 0
         for chunk in chunks:

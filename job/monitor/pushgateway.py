@@ -9,7 +9,9 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from prometheus_client.exposition import basic_auth_handler, default_handler, push_to_gateway
-from prometheus_client.registry import Collector
+
+from job.monitor.numbers import RunNumbers
+from job.monitor.openmetrics import RunCollector
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Pushgateway:
         self._failed_at: float | None = None
         """The monotonic time of the last push if it failed, else None."""
 
-    def push(self, metrics: Collector, *, is_last: bool = False) -> None:
+    def push(self, numbers: RunNumbers, *, is_last: bool = False) -> None:
         """Send all metrics. They replace those that a worker with this index sent before, in this or another run.
 
         Metrics are not grouped by run, because the gateway would keep the groups of all earlier runs. The last push of
@@ -49,7 +51,7 @@ class Pushgateway:
                 push_to_gateway(
                     gateway,
                     job="black-hole-survey",
-                    registry=metrics,
+                    registry=RunCollector(numbers),
                     grouping_key={"index": str(self._index)},
                     timeout=2 * _TIMEOUT,  # ends the thread; it holds for each piece of an answer
                     handler=handler,

@@ -70,7 +70,8 @@ def models_table(
         table.add_column(title, justify=justify, no_wrap=not may_wrap, overflow="fold")  # type: ignore[arg-type]
     table.add_column("status", no_wrap=True)
     for model, (_, cells), status in zip(models, rows, statuses, strict=True):
-        table.add_row(model, *(cells[title] for title in widths), status)
+        # As Text: in a plain str, rich takes what stands in brackets for a style.
+        table.add_row(Text(model), *(Text(cells[title]) for title in widths), status)
     return table
 
 

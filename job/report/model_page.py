@@ -1,15 +1,15 @@
 """The page of one model, ``report.md``. All its content comes from the manifest."""
 
-import json
 from functools import cache
 from pathlib import Path
-from typing import Final
-
-import jinja2
+from typing import TYPE_CHECKING, Final
 
 from job.manifest.schema import Manifest
 from job.report.text import escape
-from job.store.json_file import to_json
+from job.store.json_file import json_value
+
+if TYPE_CHECKING:
+    import jinja2
 
 _MAX_HOLES: Final = 100
 _MAX_TOKENS: Final = 50
@@ -44,7 +44,9 @@ def _number(value: float | None) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -60,5 +62,5 @@ def _template() -> jinja2.Template:
 def model_page(manifest: Manifest) -> str:
     """The page as Markdown. All texts from a checkpoint are escaped."""
     holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
-    page_content = json.loads(to_json({**manifest, "black_holes": holes}))
-    return _template().render(m=page_content, tie_texts=_TIE_TEXTS)
+    content = json_value({**manifest, "black_holes": holes})
+    return _template().render(m=content, tie_texts=_TIE_TEXTS)

@@ -14,8 +14,9 @@ from job.report.changes import list_changes
 from job.report.messages import models_table, print_failures, print_warning
 from job.report.text import count_statuses, escape
 
+_ACTIVITIES: Final = "source / computing / store"
 _DISPENSABLE_COLUMNS: Final = (
-    *("fetched / checkpoint", "seconds", "dtype", "unique", "largest", "holes"),
+    *(_ACTIVITIES, "fetched / checkpoint", "seconds", "dtype", "unique", "largest", "holes"),
     *("in holes", "rows × columns"),
 )
 """A narrow terminal may have no room for these columns, the first ones to be left out first; the manifests have their
@@ -58,7 +59,7 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
 def _cells(outcome: Outcome) -> dict[str, str]:
     """The cells of a model's row by column title."""
     cells = dict.fromkeys(
-        ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "fetched / checkpoint"), "–"
+        ("rows × columns", "dtype", "unique", "holes", "in holes", "largest", "fetched / checkpoint", _ACTIVITIES), "–"
     )
     if manifest := outcome.manifest:
         tensor, statistics = manifest["tensor"], manifest["statistics"]
@@ -73,6 +74,9 @@ def _cells(outcome: Outcome) -> dict[str, str]:
             "largest": ", ".join(populations[:4]) + (" …" if len(populations) > 4 else "") or "–",
             "fetched / checkpoint": f"{decimal(outcome.bytes_fetched)} / {'?' if nbytes is None else decimal(nbytes)}",
         }
+        activities = manifest.get("activity_seconds")
+        if activities and outcome.status != "already published":  # else the manifest tells of an earlier run
+            cells[_ACTIVITIES] = "{source:.1f} / {computing:.1f} / {store:.1f}".format(**activities)
     return cells | {"seconds": f"{outcome.seconds:.1f}"}
 
 

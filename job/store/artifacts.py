@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from job.errors import TransientError, UploadLost, join_limited
+from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor, header, in_file_order
-from job.store.store import Store, look_again
+from job.store.stopwatch import Stopwatch
+from job.store.store import Chunk, Store, look_again
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ArtifactFolder:
     """The ``__metadata__`` of each safetensors file, which states its origin."""
     find_published: Callable[[str], Artifact | None]
     """Returns what a manifest says of the artifact with a name, if one has been published by now."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     headers: dict[str, bytes] = field(default_factory=dict)
     """The header of each artifact that was published, by name."""
 
@@ -37,7 +41,7 @@ class ArtifactFolder:
         """The same folder, with more metadata for each file."""
         return replace(self, metadata={**self.metadata, **more})
 
-    def publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[bytes]]) -> dict[str, Artifact]:
+    def publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[Chunk]]) -> dict[str, Artifact]:
         """Publish the artifact ``name`` if it is to be published. Returns it by its name, or nothing.
 
         The bytes of its tensors are pulled in both cases, because they are measured as they are pulled.
@@ -49,33 +53,39 @@ class ArtifactFolder:
                 pass
         return {}
 
-    def _publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[bytes]]) -> Artifact:
+    def path_to_publish(self, name: str) -> Path | None:
+        """Where on this machine the artifact ``name`` will be, if it is to be published there."""
+        return self.store.path(self._key(name)) if name in self.to_publish else None
+
+    def _publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[Chunk]]) -> Artifact:
         """Publish a safetensors file. The bytes of each tensor are pulled from its stream, one tensor after another.
 
         If another run published it meanwhile with another header, which its version of this tool wrote, that one stays.
         """
         key, header_bytes = self._key(name), header(tensors, self.metadata)
         nbytes = len(header_bytes) + sum(tensor.nbytes for tensor in tensors)
-        digest = hashlib.sha256()
+        sha256 = hashlib.sha256()
 
-        def content() -> Iterator[bytes]:
-            digest.update(header_bytes)
+        def content(digest: Behind[Chunk]) -> Iterator[Chunk]:
+            digest(header_bytes)
             yield header_bytes
             for tensor in in_file_order(tensors):
                 for chunk in tensors[tensor]:
-                    digest.update(chunk)
+                    digest(chunk)
                     yield chunk
+            digest.wait()
             # A manifest that exists by now vouches for what is there, so it is not replaced by other bytes.
             published = self.find_published(name)
-            if published and published.sha256 != digest.hexdigest():
+            if published and published.sha256 != sha256.hexdigest():
                 raise _PublishedMeanwhile(published)
 
         try:
-            self.store.write_stream(key, content(), nbytes)
+            with Behind[Chunk](sha256.update) as digest, self.stopwatch.during("store"):
+                self.store.write_stream(key, self.stopwatch.iterate("computing", content(digest)), nbytes)
         except _PublishedMeanwhile as found:
             return found.artifact
         self.headers[name] = header_bytes
-        return Artifact(key, nbytes, digest.hexdigest())
+        return Artifact(key, nbytes, sha256.hexdigest())
 
     def check_own(self, published: Collection[str]) -> set[str]:
         """The artifacts that are still those that were published here. Other versions of this tool write the same

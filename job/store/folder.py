@@ -11,7 +11,8 @@ from io import FileIO
 from pathlib import Path
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
-from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, is_probe
+from job.store.behind import Behind
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, is_probe
 
 TEMP_SUFFIX = ".unfinished"
 """The end of a temporary file's name. The name also begins with a dot. Listings leave such files out."""
@@ -49,7 +50,10 @@ class FolderStore:
     parts_in_flight = 0
 
     def url(self, key: str) -> str:
-        return str(self._path(key))
+        return str(self.path(key))
+
+    def path(self, key: str) -> Path:
+        return self.root / checked_key(key)
 
     def check(self) -> "FolderStore":
         with _errors_translated(self.root):
@@ -66,7 +70,7 @@ class FolderStore:
         return self
 
     def read(self, key: str) -> bytes | None:
-        path = self._path(key)
+        path = self.path(key)
         with _errors_translated(path):
             try:
                 return path.read_bytes()
@@ -74,17 +78,17 @@ class FolderStore:
                 return None
 
     def read_begin(self, key: str, nbytes: int) -> bytes:
-        path = self._path(key)
+        path = self.path(key)
         with _errors_translated(path), suppress(FileNotFoundError), path.open("rb") as file:
             return file.read(nbytes)
         return b""
 
     def write(self, key: str, content: bytes) -> None:
-        with _new_file(self._path(key)) as file:
+        with _new_file(self.path(key)) as file:
             file.write(content)
 
     def create(self, key: str, content: bytes) -> bool:
-        path = self._path(key)
+        path = self.path(key)
         temp_path = _temp_path(path)
         with _new_file(temp_path) as file:
             file.write(content)
@@ -102,16 +106,19 @@ class FolderStore:
             _sync_folder(path.parent)
         return True
 
-    def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
-        with _new_file(self._path(key)) as file:
+    def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
+        with _new_file(self.path(key)) as file, Behind(file.write) as write:
             for chunk in check_length(chunks, nbytes):
-                file.write(chunk)
+                write(chunk)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return {key: ListedObject(size) for key, size in self.sizes(prefix).items()}
 
     def sizes(self, prefix: str) -> dict[str, int]:
         sizes = {}
         folder, _, _ = prefix.rpartition("/")
         with _errors_translated(self.root):
-            paths = list(_walk(self._path(folder) if folder else self.root))
+            paths = list(_walk(self.path(folder) if folder else self.root))
         for path in paths:
             key = path.relative_to(self.root).as_posix()
             # A file may be removed or renamed after it was listed.
@@ -121,7 +128,7 @@ class FolderStore:
         return dict(sorted(sizes.items()))
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self.path(key)
         with _errors_translated(path):
             path.unlink(missing_ok=True)
 
@@ -154,9 +161,6 @@ class FolderStore:
         finally:
             temp_path.unlink(missing_ok=True)
 
-    def _path(self, key: str) -> Path:
-        return self.root / checked_key(key)
-
 
 @dataclass(frozen=True)
 class _NewFile:
@@ -165,7 +169,7 @@ class _NewFile:
     file: FileIO
     target: Path
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: Chunk) -> None:
         rest = memoryview(content)
         with _errors_translated(self.target):
             while rest:

@@ -1,18 +1,21 @@
 """The contract of every store, for a folder and for an S3 bucket. A key is a path below OUTPUT with forward slashes."""
 
+import hashlib
 import random
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Barrier
 from typing import Final, Protocol, TypeVar
 
-from typing_extensions import Buffer
-
 Found = TypeVar("Found")
-Content = TypeVar("Content", bound=Buffer)
+
+Chunk = bytes | memoryview
+"""A piece of content, of single bytes. Nobody changes it after it was given away."""
 
 RACES: Final = 10
 RACERS: Final = 4
@@ -45,6 +48,20 @@ def is_own_upload(key: str) -> bool:
     return _OWN_UPLOAD.fullmatch(key) is not None
 
 
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing says of an object."""
+
+    size: int
+    """In bytes."""
+    etag: str | None = None
+    """What the store says of its content; None if it says nothing. Most say the MD5 of what was written at once."""
+
+    def holds(self, content: bytes) -> bool:
+        """Whether the listing proves that the object has this content. Without a proof, it may have it all the same."""
+        return self.size == len(content) and self.etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 class Store(Protocol):
     """A place to publish surveys. A key becomes visible only when its whole content is stored.
 
@@ -58,6 +75,9 @@ class Store(Protocol):
 
     def url(self, key: str) -> str:
         """The address of a key, for people."""
+
+    def path(self, key: str) -> Path | None:
+        """The file of a key, if the store is on this machine."""
 
     def check(self) -> "Store":
         """Check that the store keeps what is written to it, before anything is read. Leaves nothing behind.
@@ -81,7 +101,7 @@ class Store(Protocol):
         content. Some stores cannot do this and replace the object; ``creates_once`` finds that out.
         """
 
-    def write_stream(self, key: str, chunks: Iterable[bytes], nbytes: int) -> None:
+    def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
         """Publish ``nbytes`` bytes from ``chunks``, with only a few chunks in memory at a time.
 
         The caller's thread pulls ``chunks``, so a signal interrupts them. An exception of ``chunks`` or an interrupt is
@@ -92,8 +112,11 @@ class Store(Protocol):
             ValueError: ``chunks`` held more or fewer than ``nbytes`` bytes; nothing was published.
         """
 
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        """All keys that start with ``prefix``, in alphabetical order, with what is listed of their objects."""
+
     def sizes(self, prefix: str) -> dict[str, int]:
-        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
+        """The same keys, with the sizes of their objects in bytes."""
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
@@ -151,7 +174,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def check_length(chunks: Iterable[Content], nbytes: int) -> Iterator[Content]:
+def check_length(chunks: Iterable[Chunk], nbytes: int) -> Iterator[Chunk]:
     """The same chunks, checked to hold ``nbytes`` bytes in all.
 
     Raises:

@@ -7,11 +7,10 @@ from typing import Final
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.formats.foreign_content import MAX_ERROR_MESSAGE, recognise
-from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.formats.gguf_file import Vocabulary
 from job.checkpoints.head.config import read_config
 from job.errors import ModelError
-from job.scratch import write_scratch
-from job.tokens.tokenizer import TOKENIZER_FILES, TokenizerUnusable, files_to_read, tokenizer_folder
+from job.tokens.tokenizer import TokenizerUnusable, files_to_read, needed_files, tokenizer_folder
 
 MAX_TOKENIZER_FILE: Final = 256 << 20
 """In bytes. The largest tokenizer files today have about 40 MB."""
@@ -60,6 +59,8 @@ def fetch_tokenizer(
     Raises:
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
+    from job.scratch import write_scratch  # imports numpy
+
     origin = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, weight_file)
     names = files_to_read(checkpoint.files, origin, has_vocabulary=vocabulary is not None)
     content_ids = {name: checkpoint.files[name].content_id for name in names}
@@ -73,8 +74,8 @@ def fetch_tokenizer(
         return replace(found, no_names=str(error))
     foreign = ""
     try:
-        if unreadable := next((name for name in TOKENIZER_FILES if origin + name in checkpoint.set_aside), None):
-            raise TokenizerUnusable(f"{origin}{unreadable} cannot be read: {checkpoint.set_aside[origin + unreadable]}")
+        if unreadable := next(filter(checkpoint.set_aside.__contains__, needed_files(checkpoint.files, origin)), None):
+            raise TokenizerUnusable(f"{unreadable} cannot be read: {checkpoint.set_aside[unreadable]}")
         if not names:
             raise TokenizerUnusable(f"{f'{origin} in ' if origin else ''}the checkpoint has no tokenizer")
         for name in names:

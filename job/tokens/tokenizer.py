@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TOKENIZER_FILES: Final = (*file_names.TOKENIZER_FILES, file_names.CONFIG)
 """The files from which the transformers library may load a tokenizer."""
 
+_WITH_TOKENIZER_JSON: Final = ("tokenizer.json", "tokenizer_config.json", "added_tokens.json", file_names.CONFIG)
+"""Those that are enough where there is a tokenizer.json, which holds the vocabulary."""
+
 VOCABULARY_FILES: Final = frozenset(file_names.TOKENIZER_FILES) - {
     "tokenizer_config.json",
     "merges.txt",
@@ -46,12 +49,18 @@ def tokenizer_folder(names: Collection[str], weight_file: str) -> str:
     return ""
 
 
+def needed_files(names: Collection[str], folder: str) -> list[str]:
+    """The files that a tokenizer in a folder may be made of, whether they are there or not."""
+    needed = _WITH_TOKENIZER_JSON if f"{folder}tokenizer.json" in names else TOKENIZER_FILES
+    return [folder + name for name in needed]
+
+
 def files_to_read(names: Collection[str], folder: str, *, has_vocabulary: bool) -> list[str]:
     """The tokenizer's files in a folder: none if a GGUF file's vocabulary serves, or ``config.json`` is alone.
 
     ``has_vocabulary``: whether the weight file holds a list of tokens.
     """
-    files = [folder + name for name in TOKENIZER_FILES if folder + name in names]
+    files = [name for name in needed_files(names, folder) if name in names]
     is_needed = not has_vocabulary or f"{folder}tokenizer.json" in files
     return files if is_needed and files != [folder + file_names.CONFIG] else []
 

@@ -28,12 +28,12 @@ HEADLESS = save({EMBEDDING: ones(6, 4)})
 def in_memory(files: Mapping[str, bytes]) -> Checkpoint:
     """A checkpoint that gives exactly these files, and breaks the test where anything else is asked of it."""
 
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        assert 0 <= begin <= end <= len(files[file])
-        return files[file][begin:end]
+    def fill(file: str, begin: int, buffer: memoryview) -> None:
+        assert 0 <= begin <= begin + len(buffer) <= len(files[file])
+        buffer[:] = files[file][begin : begin + len(buffer)]
 
     stored = {name: StoredFile(len(content), name) for name, content in files.items()}
-    return Checkpoint("org/model", None, "0" * 40, "memory", stored, fetch)
+    return Checkpoint("org/model", None, "0" * 40, "memory", stored, fill)
 
 
 def outcome(files: Mapping[str, bytes]) -> Unembedding | ModelError:

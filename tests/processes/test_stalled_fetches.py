@@ -12,13 +12,13 @@ from job.errors import Terminated
 def terminate(number, frame):
     raise Terminated
 
-def fetch(begin, end):
+def fill(begin, chunk):
     time.sleep(600)
 
 signal.signal(signal.SIGTERM, terminate)
 print("reading", flush=True)
 try:
-    list(stream_range(fetch, 0, 300, chunk_nbytes=100, connections=3))
+    list(stream_range(fill, 0, 300, chunk_nbytes=100, connections=3))
 except Terminated:
     sys.exit(Terminated.exit_status)
 """

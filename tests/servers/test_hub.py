@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import shake_256
 from pathlib import Path
 from types import FrameType
@@ -120,11 +121,8 @@ def test_a_range_is_exactly_its_bytes_and_no_other_byte_is_sent(
 def test_many_connections_read_each_byte_once_and_resolve_the_file_once(hub: LoopbackHub, open_model: Open) -> None:
     hub.latency = 0.02
     checkpoint = open_model()
-
-    def fetch(begin: int, end: int) -> bytes:
-        return checkpoint.fetch("model.safetensors", begin, end)
-
-    chunks = list(stream_range(fetch, BEGIN, END, chunk_nbytes=100_000, connections=8))
+    fill = partial(checkpoint.fill, "model.safetensors")
+    chunks = list(stream_range(fill, BEGIN, END, chunk_nbytes=100_000, connections=8))
     assert b"".join(chunks) == CONTENT[BEGIN:END]
     assert [request.path.rsplit("/", 1)[1] for request in hub.log if request.method == "HEAD"] == ["model.safetensors"]
     asked = [request.range for request in hub.log if request.host == "cdn"]
@@ -414,12 +412,16 @@ def test_a_whole_file_that_was_damaged_on_its_way_is_fetched_again(hub: Loopback
     content, host, digest = SMALL_FILES[file]
     (folder / file).write_bytes(content)
     hub.add("org/model", folder)
-    checkpoint = open_hub("org/model", None, endpoint=hub.endpoint, token=None, read_timeout=5, retry_policy=IMPATIENT)
+
+    def read() -> bytes:
+        opened = open_hub("org/model", None, endpoint=hub.endpoint, token=None, read_timeout=5, retry_policy=IMPATIENT)
+        return opened.read(file, 10**7)
+
     hub.faults = [damage(f"*/{file}", content, 1, host)]
-    assert checkpoint.read(file, 10**7) == content
+    assert read() == content
     hub.faults = [damage(f"*/{file}", content, None, host)]
     with pytest.raises(TransientError, match=f"{file}: found content that differs from its {digest}, expected "):
-        checkpoint.read(file, 10**7)
+        read()
 
 
 REFUSED = {

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import shake_256
 from pathlib import Path
 
 import pytest
 from huggingface_hub import snapshot_download
 
-from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.http import open_http
 from job.checkpoints.sources.hub import open_hub
@@ -167,13 +168,39 @@ def test_threads_may_read_at_once(source: Source) -> None:
     source.put(FILES)
     checkpoint = source.open("model")
 
-    def fetch(begin: int, end: int) -> bytes:
-        return checkpoint.fetch(SHARD, begin, end)
-
-    chunks = stream_range(fetch, 1, 700_000, chunk_nbytes=50_000, connections=6)
+    chunks = stream_range(partial(checkpoint.fill, SHARD), 1, 700_000, chunk_nbytes=50_000, connections=6)
     assert b"".join(chunks) == FILES[SHARD][1:700_000]
     with ThreadPoolExecutor(4) as pool:
         assert dict(zip(FILES, pool.map(lambda name: checkpoint.read(name, 1_000_000), FILES), strict=True)) == FILES
+
+
+@pytest.mark.parametrize("row_nbytes", [1, 7_000, 60_000])
+def test_a_tensor_is_streamed_in_chunks_of_whole_rows_that_are_the_readers_own(
+    source: Source, row_nbytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.checkpoints.checkpoint.CHUNK_NBYTES", 50_000)
+    source.put(FILES)
+    w = TensorLocation(SHARD, 1, 420_001, "U8", (420_000 // row_nbytes, row_nbytes))
+    read: list[memoryview] = []
+    nbytes = 0
+    for chunk in source.open("model").stream(w, 6):
+        assert len(chunk) % row_nbytes == 0
+        assert len(chunk) <= max(50_000, row_nbytes)
+        assert chunk == FILES[SHARD][1 + nbytes : 1 + nbytes + len(chunk)]
+        nbytes += len(chunk)
+        chunk[:] = bytes([len(read)]) * len(chunk)
+        read.append(chunk)
+    assert nbytes == 420_000
+    assert all(set(chunk) == {number} for number, chunk in enumerate(read))
+
+
+def test_a_tensor_beyond_its_file_is_refused_before_memory_is_taken_for_it(source: Source) -> None:
+    source.put(FILES)
+    checkpoint = source.open("model")
+    with pytest.raises(CorruptCheckpoint, match=r"has 700,001 bytes, expected bytes 0 to 1,000,000,000,000,000 in it"):
+        checkpoint.stream(TensorLocation(SHARD, 0, 10**15, "U8", (10**7, 10**8)), 2)
+    with pytest.raises(CorruptCheckpoint, match=r"has 700,001 bytes, expected bytes 0 to 1,000,000,000,000,000 in it"):
+        checkpoint.fetch(SHARD, 0, 10**15)
 
 
 def test_an_unchanged_checkpoint_keeps_its_commit_and_a_changed_one_does_not(source: Source) -> None:

@@ -463,6 +463,20 @@ def test_an_upload_that_somebody_aborted_is_lost_and_pulls_no_more(
     assert store.sizes("") == {}
 
 
+def test_a_listing_proves_what_was_written_at_once_where_etags_are_md5s(store: S3Store) -> None:
+    store.write("org/a.json", b"{}")
+    assert store.listing("org/")["org/a.json"].holds(b"{}")
+    with plain_s3() as plain:
+        plain.objects["bucket/a.json"] = b"{}"
+        bucket = Bucket(SeaweedServer.client_at(plain.endpoint, ADMIN, None), "bucket", "")
+        assert bucket.listing("")["a.json"].holds(b"{}")
+        plain.etag_prefix = "of another kind"
+        assert not bucket.listing("")["a.json"].holds(b"{}")
+        plain.has_etags = False
+        assert bucket.listing("")["a.json"].size == 2
+        assert not bucket.listing("")["a.json"].holds(b"{}")
+
+
 def test_an_upload_whose_end_was_not_heard_is_not_lost(
     s3_server: SeaweedServer, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

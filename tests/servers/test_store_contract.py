@@ -244,6 +244,16 @@ def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
     assert store.read("a b/ä+?.json") == b"{}"
 
 
+def test_a_listing_tells_sizes_and_proves_no_other_content(store: Store) -> None:
+    store.write("a/b.json", b"{}")
+    store.write_stream("a/b/W", [b"1234", b"56"], 6)
+    listing = store.listing("a/")
+    assert {key: listed.size for key, listed in listing.items()} == store.sizes("a/") == {"a/b.json": 2, "a/b/W": 6}
+    assert not listing["a/b.json"].holds(b"[]")
+    assert not listing["a/b.json"].holds(b"{} ")
+    assert not listing["a/b/W"].holds(b"123465")
+
+
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/./b", "a/"])
 def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
     attempts: list[Callable[[], object]] = [

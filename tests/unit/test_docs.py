@@ -14,7 +14,8 @@ from job.models.lists import read_list
 from job.models.queries import KEYS, ModelQuery, parse_query
 from job.models.references import parse_reference
 from job.monitor.current import CurrentStage
-from job.monitor.metrics import Metrics
+from job.monitor.numbers import RunNumbers
+from job.monitor.openmetrics import RunCollector
 from job.runs.pinned_list import Assignment, PinnedList, pinned_list_as_bytes
 from job.settings import Settings
 from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, named_in_first_cells, section
@@ -26,6 +27,14 @@ SCHEMA = ROOT / "docs" / "manifest.schema.json"
 
 def test_the_readme_is_short() -> None:
     assert len(README.split()) <= MAX_README_WORDS
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    ((size, *figures),) = re.findall(r"a W of ([\d.]+ GB) takes (\d+) seconds, ([\d.]+) GB of memory", README)
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")] for line in results.splitlines()]
+    (row,) = [row for row in rows if row[1:4] == [size, "HTTP → folder", "job"]]
+    assert figures == [f"{float(row[4]):.0f}", f"{float(row[7]) / 1e3:.1f}"]
 
 
 def test_the_map_names_every_module_and_no_other() -> None:
@@ -116,8 +125,8 @@ def test_the_exception_tree_is_its_modules_docstring() -> None:
 
 def test_the_table_of_metrics_has_each_with_its_meaning_and_no_other() -> None:
     suffix = {"counter": "_total", "info": "_info"}
-    metrics = Metrics(CurrentStage(), run=None, worker=0, file=None, gateway=None)
-    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in metrics.collect()]
+    families = RunCollector(RunNumbers(CurrentStage(), run=None, worker=0)).collect()
+    present = [(family.name + suffix.get(family.type, ""), family.documentation) for family in families]
     rows = re.findall(r"^\| `(black_hole_survey_[a-z_]+)` \|.*\| (.+) \|$", DOCUMENTATION, re.MULTILINE)
     assert rows == present
 

@@ -127,7 +127,9 @@ def test_a_manifest_of_an_earlier_version_that_names_the_pages_hash_counts_and_g
     manifest = survey(checkpoint_with(tmp_path, 1, 2), output)
     key = manifest["pages"]["report"]
     artifacts = manifest["artifacts"] | {"report": {"key": key, "size": 7, "sha256": "0" * 64}}
-    missing = dict.fromkeys(("pages", "sequence", "source", "revision", "followed_from", "tool", "seconds", "previous"))
+    missing = dict.fromkeys(
+        ("pages", "sequence", "source", "revision", "followed_from", "tool", "seconds", "activity_seconds", "previous")
+    )
     tensor = {
         name: value for name, value in manifest["tensor"].items() if not name.startswith("tie_") and name != "tie"
     }
@@ -163,10 +165,11 @@ def test_a_published_survey_and_a_commit_with_the_newest_w_cost_a_few_reads_howe
     manifests = [survey(checkpoint_with(tmp_path, 0, last), output) for last in range(1, 9)]
     identity, source = identity_of(manifests[3]), str(tmp_path / "model")
     store, tensors = CountingStore(output), frozenset({"W", "mu"})
+    listing = store.listing("local/model/")
 
     def find(commit: str, identity: ContentIdentity) -> Any:
         store.reads.clear()
-        return find_published(store, "local/model", commit, source, identity, None, "lm_head.weight", tensors)
+        return find_published(store, listing, "local/model", commit, source, identity, None, "lm_head.weight", tensors)
 
     published = find(manifests[3]["commit"], identity)
     assert published.this_survey == manifests[3]

@@ -10,6 +10,7 @@ import pytest
 
 from job.errors import ConfigError, SurveyError, TransientError, UploadLost
 from job.store.folder import FolderStore, survey_error
+from tests.servers.serving import wait_until
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
@@ -151,8 +152,10 @@ def test_a_file_that_is_written_to_is_not_old(tmp_path: Path) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"slo"
         (temp_path,) = tmp_path.rglob("*.unfinished")
+        wait_until(lambda: temp_path.stat().st_size == 3)
         os.utime(temp_path, (0, 0))
         yield b"w"
+        wait_until(lambda: temp_path.stat().st_size == 4)
         store.discard_unfinished()
 
     store.write_stream("org/W", chunks(), 4)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import defaultdict
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,12 +23,13 @@ from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
 from job.geometry.dedup import find_black_holes
+from job.geometry.digests import xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
-from job.geometry.rows import Encoding, row_blocks
+from job.geometry.rows import Encoding
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token
-from tests.checkpoints import planted, write_checkpoint
+from tests.checkpoints import planted, recorded, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
 
@@ -318,18 +318,12 @@ def test_headers_are_read_in_few_steps_whatever_their_length(tmp_path: Path) -> 
     tokens = [f"token number {n}" for n in range(200_000)]
     rows = planted_rows("F32", 4000)
     path = write_gguf(tmp_path / "m.gguf", {"output.weight": (rows, "F32")}, tokens=tokens)
-    folder = open_folder(tmp_path)
-    ranges = []
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        ranges.append((begin, end))
-        return folder.fetch(file, begin, end)
-
-    vocabulary = read_gguf(replace(folder, fetch=fetch), "m.gguf").vocabulary
+    folder, ranges = recorded(open_folder(tmp_path))
+    vocabulary = read_gguf(folder, "m.gguf").vocabulary
     assert vocabulary
     assert vocabulary.tokens == tuple(tokens)
-    assert ranges[0] == (0, 1 << 20)
-    assert all(begin == before for (_, before), (begin, _) in pairwise(ranges))
+    assert ranges[0] == ("m.gguf", 0, 1 << 20)
+    assert all(begin == before for (_, _, before), (_, begin, _) in pairwise(ranges))
     assert len(ranges) <= 4
     assert ranges[-1][1] <= 2 * (path.stat().st_size - rows.nbytes)
 
@@ -358,10 +352,11 @@ def test_quantised_rows_are_grouped_by_bytes_and_counted_by_the_numbers_they_sta
     matrix: tuple[Rows, str], dedup: Dedup, block_nbytes: int
 ) -> None:
     rows, dtype = matrix
-    encoding = Encoding(dtype, lambda block: torch.from_numpy(dequantised(block, dtype)), one_to_one=False)
-    measurement = Measurement(len(rows), 32, encoding)
-    for block in row_blocks([rows.tobytes()], rows.shape[1], block_nbytes):
-        measurement.add(block)
+    encoding = Encoding(dtype, lambda block: dequantised(block, dtype))
+    measurement = Measurement(len(rows), 32, encoding, xxh3_128(seed=0))
+    rows_per_block = max(1, block_nbytes // rows.shape[1])
+    for first in range(0, len(rows), rows_per_block):
+        measurement.add(rows[first : first + rows_per_block])
     by_bytes, by_numbers = defaultdict(list), defaultdict(list)
     for index, (row, numbers) in enumerate(zip(rows, dequantised(rows, dtype).tolist(), strict=True)):
         by_bytes[row.tobytes()].append(index)

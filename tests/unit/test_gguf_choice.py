@@ -1,7 +1,6 @@
 """Of several GGUF files the model is the one whose header says so, whatever the files are called."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from gguf.quants import quantize
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding
+from tests.checkpoints import recorded
 from tests.ggufs import Rows, write_gguf
 
 Tensors = Mapping[str, tuple[Rows, str]]
@@ -160,14 +160,9 @@ def test_of_very_many_files_only_those_are_read_whose_names_promise_floats(tmp_p
 def test_the_header_of_a_single_model_is_read_once(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", model("Q8_0"))
     (tmp_path / "mmproj-m.gguf").write_bytes(b"GGUF")
-    folder, read = open_folder(tmp_path), []
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        read.append(file)
-        return folder.fetch(file, begin, end)
-
-    assert find_unembedding(replace(folder, fetch=fetch), None).name == "output.weight"
-    assert read == ["m.gguf"]
+    folder, ranges = recorded(open_folder(tmp_path))
+    assert find_unembedding(folder, None).name == "output.weight"
+    assert [file for file, _, _ in ranges] == ["m.gguf"]
 
 
 def test_a_part_of_a_model_alone_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from gguf.gguf_writer import GGUFWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary, parse_gguf_header
+from job.checkpoints.formats.gguf_file import GgufFile, Vocabulary
+from job.checkpoints.formats.gguf_header import parse_gguf_header
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 from tests.ggufs import header, planted_rows, text, u32, u64, write_gguf

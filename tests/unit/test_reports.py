@@ -121,6 +121,15 @@ def test_characters_that_do_not_print_are_shown_as_escapes(text: str, expected: 
     assert escape(text) == expected
 
 
+@pytest.mark.parametrize("verb", ["survey", "plan"])
+def test_brackets_in_a_name_are_shown_and_not_taken_for_a_style(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_checkpoint(tmp_path / "[/b]" / "x[red]y", planted(40, 8, [[1, 2]]))
+    assert main([verb, str(one), "--output", str(tmp_path / "out")]) == 0
+    assert any(line.startswith(f"{one}  ") for line in capsys.readouterr().out.splitlines())
+
+
 def test_a_narrow_terminal_keeps_the_status_and_whole_numbers(tmp_path: Path) -> None:
     one = write_checkpoint(tmp_path / "one", planted(1000, 16, [[1, 2, 3]]), n_tokens=1000)
     assert main([str(one), "--output", str(tmp_path / "out")]) == 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from entrypoint import main
 from job.checkpoints.head.tie import N_SAMPLES
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
-from tests.checkpoints import planted, write_checkpoint
+from tests.checkpoints import planted, recorded, write_checkpoint
 
 N_ROWS, COLUMNS = 4000, 8
 NBYTES = N_ROWS * COLUMNS * 2
@@ -70,15 +69,9 @@ def test_a_difference_in_a_sampled_row_costs_no_reading_of_the_embedding(tmp_pat
 
 
 def test_the_first_row_is_enough_to_tell_two_matrices_apart(tmp_path: Path) -> None:
-    checkpoint = open_folder(write(tmp_path / "m", differing_row=0))
-    reads: list[int] = []
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        if begin > 8 and file == "model.safetensors":
-            reads.append(end - begin)
-        return checkpoint.fetch(file, begin, end)
-
-    assert find_unembedding(replace(checkpoint, fetch=fetch), None).tie == "untied"
+    checkpoint, ranges = recorded(open_folder(write(tmp_path / "m", differing_row=0)))
+    assert find_unembedding(checkpoint, None).tie == "untied"
+    reads = [end - begin for file, begin, end in ranges if begin > 8 and file == "model.safetensors"]
     assert reads == [COLUMNS * 2] * 2
 
 

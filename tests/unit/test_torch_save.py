@@ -6,7 +6,6 @@ import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.serialization import config as torch_config
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation, check_range
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, TensorLocation
 from job.checkpoints.head.headers import MAX_LOCAL_HEADERS, read_header, read_safetensors, read_torch_save
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.head.weights import open_weights
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelError, UnsupportedCheckpoint
+from tests.checkpoints import recorded
 
 # ``pickletools`` looks for escapes in a name, as no pickler writes them, and warns of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
@@ -40,13 +40,13 @@ DTYPES = {
 def checkpoint_of(content: bytes, file: str = FILE, requests: list[tuple[int, int]] | None = None) -> Checkpoint:
     files = {file: StoredFile(len(content), "id")}
 
-    def fetch(name: str, begin: int, end: int) -> bytes:
-        check_range(files, "here", name, begin, end)
+    def fill(_name: str, begin: int, buffer: memoryview) -> None:
+        end = begin + len(buffer)
         if requests is not None:
             requests.append((begin, end))
-        return content[begin:end]
+        buffer[:] = content[begin:end]
 
-    return Checkpoint("local/here", None, "0" * 40, "here", files, fetch)
+    return Checkpoint("local/here", None, "0" * 40, "here", files, fill)
 
 
 def saved(content: object) -> bytes:
@@ -269,14 +269,8 @@ def test_a_file_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
             tmp_path / FILE,
         )
     reader = torch._C.PyTorchFileReader(str(tmp_path / FILE))
-    requests = []
-    folder = open_folder(tmp_path)
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        requests.append((begin, end))
-        return folder.fetch(file, begin, end)
-
-    found = read_torch_save(replace(folder, fetch=fetch), FILE)
+    folder, requests = recorded(open_folder(tmp_path))
+    found = read_torch_save(folder, FILE)
     assert len(requests) <= 3
     begins = [reader.get_record_offset(f"data/{n}") for n in range(3)]  # type: ignore[attr-defined]  # the stubs lack it
     assert [found[name].begin for name in ("big", "w", "v")] == begins

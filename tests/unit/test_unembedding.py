@@ -13,6 +13,7 @@ from job.checkpoints.formats.safetensors_header import FIRST_READ_NBYTES
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding, UnsupportedCheckpoint
+from tests.checkpoints import recorded
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
 pytestmark = pytest.mark.xdist_group("model_classes")
@@ -334,30 +335,19 @@ def test_only_the_headers_that_are_needed_are_read(tmp_path: Path) -> None:
     names["model-00003-of-00004.safetensors"].append(HEAD)
     index = {name: file for file, stored in names.items() for name in stored}
     checkpoint = write_shards(tmp_path, names, index, UNTIED)
-    read: set[str] = set()
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        read.add(file)
-        return checkpoint.fetch(file, begin, end)
-
-    on_a_server = replace(checkpoint, fetch=fetch, local_paths={})  # on this disk, reading all of them costs nothing
+    # On this disk, reading all of them costs nothing.
+    on_a_server, ranges = recorded(replace(checkpoint, local_paths={}))
     assert find(on_a_server).name == HEAD
     # Those of the head and of the embedding that it is compared with.
     shards = ["model-00000-of-00004.safetensors", "model-00003-of-00004.safetensors"]
-    assert sorted(read) == ["config.json", *shards, "model.safetensors.index.json"]
+    assert sorted({file for file, _, _ in ranges}) == ["config.json", *shards, "model.safetensors.index.json"]
 
 
 def test_a_header_longer_than_the_first_read_is_read_in_two(tmp_path: Path) -> None:
     many = {f"model.layers.{i}.mlp.down_proj.weight": torch.zeros(0) for i in range(2000)}
-    checkpoint = write(tmp_path, {HEAD: matrix(), **many}, UNTIED)
-    read: list[tuple[int, int]] = []
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        if file == "model.safetensors":
-            read.append((begin, end))
-        return checkpoint.fetch(file, begin, end)
-
-    found = find(replace(checkpoint, fetch=fetch))
+    checkpoint, ranges = recorded(write(tmp_path, {HEAD: matrix(), **many}, UNTIED))
+    found = find(checkpoint)
+    read = [(begin, end) for file, begin, end in ranges if file == "model.safetensors"]
     assert read[0] == (0, FIRST_READ_NBYTES)
     assert read[1:] == [(FIRST_READ_NBYTES, found.location.begin)]
 

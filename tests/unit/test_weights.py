@@ -16,6 +16,7 @@ from job.checkpoints.formats.weight_index import MAX_SHARDS, numbered_set, shard
 from job.checkpoints.head.unembedding import find_unembedding
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, NoUnembedding
+from tests.checkpoints import recorded
 
 # Importing what builds model classes takes seconds: one of pytest's workers does it for all of these tests.
 pytestmark = pytest.mark.xdist_group("model classes")
@@ -80,15 +81,12 @@ def test_two_hundred_shards_cost_two_headers_where_the_index_finds_the_head(tmp_
     shards = [{f"model.layers.{n}.weight": W[0]} for n in range(n_shards)]
     shards[0][EMBEDDING], shards[-1][HEAD] = W, -W
     index = {name: shard(number, n_shards) for number, stored in enumerate(shards, 1) for name in stored}
-    checkpoint, read = write(tmp_path, shards, index), set()
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        read.add(file)
-        return checkpoint.fetch(file, begin, end)
-
-    remote = replace(checkpoint, fetch=fetch, local_paths={})
+    remote, ranges = recorded(replace(write(tmp_path, shards, index), local_paths={}))
     assert find_unembedding(remote, None).name == HEAD
-    assert {file for file in read if not file.endswith(".json")} == {shard(1, n_shards), shard(n_shards, n_shards)}
+    assert {file for file, _, _ in ranges if not file.endswith(".json")} == {
+        shard(1, n_shards),
+        shard(n_shards, n_shards),
+    }
 
 
 SIZES: dict[str, object] = {"vocab_size": 40, "hidden_size": 8}

@@ -12,6 +12,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGUFValueType, TokenType
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.foreign_content import FIRST_BYTES, recognise
+from job.checkpoints.formats.gguf_file import GgufFile, Value, Vocabulary
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.errors import CorruptCheckpoint, UnsupportedCheckpoint
 
@@ -42,8 +43,6 @@ TYPES_OF_TOKENS = "tokenizer.ggml.token_type"
 _PLAIN_TYPES = frozenset({TokenType.CONTROL, TokenType.USER_DEFINED})
 """The types of added tokens, which are spelled as plain text."""
 
-Value = int | float | bool | str
-
 _SCALARS: Mapping[int, Struct] = {
     GGUFValueType.UINT8: Struct("<B"),
     GGUFValueType.INT8: Struct("<b"),
@@ -64,35 +63,6 @@ _TYPES: Mapping[int, tuple[str, int, int]] = {
 
 _U32 = _SCALARS[GGUFValueType.UINT32]
 _U64 = _SCALARS[GGUFValueType.UINT64]
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The tokens that a GGUF file names."""
-
-    file: str
-    model: str
-    """How tokens are spelled: ``gpt2`` byte by byte in printable characters, ``llama`` with ▁ for a space, …"""
-    tokens: tuple[str, ...]
-    """By token id."""
-    added: frozenset[int] = frozenset()
-    """The ids of tokens that the file calls added: they are spelled as plain text."""
-
-
-@dataclass(frozen=True)
-class GgufFile:
-    """What the header of a GGUF file says."""
-
-    metadata: Mapping[str, Value]
-    """The keys whose values are numbers or strings; no arrays."""
-    vocabulary: Vocabulary | None
-    """None where the file names no tokens."""
-    tensors: dict[str, TensorLocation]
-    """By ggml's names. dtype is the ggml type's name: ``F32``, ``BF16``, ``Q8_0``, …; shape has the rows first."""
-
-    @property
-    def architecture(self) -> str:
-        return str(self.metadata.get("general.architecture", ""))
 
 
 def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> GgufFile:

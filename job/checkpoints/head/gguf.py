@@ -4,8 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.file_names import ADAPTER_CONFIG
-from job.checkpoints.formats.gguf_header import GgufFile, Vocabulary
-from job.checkpoints.formats.gguf_rows import is_dequantisable
+from job.checkpoints.formats.gguf_file import GgufFile, Vocabulary
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.gguf_choice import choose_gguf
 from job.checkpoints.head.gguf_files import SUFFIX, gguf_models, parts_of, read_model
@@ -58,6 +57,8 @@ def _is_another_format(file: str) -> bool:
 
 
 def _find_in_model(checkpoint: Checkpoint, parts: list[str], tensor: str | None) -> GgufHead:
+    from job.checkpoints.formats.gguf_rows import is_dequantisable  # imports numpy
+
     where = f"{checkpoint.source}: {parts[0]}"
     model = read_model(checkpoint, parts)
     tensors = model.tensors

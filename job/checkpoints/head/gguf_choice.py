@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.formats.gguf_header import GgufFile
+from job.checkpoints.formats.gguf_file import GgufFile
 from job.checkpoints.head.gguf_files import read_model, unquantised_model, unquantised_models
 from job.checkpoints.head.gguf_kinds import EMBEDDING, HEAD, n_layers, n_weights, size_of, why_not_the_model
 from job.checkpoints.transport.parallel import map_as_completed

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from job.checkpoints.checkpoint import Checkpoint
-from job.checkpoints.formats.gguf_header import MAX_HEADER, GgufFile, parse_gguf_header
+from job.checkpoints.formats.gguf_file import GgufFile
 from job.checkpoints.formats.needs_more import NeedsMore
 from job.checkpoints.head.needed_files import MISSING_ADVICE, refuse_unreadable
 from job.errors import CorruptCheckpoint
@@ -98,6 +98,9 @@ def read_gguf(checkpoint: Checkpoint, file: str) -> GgufFile:
         UnsupportedCheckpoint: its version or byte order cannot be read.
         CorruptCheckpoint: the checkpoint has no such file, or its header is invalid.
     """
+    # Imports the gguf package, and numpy with it.
+    from job.checkpoints.formats.gguf_header import MAX_HEADER, parse_gguf_header
+
     where = f"{checkpoint.source}: {file}"
     refuse_unreadable(checkpoint, file)
     if file not in checkpoint.files:

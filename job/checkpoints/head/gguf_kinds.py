@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from job.checkpoints.checkpoint import TensorLocation
-from job.checkpoints.formats.gguf_header import GgufFile
+from job.checkpoints.formats.gguf_file import GgufFile
 from job.checkpoints.head.row_meaning import is_draft_map
 
 HEAD = "output.weight"

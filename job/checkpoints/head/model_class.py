@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what transformers' config classes raise
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -39,13 +37,6 @@ IGNORED_SETTINGS = frozenset(
 
 INNER_HEAD = re.compile(r"(^|\.)lm_head\.weight$")
 """The head of a language model inside a class without output embedding, which the class ties (ShieldGemma 2)."""
-
-# A config can make a class raise any of these while it is built. Only transformers' code runs there, so no error
-# of this program is hidden. Whoever limits this process knows what a MemoryError means.
-BUILD_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
-    StrictDataclassError, TypeError, ValueError,
-)  # fmt: skip
 
 
 class ModelClassUnusable(Exception):
@@ -129,8 +120,19 @@ def _default_tie(question: Question) -> Answer:
         built = _config_of(model_class, question["config"])
         parts = (built, built.get_text_config(decoder=True))
         return {"is_tied_by_default": all(part.tie_word_embeddings is True for part in parts)}
-    except BUILD_ERRORS as error:
+    except _build_errors() as error:
         raise ModelClassUnusable(f"config.json is not valid for {model_class.__name__} ({_one_line(error)})") from error
+
+
+def _build_errors() -> tuple[type[Exception], ...]:
+    """A config can make a class raise any of these while it is built. Only transformers' code runs there, so no error
+    of this program is hidden. Whoever limits this process knows what a MemoryError means."""
+    from huggingface_hub.errors import StrictDataclassError  # noqa: TID251 - what transformers' config classes raise
+
+    return (
+        ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
+        StrictDataclassError, TypeError, ValueError,
+    )  # fmt: skip
 
 
 def _build(question: Question) -> "PreTrainedModel":
@@ -140,7 +142,7 @@ def _build(question: Question) -> "PreTrainedModel":
     try:
         with _limited_size(), accelerate.init_empty_weights(include_buffers=True):
             return model_class(_config_of(model_class, question["config"]))
-    except BUILD_ERRORS as error:
+    except _build_errors() as error:
         raise ModelClassUnusable(
             f"{model_class.__name__} cannot be built from config.json ({_one_line(error)})"
         ) from error

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.file_names import CONFIG
-from job.checkpoints.formats.gguf_header import Vocabulary
+from job.checkpoints.formats.gguf_file import Vocabulary
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import (
     INSIDE_A_LAYER,

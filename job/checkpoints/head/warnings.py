@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.file_names import CONFIG
-from job.checkpoints.formats.gguf_header import GgufFile
+from job.checkpoints.formats.gguf_file import GgufFile
 from job.checkpoints.formats.safetensors_header import FLOAT_DTYPES
 from job.checkpoints.head.architecture import class_without_logits, is_generative
 from job.checkpoints.head.config import (

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
-from job.checkpoints.checkpoint import Checkpoint, StoredFile, check_range, derived_commit, unusable_name
+from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
 from job.checkpoints.file_names import HUB_DOWNLOADS
 from job.errors import CorruptCheckpoint, ModelUnavailable, TransientError
 
@@ -67,7 +68,7 @@ def open_folder(path: Path) -> Checkpoint:
         commit=derived_commit(files),
         source=str(root),
         files=files,
-        fetch=local_fetch(files, on_disk, str(root)),
+        fill=local_fill(on_disk),
         local_paths={name: on_disk[name].path for name in files},
         set_aside=set_aside | unreadable,
     )
@@ -93,16 +94,9 @@ def os_errors_translated(root: Path) -> Iterator[None]:
         raise TransientError(f"{root}: {error.strerror}, expected a readable folder; check the disk") from error
 
 
-def local_fetch(
-    files: Mapping[str, StoredFile], on_disk: Mapping[str, DiskFile], source: str
-) -> Callable[[str, int, int], bytes]:
-    """The ``fetch`` of a checkpoint with these files."""
-
-    def fetch(file: str, begin: int, end: int) -> bytes:
-        check_range(files, source, file, begin, end)
-        return _read_range(on_disk[file], begin, end)
-
-    return fetch
+def local_fill(on_disk: Mapping[str, DiskFile]) -> Callable[[str, int, memoryview], None]:
+    """The ``fill`` of a checkpoint with these files."""
+    return lambda file, begin, buffer: _read_into(buffer, on_disk[file], begin)
 
 
 def list_files(root: Path, allowed: Sequence[Path]) -> tuple[dict[str, DiskFile], dict[str, str]]:
@@ -215,37 +209,37 @@ def stored_file(_name: str, file: DiskFile) -> StoredFile:
     return StoredFile(file.size, identity.hexdigest(), id_from="bytes" if len(ranges) == 1 else "samples")
 
 
-def _read_range(file: DiskFile, begin: int, end: int) -> bytes:
-    """Bytes ``begin`` to ``end`` of a file, which must not have changed since it was pinned.
+def _read_into(buffer: memoryview, file: DiskFile, begin: int) -> None:
+    """Fill a buffer with a file's bytes from ``begin`` on. The file must not have changed since it was pinned.
 
     Raises:
         CorruptCheckpoint: the file changed.
         ModelUnavailable: the file was removed or may not be read.
         TransientError: the disk failed.
     """
-    pieces = []
+    filled = 0
     try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe in its place would block
-        try:
-            # One pread reads at most 2 GiB.
-            while begin < end and (piece := os.pread(descriptor, end - begin, begin)):
-                pieces.append(piece)
-                begin += len(piece)
-            status = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        with FileIO(file.path, opener=_open_without_waiting) as stream:
+            stream.seek(begin)
+            # One call reads at most 2 GiB.
+            while filled < len(buffer) and (nbytes := stream.readinto(buffer[filled:])):
+                filled += nbytes
+            status = os.fstat(stream.fileno())
     except (FileNotFoundError, PermissionError) as error:
         raise ModelUnavailable(
             f"{file.path}: {error.strerror}, expected {file.size:,} bytes as before; put the file back"
         ) from error
     except OSError as error:
         raise TransientError(
-            f"{file.path}: {error.strerror} at byte {begin:,}, expected a readable file; check the disk"
+            f"{file.path}: {error.strerror} at byte {begin + filled:,}, expected a readable file; check the disk"
         ) from error
     unchanged = status.st_size == file.size and status.st_mtime_ns == file.modified_ns and stat.S_ISREG(status.st_mode)
-    if begin < end or not unchanged:
+    if filled < len(buffer) or not unchanged:
         raise CorruptCheckpoint(
             f"{file.path}: the file changed while it was read: found {status.st_size:,} bytes, expected {file.size:,}; "
             "run again when nothing writes to it"
         )
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe in the file's place would be waited for

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import httpx2
@@ -13,7 +13,7 @@ from job.checkpoints.file_names import ADAPTER_CONFIG, CONFIG, INDEX_FILES, TOKE
 from job.checkpoints.formats.json_text import parse_json_object
 from job.checkpoints.formats.weight_index import MAX_INDEX, MAX_SHARDS, numbered_set, shard_file
 from job.checkpoints.sources.hub_errors import offline_error
-from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.sources.remote import resuming_fill
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.http_client import (
@@ -74,7 +74,7 @@ def open_http(
         found_shards, unusable_shards = folder.find(sorted(shards - found.keys() - set_aside.keys()))
         found |= found_shards
         set_aside |= unusable_shards
-    return folder.checkpoint(found, set_aside)
+    return replace(folder.checkpoint(found, set_aside), kept=without_shards.kept)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class _WebFolder:
             commit=derived_commit(files),
             source=self.url,
             files=files,
-            fetch=resuming_fetch(
-                lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+            fill=resuming_fill(
+                lambda file, stored, begin, buffer: remote.read(file, stored.size, begin, buffer),
                 files,
                 self.url,
                 self.client.policy,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
 import httpx2
-from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, but lazily
     hf_raise_for_status,
@@ -16,7 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 from job.checkpoints.checkpoint import Checkpoint, FilesOnDemand, StoredFile, check_name, hub_file
 from job.checkpoints.sources.hub_answers import MODEL, ModelAnswer, NotAHubsAnswer, Sibling, parse_answer
 from job.checkpoints.sources.hub_errors import hub_failure, offline_error
-from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.sources.remote import resuming_fill
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.http_client import BAD_REDIRECTS, HttpClient, origin, public_url
@@ -74,8 +73,8 @@ def open_hub(
         commit=commit,
         source=source,
         files=files,
-        fetch=resuming_fetch(
-            lambda file, stored, begin, end: remote.read(file, stored.size, begin, end),
+        fill=resuming_fill(
+            lambda file, stored, begin, buffer: remote.read(file, stored.size, begin, buffer),
             files,
             source,
             retry_policy,
@@ -165,7 +164,8 @@ class _Commit:
             RetryableError: the request failed, or the answer is not as expected; a later one may succeed.
             CorruptCheckpoint: the Hub states another SHA-256 than it lists.
         """
-        url = httpx2.URL(hf_hub_url(self.repo_id, file, revision=self.sha, endpoint=self.hub))
+        # As hf_hub_url() of the Hub's client, which imports all that downloads files.
+        url = httpx2.URL(f"{self.hub}/{self.repo_id}/resolve/{self.sha}/{quote(file)}")
         where = public_url(url)
         try:
             answer = self._head(url, expected=(_COMMIT_HEADER,) if listed else (_COMMIT_HEADER, _SIZE_HEADER))

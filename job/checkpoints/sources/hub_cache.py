@@ -13,7 +13,7 @@ from job.checkpoints.checkpoint import Checkpoint, StoredFile, hub_file
 from job.checkpoints.sources.folder import (
     DiskFile,
     list_files,
-    local_fetch,
+    local_fill,
     os_errors_translated,
     stored_file,
     stored_files,
@@ -65,7 +65,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         commit=commit,
         source=str(root),
         files=files,
-        fetch=local_fetch(files, on_disk, str(root)),
+        fill=local_fill(on_disk),
         local_paths={name: on_disk[name].path for name in files},
         set_aside={
             name: f"{reason}; {_download_advice(repo_id, commit)}" for name, reason in (set_aside | unreadable).items()

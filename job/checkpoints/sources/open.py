@@ -1,17 +1,19 @@
-"""Which source a reference is read from."""
+"""Which source a reference is read from. Imports a source when it is read from: some of their clients take a quarter of
+a second."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.sources.folder import open_folder
-from job.checkpoints.sources.http import open_http
-from job.checkpoints.sources.hub import PUBLIC_HUB, open_hub
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
-from job.checkpoints.transport.http_client import HttpClient
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryPolicy
 from job.models.references import ModelRef
+
+if TYPE_CHECKING:
+    from job.checkpoints.transport.http_client import HttpClient
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Access:
     @property
     def hub(self) -> str:
         """The Hub's address."""
+        from job.checkpoints.sources.hub import PUBLIC_HUB
+
         return self.hf_endpoint or PUBLIC_HUB
 
-    def client(self, url: str) -> HttpClient:
+    def client(self, url: str) -> "HttpClient":
         """Asks the server that an address is on."""
+        from job.checkpoints.transport.http_client import HttpClient
+
         return HttpClient(self.read_timeout, self.retry_policy, self.cooldowns.of(url), self.deadline)
 
 
@@ -56,7 +62,7 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
                 return open_hub_cache(ref.path, ref.revision)
             return open_folder(ref.path)
         case "s3":
-            from job.checkpoints.sources.s3 import open_s3  # boto3 takes a quarter of a second to import
+            from job.checkpoints.sources.s3 import open_s3
 
             return open_s3(
                 ref.location,
@@ -66,6 +72,8 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
                 deadline=access.deadline,
             )
         case "http":
+            from job.checkpoints.sources.http import open_http
+
             return open_http(
                 ref.location,
                 read_timeout=access.read_timeout,
@@ -75,6 +83,8 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
                 deadline=access.deadline,
             )
         case "hub":
+            from job.checkpoints.sources.hub import open_hub
+
             checkpoint = open_hub(
                 ref.location,
                 ref.commit or ref.revision,

@@ -1,8 +1,9 @@
 """A checkpoint below a prefix of an S3 bucket. The only module in checkpoints/ that knows boto3."""
 
 from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from botocore.config import Config
@@ -11,10 +12,10 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from job.checkpoints.checkpoint import Checkpoint, StoredFile, derived_commit, unusable_name
-from job.checkpoints.sources.remote import resuming_fetch
+from job.checkpoints.sources.remote import resuming_fill
+from job.checkpoints.transport.bodies import read_body
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
-from job.checkpoints.transport.parallel import call_within
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import (
     ConfigError,
@@ -29,10 +30,9 @@ from job.s3.refusals import READING, S3_ERRORS, S3Error, s3_failure, status_and_
 from job.s3.retries import DEFAULT_RETRIES, S3Retries
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
-
-_PIECE_NBYTES = 1 << 18
 
 
 class _ListedObject(BaseModel):
@@ -110,9 +110,9 @@ def open_s3(
         unreachable.check(server)
         return _list(client, bucket, below, source)
 
-    def read(file: str, _stored: StoredFile, begin: int, end: int) -> Generator[bytes, None, None]:
+    def read(file: str, _stored: StoredFile, begin: int, buffer: memoryview) -> Generator[int, None, None]:
         unreachable.check(server)
-        return _read(client, bucket, listed[file], begin, end, _PIECE_NBYTES / retry_policy.min_rate)
+        return _read(client, bucket, listed[file], begin, buffer, retry_policy, deadline)
 
     listed = retry(list_objects, retry_policy, cooldown, deadline)
     unreachable.remove(server)
@@ -129,7 +129,7 @@ def open_s3(
         commit=derived_commit(files),
         source=source,
         files=files,
-        fetch=resuming_fetch(
+        fill=resuming_fill(
             read,
             files,
             source,
@@ -168,17 +168,37 @@ def _list(client: "S3Client", bucket: str, below: str, source: str) -> dict[str,
     return files
 
 
+@dataclass(frozen=True)
+class _Body:
+    """The body of an answer, as ``read_body`` reads it."""
+
+    streaming: "StreamingBody"
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self.streaming.readinto(buffer)  # type: ignore[arg-type]  # boto3-stubs take it for a file
+
+    def shutdown(self) -> None:
+        response = self.streaming.__enter__()  # urllib3's; boto3-stubs take it for the body
+        response.shutdown()  # type: ignore[attr-defined]
+
+
 def _read(
-    client: "S3Client", bucket: str, listed: _ListedObject, begin: int, end: int, seconds_per_piece: float
-) -> Generator[bytes, None, None]:
-    """Bytes ``begin`` to ``end`` of an object in pieces, as many as one request brings.
+    client: "S3Client",
+    bucket: str,
+    listed: _ListedObject,
+    begin: int,
+    buffer: memoryview,
+    policy: RetryPolicy,
+    deadline: Deadline,
+) -> Generator[int, None, None]:
+    """Read an object's bytes from ``begin`` on into a buffer, as many as one request brings. Yields each piece's size.
 
     Raises:
         RetryableError: the request failed or broke off, but a later one may succeed.
         CorruptCheckpoint: the object changed since it was listed.
         UnsupportedCheckpoint: the server gives another range than was requested.
     """
-    where = f"s3://{bucket}/{listed.Key}"
+    where, end = f"s3://{bucket}/{listed.Key}", begin + len(buffer)
     wanted = f"bytes={begin}-{end - 1}"
     try:
         # A weak ETag matches nothing, and without an ETag there is no condition to make.
@@ -187,8 +207,7 @@ def _read(
             answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted, IfMatch=etag)
         else:
             answer = client.get_object(Bucket=bucket, Key=listed.Key, Range=wanted)
-        body = answer["Body"]
-        try:
+        with closing(answer["Body"]) as body:
             status, content_range = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
             expected = f"bytes {begin}-{end - 1}/{listed.Size}"
             is_listed = listed.is_in(answer)
@@ -205,20 +224,7 @@ def _read(
                     f"{expected!r}; the server does not give byte ranges: use another server"
                 )
                 raise RetryableError.unless_repeated(refusal, explained=False)
-            try:
-                # read() returns when the whole piece has come, however slowly.
-                while piece := call_within(partial(body.read, _PIECE_NBYTES), seconds_per_piece):
-                    yield piece
-            except TimeoutError:
-                with body as response:  # urllib3's; boto3-stubs take it for the body
-                    response.shutdown()  # type: ignore[attr-defined]  # ends that read; close() would wait for it
-                raise
-        finally:
-            body.close()
-    except TimeoutError as error:
-        raise RetryableError(
-            f"{where}: found less than {_PIECE_NBYTES:,} bytes in {seconds_per_piece:,.1f} s, expected more"
-        ) from error
+            yield from read_body(_Body(body), buffer, where, policy, deadline)
     except S3_ERRORS as error:
         raise _failure(error, where, client.meta.endpoint_url) from error
 

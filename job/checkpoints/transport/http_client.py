@@ -1,7 +1,7 @@
 """One HTTP request: how long it may take, what it is sent through, and what its failure means."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +17,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, b
 from job import __version__
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.http_bodies import StreamedAnswer, stream_answer
 from job.checkpoints.transport.parallel import call_within
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryableError, RetryPolicy, retry
 from job.errors import ConfigError, SurveyError
@@ -64,32 +65,30 @@ class HttpClient:
                 follow_redirects=follow_redirects,
             )
 
-        return self._send(send, httpx2.URL(url), self.policy.answer_seconds)
+        return self._send(send, lambda answer: answer, httpx2.URL(url), self.policy.answer_seconds)
 
     @contextmanager
-    def stream(self, url: httpx2.URL, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+    def stream(self, url: httpx2.URL, headers: Mapping[str, str]) -> Iterator[StreamedAnswer]:
         """An answer whose body has not been read. Redirects are not followed. Raises as ``answer``."""
-        session = get_session()
-        request = session.build_request("GET", url, headers=headers, timeout=self.read_timeout)
-        response = self._send(
-            lambda: session.send(request, stream=True, follow_redirects=False),
+        streamed = self._send(
+            lambda: stream_answer(url, headers, self.read_timeout, proxy_of(url)),
+            lambda answer: answer.head,
             url,
             max(self.policy.slow_seconds, self.read_timeout),
-            httpx2.Response.close,
+            lambda answer: answer.body.close(),
         )
-        try:
-            yield response
-        finally:
-            response.close()
+        with closing(streamed.body):
+            yield streamed
 
     def _send(
         self,
-        send: Callable[[], httpx2.Response],
+        send: Callable[[], Value],
+        head_of: Callable[[Value], httpx2.Response],
         url: httpx2.URL,
         seconds: float,
-        discard: Callable[[httpx2.Response], object] = lambda _: None,
-    ) -> httpx2.Response:
-        proxy, where, unreachable = proxy_of(url), public_url(url), self.cooldown.unreachable
+        discard: Callable[[Value], object] = lambda _: None,
+    ) -> Value:
+        proxy, where, unreachable = _proxy_name(url), public_url(url), self.cooldown.unreachable
         servers = [server_name(url), *([proxy] if proxy else [])]
         for server in servers:
             unreachable.check(server)
@@ -107,8 +106,8 @@ class HttpClient:
             raise network_failure(error, where, is_reached=False) from error
         for server in servers:
             unreachable.remove(server)
-        if answer.status_code == 407:
-            answer.close()
+        if head_of(answer).status_code == 407:
+            discard(answer)
             raise RetryableError.unless_repeated(refused_by_proxy(where, proxy, "status 407"), explained=True)
         return answer
 
@@ -148,7 +147,7 @@ def network_failure(error: httpx2.RequestError, where: str, *, is_reached: bool)
     ``is_reached``: whether the server had begun to answer.
     """
     url = error.request.url
-    proxy = proxy_of(url)
+    proxy = _proxy_name(url)
     words = "" if isinstance(error, httpx2.ProtocolError) else f" {error}"
     found = f"{type(error).__name__}{words}".rstrip()
     if isinstance(error, httpx2.ProxyError) and str(error)[:3] in ("401", "403", "407"):
@@ -169,19 +168,26 @@ def refused_by_proxy(where: str, proxy: str | None, found: str) -> ConfigError:
     )
 
 
-def proxy_of(url: httpx2.URL) -> str | None:
-    """The proxy that the client sends requests for an address through, without its password; None if there is none.
+def proxy_of(url: httpx2.URL) -> httpx2.URL | None:
+    """The proxy that requests for an address are sent through; None if there is none.
 
-    It follows from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, which the client reads with the same functions.
+    It follows from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, which the Hub's client
+    reads with the same functions.
     """
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.host):
         return None
     try:
-        return server_name(httpx2.URL(proxy if "://" in proxy else f"http://{proxy}"))
+        return httpx2.URL(proxy if "://" in proxy else f"http://{proxy}")
     except httpx2.InvalidURL:
         return None
+
+
+def _proxy_name(url: httpx2.URL) -> str | None:
+    """The proxy of an address, without its user and password."""
+    proxy = proxy_of(url)
+    return server_name(proxy) if proxy else None
 
 
 def _through(proxy: str | None) -> str:

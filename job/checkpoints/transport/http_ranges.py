@@ -8,6 +8,7 @@ from threading import Lock
 
 import httpx2
 
+from job.checkpoints.transport.bodies import read_body
 from job.checkpoints.transport.http_client import (
     HttpClient,
     is_retryable,
@@ -58,19 +59,22 @@ class HttpFiles:
             self._stated_ids.setdefault(file, address.stated_id)
             self._addresses.setdefault(file, located)
 
-    def read(self, file: str, size: int, begin: int, end: int) -> Generator[bytes, None, None]:
-        """Bytes ``begin`` to ``end`` in pieces, as many as one request brings.
+    def read(self, file: str, size: int, begin: int, buffer: memoryview) -> Generator[int, None, None]:
+        """Read the bytes from ``begin`` on into a buffer, as many as one request brings. Yields each piece's size.
 
         Raises:
             RetryableError: the request failed, broke off, or brought something else than the range; a later one may
                 succeed.
             CorruptCheckpoint: the file is another one than was pinned.
+            UnsupportedCheckpoint: the server sends more than the range.
         """
+        end = begin + len(buffer)
         located = self._locate(file, size)
         address = located.result()
         where = public_url(address.url)
         headers = {**request_headers(address.token), "Range": f"bytes={begin}-{end - 1}"}
-        with self._client.stream(address.url, headers) as response:
+        with self._client.stream(address.url, headers) as answer:
+            response, body = answer.head, answer.body
             if is_retryable(response):
                 raise retryable_refusal(response, where)
             if 300 <= response.status_code < 500 and response.status_code != 416:
@@ -86,7 +90,11 @@ class HttpFiles:
             if address.content_id not in (None, found_id):
                 raise changed(where, found_id, address.content_id)
             try:
-                yield from response.iter_raw()
+                yield from read_body(body, buffer, where, self._client.policy, self._client.deadline)
+                if body.readinto(memoryview(bytearray(1))):
+                    raise UnsupportedCheckpoint(
+                        f"{where}: found more bytes than the {len(buffer):,} requested; use another server"
+                    )
             except httpx2.RequestError as error:
                 raise network_failure(error, where, is_reached=True) from error
 

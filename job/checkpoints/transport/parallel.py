@@ -46,35 +46,48 @@ def map_as_completed(
 
 
 def stream_range(
-    fetch: Callable[[int, int], bytes], begin: int, end: int, *, chunk_nbytes: int, connections: int
-) -> Iterator[bytes]:
+    fill: Callable[[int, memoryview], None], begin: int, end: int, *, chunk_nbytes: int, connections: int
+) -> Iterator[memoryview]:
     """Bytes ``begin`` to ``end`` in order, in chunks of ``chunk_nbytes`` (the last may be shorter).
 
-    Up to ``connections`` chunks are being fetched or wait for their turn while the caller holds one more. The first
-    fetch to fail ends the stream with its error, even when an earlier chunk is still being fetched. When the caller
-    abandons the stream, the fetches that are running go on until they end.
+    ``fill(begin, chunk)`` fills a chunk with the bytes from ``begin`` on. Each chunk has memory of its own: it is the
+    caller's from then on.
+
+    Up to ``connections`` chunks are being filled or wait for their turn while the caller holds one more. The first
+    ``fill`` to fail ends the stream with its error, even when an earlier chunk is still being filled. When the caller
+    abandons the stream, the calls that are running go on until they end.
     """
     if chunk_nbytes < 1 or connections < 1:
         raise ValueError(f"chunk_nbytes={chunk_nbytes} and connections={connections} must both be positive")
-    return _stream(fetch, range(begin, end, chunk_nbytes), end, connections)
+    return _stream(fill, range(begin, end, chunk_nbytes), end, connections)
 
 
-def _stream(fetch: Callable[[int, int], bytes], starts: range, end: int, connections: int) -> Iterator[bytes]:
-    done: SimpleQueue[tuple[int, Future[bytes]]] = SimpleQueue()
-    early: dict[int, bytes] = {}
+def _stream(fill: Callable[[int, memoryview], None], starts: range, end: int, connections: int) -> Iterator[memoryview]:
+    import numpy as np  # not needed by a process that streams nothing
 
-    def fetch_chunk(start: int) -> bytes:
-        return fetch(start, min(start + starts.step, end))
+    done: SimpleQueue[tuple[int, Future[memoryview]]] = SimpleQueue()
+    early: dict[int, memoryview] = {}
+
+    def begin_chunk(start: int) -> None:
+        # In the caller's thread, because malloc keeps freed memory for the thread that asked for it. Not filled with
+        # zeros, as a bytearray is.
+        chunk = np.empty(min(starts.step, end - start), np.uint8).data
+
+        def filled(start: int) -> memoryview:
+            fill(start, chunk)
+            return chunk
+
+        _start(filled, start, done)
 
     for start in starts[:connections]:
-        _start(fetch_chunk, start, done)
+        begin_chunk(start)
     for index, start in enumerate(starts):
         while start not in early:
             arrived, outcome = done.get()
             early[arrived] = outcome.result()
             del outcome  # it holds the chunk too
         for later in starts[index + connections : index + connections + 1]:
-            _start(fetch_chunk, later, done)
+            begin_chunk(later)
         yield early.pop(start)
 
 

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TypeVar
 
 from job.checkpoints.transport.cooldowns import Cooldown
 from job.checkpoints.transport.deadline import Deadline
-from job.errors import SurveyError, TransientError, UnsupportedCheckpoint
+from job.errors import SurveyError, TransientError
 
 logger = logging.getLogger(__name__)
 
@@ -123,43 +122,40 @@ def retry(
 
 
 def read_resuming(
-    read: Callable[[int, int], Generator[bytes, None, None]],
+    read: Callable[[int, memoryview], Generator[int, None, None]],
     begin: int,
-    end: int,
+    buffer: memoryview,
     *,
     where: str,
     policy: RetryPolicy,
     cooldown: Cooldown | None = None,
     deadline: Deadline | None = None,
-) -> bytes:
-    """Bytes ``begin`` to ``end``, where ``read(position, end)`` yields them in pieces and may raise RetryableError.
+) -> None:
+    """Fill a buffer with the bytes from ``begin`` on.
 
-    After a break, or when bytes come too slowly, the next read starts at the first missing byte. ``cooldown`` and
-    ``deadline`` are as in ``retry``.
+    ``read(position, rest)`` makes one request for the rest of the buffer, reads its answer into it, yields the number
+    of bytes of each piece, and may raise RetryableError. After a break, the next request starts at the first missing
+    byte. ``cooldown`` and ``deadline`` are as in ``retry``.
 
     Raises:
         TransientError, SurveyError: as in ``retry``.
-        UnsupportedCheckpoint: more bytes arrive than were requested.
     """
     failures = _Failures(policy, cooldown or Cooldown(), deadline or Deadline())
-    buffer = BytesIO()  # getvalue() copies nothing; joining a list of pieces would
-    progress = 0
-    while (position := begin + buffer.tell()) < end:
+    filled = progress = 0
+    while filled < len(buffer):
         failures.cool_down()
-        began = time.monotonic()
+        began, before = time.monotonic(), filled
         try:
-            with closing(read(position, end)) as pieces:
-                for piece in _fast_enough(pieces, where, policy):
+            with closing(read(begin + filled, buffer[filled:])) as pieces:
+                for nbytes in pieces:
+                    filled += nbytes
                     failures.deadline.check()
-                    buffer.write(piece)
-                    if buffer.tell() > end - begin:
-                        raise UnsupportedCheckpoint(
-                            f"{where}: found more bytes than the {end - position:,} requested; use another server"
-                        )
-            if begin + buffer.tell() < end:
-                raise RetryableError(f"{where}: the answer ended at byte {begin + buffer.tell():,}, expected {end:,}")
+            if filled < len(buffer):
+                raise RetryableError(
+                    f"{where}: the answer ended at byte {begin + filled:,}, expected {begin + len(buffer):,}"
+                )
         except RetryableError as failure:
-            nbytes = begin + buffer.tell() - position
+            nbytes = filled - before
             progress += nbytes if nbytes >= policy.min_rate * (time.monotonic() - began) else 0
             if progress >= policy.progress_nbytes:
                 progress = 0
@@ -168,27 +164,6 @@ def read_resuming(
                 failures.count(failure)
             failures.wait(failure)
     failures.deadline.last_failure = ""
-    return buffer.getvalue()
-
-
-def _fast_enough(pieces: Generator[bytes, None, None], where: str, policy: RetryPolicy) -> Generator[bytes, None, None]:
-    """The same pieces, while they bring ``min_rate`` bytes a second. A connection may be slow for ``slow_seconds``.
-
-    Raises:
-        RetryableError: they bring less.
-    """
-    began, nbytes = time.monotonic(), 0
-    for piece in pieces:
-        yield piece
-        nbytes += len(piece)
-        seconds = time.monotonic() - began
-        if seconds >= policy.slow_seconds:
-            if nbytes < policy.min_rate * seconds:
-                raise RetryableError(
-                    f"{where}: found {nbytes:,} bytes in {seconds:,.1f} s, expected at least {policy.min_rate:,.0f} "
-                    "bytes a second"
-                )
-            began, nbytes = time.monotonic(), 0
 
 
 class _Failures:

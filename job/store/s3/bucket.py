@@ -18,7 +18,7 @@ from job.s3.client import create_client
 from job.s3.refusals import S3_ERRORS, WRITING, WRITING_WITHOUT_CHECKSUMS, s3_failure, status_and_code
 from job.s3.retries import DEFAULT_RETRIES, S3Retries
 from job.store.s3.content_digests import Evidence, Written, digest_part, encode_crc32, written_at_once
-from job.store.store import checked_key
+from job.store.store import ListedObject, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -154,20 +154,26 @@ class Bucket:
                     raise
                 return None
 
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """All keys that start with ``prefix``, in alphabetical order, with their sizes in bytes."""
-        sizes: dict[str, int] = {}
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        """All keys that start with ``prefix``, in alphabetical order, with what is listed of their objects."""
+        listing: dict[str, ListedObject] = {}
         with self.errors_translated("list the bucket", prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
             try:
                 for page in pages:
-                    sizes |= {item["Key"].removeprefix(self.prefix): item["Size"] for item in page.get("Contents", [])}
+                    for item in page.get("Contents", []):
+                        etag = item.get("ETag", "").strip('"') or None
+                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag)
             except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
                 raise ConfigError(
                     f"{self.url(prefix)}: found a listing that is not S3's ({type(error).__name__}: {error}), "
                     "expected a key and a size for each object; use another store"
                 ) from error
-        return dict(sorted(sizes.items()))
+        return dict(sorted(listing.items()))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the sizes of their objects in bytes."""
+        return {key: listed.size for key, listed in self.listing(prefix).items()}
 
     def put(self, key: str, content: bytes, **condition: Unpack[Condition]) -> Written:
         """Write a small object. Returns what was written. Raises boto3's errors."""

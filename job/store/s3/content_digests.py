@@ -8,10 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from typing import Final, Literal
 
 Evidence = Literal["CRC32", "ETag", "size"]
 """What a store tells of an object's content: its CRC32 (as FULL_OBJECT), an ETag that is its MD5, or its size alone."""
@@ -48,7 +45,7 @@ class PartDigest:
     """None if it was not computed: it takes eight times as long as the CRC32."""
 
 
-def digest_part(content: Buffer, *, with_md5: bool) -> PartDigest:
+def digest_part(content: bytes | memoryview, *, with_md5: bool) -> PartDigest:
     """Digest a part, or all of an object. Other threads run meanwhile."""
     md5 = hashlib.md5(content, usedforsecurity=False).digest() if with_md5 else None
     return PartDigest(memoryview(content).nbytes, zlib.crc32(content), md5)

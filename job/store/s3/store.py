@@ -17,10 +17,10 @@ from job.store.s3.check import check_bucket
 from job.store.s3.leftovers import discard_unfinished
 from job.store.s3.upload import PART_NBYTES, choose_part_nbytes, upload
 from job.store.s3.verify import verify_content
-from job.store.store import UNFINISHED_MIN_AGE, check_length, checked_key, look_again
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, look_again
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    pass
 
 NO_CONDITIONS_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes with which stores without If-None-Match refuse it, if they do not answer 501. Any other 400 may be damage
@@ -52,6 +52,9 @@ class S3Store:
 
     def url(self, key: str) -> str:
         return self.bucket.url(checked_key(key))
+
+    def path(self, key: str) -> None:  # noqa: ARG002 - the contract's
+        return None
 
     def check(self) -> S3Store:
         return S3Store(check_bucket(self.bucket))
@@ -93,10 +96,13 @@ class S3Store:
                     raise
             return True
 
-    def write_stream(self, key: str, chunks: Iterable[Buffer], nbytes: int) -> None:
+    def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
         part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes, self.parts_in_flight)
         written = upload(self.bucket, key, check_length(chunks, nbytes), part_nbytes)
         verify_content(self.bucket, key, written)
+
+    def listing(self, prefix: str) -> dict[str, ListedObject]:
+        return self.bucket.listing(prefix)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         return self.bucket.sizes(prefix)

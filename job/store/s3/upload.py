@@ -19,10 +19,10 @@ from job.store.s3.bucket import Bucket
 from job.store.s3.content_digests import PartDigest, Written, written_in_parts
 from job.store.s3.part import Part
 from job.store.s3.verify import difference
+from job.store.store import Chunk
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-    from typing_extensions import Buffer
 
 MIB: Final = 1 << 20
 PART_NBYTES: Final = 10 * MIB
@@ -41,7 +41,7 @@ def choose_part_nbytes(nbytes: int, parts_in_flight: int) -> int:
     return max(math.ceil(nbytes / rounds / parts_in_flight), MIN_PART_NBYTES, math.ceil(nbytes / MAX_PARTS))
 
 
-def upload(bucket: Bucket, key: str, chunks: Iterable[Buffer], part_nbytes: int | None) -> Written:
+def upload(bucket: Bucket, key: str, chunks: Iterable[Chunk], part_nbytes: int | None) -> Written:
     """Write an object in parts of ``part_nbytes``; if that is None, at once, and it has less than ``PART_NBYTES``.
 
     The caller's thread pulls ``chunks``, so a signal interrupts them. Each is copied before the next is pulled, so its
@@ -81,7 +81,7 @@ class _Upload:
     failures: list[BaseException] = field(default_factory=list)
     """Why it fails, the cause first."""
 
-    def send(self, chunks: Iterable[Buffer], part_nbytes: int) -> None:
+    def send(self, chunks: Iterable[Chunk], part_nbytes: int) -> None:
         """Send the chunks in parts, several at a time."""
         # Larger parts take no more memory.
         in_flight = max(1, self.bucket.parts_in_flight * PART_NBYTES // max(PART_NBYTES, part_nbytes))
@@ -100,7 +100,7 @@ class _Upload:
         if self.failures:
             raise self.failures[0]
 
-    def _filled(self, free: LifoQueue[Part | None], chunks: Iterable[Buffer], part_nbytes: int) -> Iterator[Part]:
+    def _filled(self, free: LifoQueue[Part | None], chunks: Iterable[Chunk], part_nbytes: int) -> Iterator[Part]:
         """Parts with the bytes of the chunks. Ends early if the upload has failed."""
         part = free.get() or Part(part_nbytes, self.failures)
         for chunk in chunks:

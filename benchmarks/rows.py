@@ -1,0 +1,147 @@
+"""The rows of one large W: which commands are run, and from where to where."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+from benchmarks.checkpoints import W_NAME, Written, write_large
+from benchmarks.results import Key, Run
+from benchmarks.runner import OUTPUT, Runner
+
+SIZES: Final[Mapping[str, Sequence[float]]] = {
+    "local": (0.1, 0.8, 4.0),
+    "notebook": (0.8,),
+    "http": (0.8, 4.0),
+    "tls": (0.8,),
+    "s3": (0.8, 8.0),
+    "seaweedfs": (0.8,),
+    "shaped": (0.8,),
+    "delayed": (0.8,),
+}
+"""The rows, and the gigabytes of W that each is measured with by default."""
+
+FEW: Final = "mu,black_holes"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run once a round."""
+
+    title: str
+    run: Callable[[], Iterator[tuple[Key, Run]]]
+    disk_nbytes: float = 0.0
+    """Free disk that it needs."""
+    memory_nbytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class LargeRows:
+    """The rows of one checkpoint."""
+
+    runner: Runner
+    jobs: Mapping[str, Path]
+    """The entrypoints of the versions that are compared, by their names."""
+    checkpoint: Written
+    repo_id: str
+    """By which the Hub knows it."""
+    whole: Written | None
+    """The same W, with the rest of the model around it."""
+
+    @classmethod
+    def write(cls, runner: Runner, jobs: Mapping[str, Path], gigabytes: float, rows: Sequence[str]) -> Self:
+        """Write the checkpoints that these rows read."""
+        repo_id = f"benchmark/{gigabytes:g}"
+        checkpoint = write_large(runner.folder / repo_id, gigabytes)
+        whole = write_large(runner.folder / f"{repo_id}-whole", gigabytes, n_layers=36) if "notebook" in rows else None
+        if set(rows) - {"local", "notebook"}:
+            runner.servers.add(repo_id, checkpoint.folder)
+        return cls(runner, jobs, checkpoint, repo_id, whole)
+
+    def remove(self) -> None:
+        """Free their disk."""
+        for each in filter(None, (self.checkpoint, self.whole)):
+            shutil.rmtree(each.folder)
+
+    def cases(self, rows: Sequence[str]) -> Iterator[Case]:
+        """The rulers that the rows need, then the rows themselves."""
+        nbytes = self.checkpoint.w_nbytes
+        yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
+        if "local" in rows:
+            for few in (False, True):
+                yield Case("script", partial(self._script, few), disk_nbytes=3 * nbytes, memory_nbytes=5 * nbytes)
+        if self.whole:
+            yield Case(
+                "notebook", partial(self._notebook, self.whole), disk_nbytes=3 * nbytes, memory_nbytes=16 * nbytes
+            )
+        if "tls" in rows and (curl := shutil.which("curl")):
+            yield Case("curl", partial(self._curl, curl))
+        for row in SIZES:
+            if row in rows and row != "notebook":
+                for who, entrypoint in self.jobs.items():
+                    if row == "s3":
+                        yield Case(f"plan, {who}", partial(self._stated, who, entrypoint))
+                    for few in (False, True) if row in ("local", "http", "tls") else (False,):
+                        run = partial(self._job, row, who, entrypoint, few)
+                        yield Case(f"{row}, {who}{', few' if few else ''}", run, disk_nbytes=4 * nbytes)
+
+    def _copy(self) -> Iterator[tuple[Key, Run]]:
+        whole = self.checkpoint
+        yield (
+            self._key("folder → folder", "plain copy"),
+            self.runner.ruler("plain_copy", whole.file, whole.begin, whole.end, OUTPUT),
+        )
+
+    def _script(self, few: bool) -> Iterator[tuple[Key, Run]]:
+        arguments = [self.checkpoint.file, W_NAME, OUTPUT, *(["few"] if few else [])]
+        yield self._key("folder → folder", "script", few), self.runner.ruler("by_hand", *arguments)
+
+    def _notebook(self, whole: Written) -> Iterator[tuple[Key, Run]]:
+        yield self._key("folder → folder", "notebook"), self.runner.ruler("notebook", whole.folder, OUTPUT)
+
+    def _curl(self, curl: str) -> Iterator[tuple[Key, Run]]:
+        range_ = f"{self.checkpoint.begin}-{self.checkpoint.end - 1}"
+        url, ca = self.runner.servers.address_over_tls(self.repo_id, self.checkpoint.file.name)
+        command = [curl, "--silent", "--fail", "--cacert", ca, "--range", range_, "--output", os.devnull, url]
+        yield self._key("TLS → nowhere", "curl"), self.runner.command(command)
+
+    def _stated(self, who: str, entrypoint: Path) -> Iterator[tuple[Key, Run]]:
+        """The memory that a plan states for the survey, as the peak of a run that takes no time."""
+        environment = self.runner.servers.sink("plain") | {"FORMAT": "json"}
+        bucket = f"s3://surveys/{next(self.runner.numbers)}"
+        self.runner.job(entrypoint, [self.repo_id], bucket, environment, verb=["plan"])
+        need = json.loads((self.runner.folder / "printed").read_text())["models"][0]["need"]
+        stated = float(need["memory_nbytes"])
+        yield self._key("HTTP → S3, as a plan states", who), Run(0.0, 0.0, stated, stated)
+
+    def _job(self, row: str, who: str, entrypoint: Path, few: bool) -> Iterator[tuple[Key, Run]]:
+        run = partial(self.runner.job, entrypoint, w_begin=self.checkpoint.begin)
+        tensors = {"TENSORS": FEW} if few else {}
+        bucket = f"s3://surveys/{next(self.runner.numbers)}"
+        servers = self.runner.servers
+        with self.runner.output() as output:
+            match row:
+                case "local":
+                    key, found = "folder → folder", run([str(self.checkpoint.folder)], output, tensors)
+                case "http":
+                    key, found = "HTTP → folder", run([self.repo_id], output, tensors)
+                case "tls":
+                    key, found = "TLS → folder", run([self.repo_id], output, tensors, link="TLS")
+                case "s3":
+                    key, found = "HTTP → S3", run([self.repo_id], bucket, tensors | servers.sink("plain"))
+                case "seaweedfs":
+                    key, found = "HTTP → SeaweedFS", run([self.repo_id], bucket, tensors | servers.seaweed())
+                case "shaped":
+                    environment = tensors | servers.sink("shaped")
+                    key, found = "HTTP → S3, shaped", run([self.repo_id], bucket, environment, link="shaped")
+                case _:
+                    environment = tensors | servers.sink("delayed")
+                    key, found = "HTTP → S3, shaped, 50 ms", run([self.repo_id], bucket, environment, link="delayed")
+        yield self._key(key, who, few), found
+
+    def _key(self, route: str, who: str, few: bool = False) -> Key:
+        return Key(route, who, self.checkpoint.w_nbytes, few)

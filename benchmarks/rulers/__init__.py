@@ -1,0 +1,1 @@
+"""What the job is measured against. Each is a program of its own that knows nothing of the job."""

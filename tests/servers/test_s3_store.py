@@ -330,6 +330,15 @@ def test_an_interrupt_in_the_stream_while_a_part_is_being_sent_ends_the_upload(
     assert uploads(s3_server, s3_bucket) == []
 
 
+def test_the_last_part_is_sent_before_the_stream_ends(s3_server: SeaweedServer, s3_bucket: str, store: S3Store) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(PART_NBYTES + 1)
+        wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 3)
+
+    store.write_stream("org/W", chunks(), PART_NBYTES + 1)
+    assert store.sizes("") == {"org/W": PART_NBYTES + 1}
+
+
 def test_an_interrupt_while_the_last_parts_are_being_sent_ends_the_upload(
     s3_server: SeaweedServer, s3_bucket: str, store: S3Store
 ) -> None:

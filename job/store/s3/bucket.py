@@ -182,6 +182,10 @@ class Bucket:
         answer = self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
         return written_at_once(digest).answered(answer)
 
+    def shows(self, written: Written) -> bool:
+        """Whether the answer to a write showed that the store has what was written."""
+        return self.evidence in written.shown_by and self.evidence not in self.warned
+
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
         with self.errors_translated("delete", key):

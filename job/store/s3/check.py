@@ -70,7 +70,7 @@ def _try_object(bucket: Bucket, part_nbytes: int | None) -> frozenset[Evidence]:
     url = bucket.url(key)
     content = url.encode()
     try:
-        written = upload(bucket, key, [content], part_nbytes)
+        written = upload(bucket, key, [content], len(content), part_nbytes)
         found = look_again(lambda: bucket.read(key), lambda found: found is not None)
         if found is None:
             raise TransientError(

@@ -19,7 +19,7 @@ def verify_content(bucket: Bucket, key: str, written: Written) -> None:
     Raises:
         TransientError: there is no such object, or it has another size or content.
     """
-    if bucket.evidence in written.shown_by and bucket.evidence not in bucket.warned:
+    if bucket.shows(written):
         return
     found = look_again(lambda: difference(bucket, key, written), lambda found: found is None)
     if found is None:

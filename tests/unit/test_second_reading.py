@@ -115,7 +115,9 @@ def test_nothing_fails_if_nothing_changes(tmp_path: Path, place: Place) -> None:
 
 def test_bytes_that_differ_from_those_that_identified_w_fail_the_survey(tmp_path: Path) -> None:
     def first_reading(content: bytes) -> FirstReading:
-        return FirstReading(hashlib.sha256(content).hexdigest(), xxhash.xxh3_128_digest(content, seed=7), seed=7)
+        return FirstReading(
+            tmp_path, hashlib.sha256(content).hexdigest(), xxhash.xxh3_128_digest(content, seed=7), seed=7
+        )
 
     survey(tmp_path, "local", "", lambda: None, first_reading=first_reading(STORED))
     with pytest.raises(CorruptCheckpoint, match="found other bytes of W than in the first reading"):

@@ -69,25 +69,28 @@ class LargeRows:
 
     def cases(self, rows: Sequence[str]) -> Iterator[Case]:
         """The rulers that the rows need, then the rows themselves."""
+        yield from self._rulers(rows)
+        for row in [row for row in SIZES if row in rows and row != "notebook"]:
+            for who, entrypoint in self.jobs.items():
+                if row == "s3":
+                    yield Case(f"plan, {who}", partial(self._stated, who, entrypoint))
+                for few in (False, True) if row in ("local", "http", "tls") else (False,):
+                    run, title = partial(self._job, row, who, entrypoint, few), f"{row}, {who}{', few' if few else ''}"
+                    yield Case(title, run, disk_nbytes=4 * self.checkpoint.w_nbytes)
+
+    def _rulers(self, rows: Sequence[str]) -> Iterator[Case]:
         nbytes = self.checkpoint.w_nbytes
-        yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
+        if {"local", "http", "tls"} & set(rows):
+            yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
         if "local" in rows:
             for few in (False, True):
-                yield Case("script", partial(self._script, few), disk_nbytes=3 * nbytes, memory_nbytes=5 * nbytes)
+                run, title = partial(self._script, few), f"script{', few' if few else ''}"
+                yield Case(title, run, disk_nbytes=3 * nbytes, memory_nbytes=4.5 * nbytes)
         if self.whole:
-            yield Case(
-                "notebook", partial(self._notebook, self.whole), disk_nbytes=3 * nbytes, memory_nbytes=16 * nbytes
-            )
+            run = partial(self._notebook, self.whole)
+            yield Case("notebook", run, disk_nbytes=3 * nbytes, memory_nbytes=10 * nbytes)
         if "tls" in rows and (curl := shutil.which("curl")):
             yield Case("curl", partial(self._curl, curl))
-        for row in SIZES:
-            if row in rows and row != "notebook":
-                for who, entrypoint in self.jobs.items():
-                    if row == "s3":
-                        yield Case(f"plan, {who}", partial(self._stated, who, entrypoint))
-                    for few in (False, True) if row in ("local", "http", "tls") else (False,):
-                        run = partial(self._job, row, who, entrypoint, few)
-                        yield Case(f"{row}, {who}{', few' if few else ''}", run, disk_nbytes=4 * nbytes)
 
     def _copy(self) -> Iterator[tuple[Key, Run]]:
         whole = self.checkpoint

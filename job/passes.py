@@ -28,11 +28,12 @@ from job.manifest.build import artifact_entry
 from job.manifest.measured import build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
-from job.scratch import RowFile, scratch_copy, to_row_major
-from job.store.artifacts import ArtifactFolder
+from job.scratch import scratch_copy
+from job.store.artifacts import Artifact, ArtifactFolder
 from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor
 from job.store.store import Chunk
+from job.stored_rows import RowFile, to_row_major
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ class MeasuredRows:
         differ = (row_digests(block, self.measurement.digest) != self.measurement.digests[ids]).any(axis=1)
         if differ.any():
             what = f"row {int(ids[differ.argmax()]):,}"
-            raise changed_between_readings(str(self.file.path), what, is_copy=self.is_copy)
+            raise changed_between_readings(self.file.path, what, is_copy=self.is_copy)
 
 
-def changed_between_readings(path: str, what: str, *, is_copy: bool) -> SurveyError:
+def changed_between_readings(path: Path, what: str, *, is_copy: bool) -> SurveyError:
     """The error for ``what`` of a local file, or of a copy of W, that is not as it was in the first reading."""
     found = f"{path}: found other bytes of {what} than in the first reading, expected the same"
     if is_copy:
@@ -152,21 +153,11 @@ def measure(
     copy = None if row_file or published_file else workspace / "W"
     digest = xxh3_128(seed=secrets.randbits(64))
     measurement = Measurement(layout.n_rows, layout.hidden_size, layout.encoding, digest)
-    sha256, fingerprint = hashlib.sha256(), xxhash.xxh3_128(seed=first_reading.seed if first_reading else 0)
-    with stage("stream W"), ExitStack() as beside:
+    with stage("stream W"):
         if location.strides is not None:
             item_nbytes = layout.row_nbytes // layout.hidden_size
             chunks = to_row_major(chunks, workspace, location.shape, location.strides, item_nbytes)
-        calls: list[Callable[[Chunk], object]] = [
-            fingerprint.update if first_reading else beside.enter_context(Behind(sha256.update))
-        ]
-        if copy:
-            calls.append(beside.enter_context(Behind(beside.enter_context(scratch_copy(copy)))))
-        rows = first_pass(chunks, layout.row_nbytes, measurement, calls)
-        artifacts = output.publish("W", {layout.w: rows})
-    if first_reading and fingerprint.digest() != first_reading.xxh3_128:
-        raise changed_between_readings(f"{local_file}", "W", is_copy=False)
-    w_sha256 = first_reading.sha256 if first_reading else sha256.hexdigest()
+        w_sha256, artifacts = stream_w(chunks, layout, measurement, output, copy, first_reading)
     if published_file:  # W is the last part of it, whoever wrote it with whatever header
         stored = RowFile(published_file, artifacts["W"].size - layout.w.nbytes, layout.n_rows, layout.row_nbytes)
     else:
@@ -192,18 +183,42 @@ def measure(
     }
 
 
-def first_pass(
+def stream_w(
     chunks: Iterable[Chunk],
-    row_nbytes: int,
+    layout: RowLayout,
     measurement: Measurement,
-    calls: Iterable[Callable[[Chunk], object]],
-) -> Iterator[Chunk]:
-    """The same chunks, whose rows are measured as they pass. ``calls`` get each chunk too."""
-    for chunk in chunks:
-        for call in calls:
-            call(chunk)
-        measurement.add(np.frombuffer(chunk, np.uint8).reshape(-1, row_nbytes))
-        yield chunk
+    output: ArtifactFolder,
+    copy: Path | None,
+    first_reading: FirstReading | None,
+) -> tuple[str, dict[str, Artifact]]:
+    """The first pass: publish W's rows, measured as they pass; also copy them, if ``copy`` is a path.
+
+    Returns the SHA-256 of W, and its artifact if there is one.
+
+    Raises:
+        CorruptCheckpoint: the rows are not those of the first reading.
+    """
+    sha256, again = hashlib.sha256(), xxhash.xxh3_128(seed=first_reading.seed if first_reading else 0)
+
+    def measured(calls: Iterable[Callable[[Chunk], object]]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            for call in calls:
+                call(chunk)
+            measurement.add(np.frombuffer(chunk, np.uint8).reshape(-1, layout.row_nbytes))
+            yield chunk
+
+    with ExitStack() as beside:
+        calls: list[Callable[[Chunk], None]] = [
+            again.update if first_reading else beside.enter_context(Behind(sha256.update))
+        ]
+        if copy:
+            calls.append(beside.enter_context(Behind(beside.enter_context(scratch_copy(copy)))))
+        artifacts = output.publish("W", {layout.w: measured(calls)})
+    if first_reading is None:
+        return sha256.hexdigest(), artifacts
+    if again.digest() != first_reading.xxh3_128:
+        raise changed_between_readings(first_reading.path, "W", is_copy=False)
+    return first_reading.sha256, artifacts
 
 
 def small_tensors(

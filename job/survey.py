@@ -27,6 +27,7 @@ from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
+from job.scratch import remove_abandoned, scratch_folder
 from job.settings import Settings
 from job.store.artifacts import Artifact, ArtifactFolder, check_stored
 from job.store.stopwatch import Stopwatch
@@ -50,6 +51,7 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
         store.discard_unfinished()
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
         logger.warning("leftovers of earlier runs stay: %s", error)
+    remove_abandoned(settings.scratch)
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -154,8 +156,6 @@ def survey_model(
         publish_page(store, published.folder, model_page(manifest), published.listing)
         update_latest(store, published.folder, manifest, published.listing)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
-
-    from job.scratch import scratch_folder  # imports numpy
 
     with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):
         need = need_of(located, dedup, connections, store.parts_in_flight)

@@ -73,7 +73,7 @@ class Sink:
         if "aws-chunked" in request.headers.get("content-encoding", ""):
             return _error(501, "NotImplemented")
         self.objects[request.path] = request.body
-        return 200, b"", {"ETag": request.body.etag}
+        return 200, b"", {"ETag": request.body.etag, "x-amz-checksum-crc32": as_base64(request.body.crc32)}
 
     def _get(self, request: Request) -> Answer:
         if (known := self.objects.get(request.path)) is None:

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import xxhash
@@ -21,6 +22,7 @@ _ALWAYS_CHECKED_NBYTES: Final = 2_000_000_000
 class FirstReading:
     """What the bytes of W were when they were read first. A later reading has to bring the same."""
 
+    path: Path
     sha256: str
     xxh3_128: bytes
     """Thirty times as fast, so it is what a later reading is compared by."""
@@ -80,10 +82,11 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
             stored.size, content_id, id_from="samples and W" if stored.id_from == "samples" else "name and W"
         )
     files = {**checkpoint.files, name: stored}
+    first_reading = FirstReading(checkpoint.local_paths[name], sha256.hexdigest(), fingerprint.digest(), seed)
     is_derived = checkpoint.commit == derived_commit(checkpoint.files)
     return PinnedW(
         replace(checkpoint, files=files, commit=derived_commit(files) if is_derived else checkpoint.commit),
-        FirstReading(sha256.hexdigest(), fingerprint.digest(), seed) if location.strides is None else None,
+        first_reading if location.strides is None else None,
         tuple(warnings),
     )
 

@@ -94,7 +94,7 @@ def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mappin
     if manifest["tensor"]["chosen_by_user"]:
         return
     key = latest_key(manifest["model"])
-    if key in listing and listing[key].holds(to_json(manifest)):
+    if key in listing and listing[key].etag and listing[key].holds(to_json(manifest)):
         return
     latest = read_manifest(store, key)
     if (

@@ -10,6 +10,7 @@ from job.checkpoints.formats.foreign_content import MAX_ERROR_MESSAGE, recognise
 from job.checkpoints.formats.gguf_file import Vocabulary
 from job.checkpoints.head.config import read_config
 from job.errors import ModelError
+from job.scratch import write_scratch
 from job.tokens.tokenizer import TokenizerUnusable, files_to_read, needed_files, tokenizer_folder
 
 MAX_TOKENIZER_FILE: Final = 256 << 20
@@ -59,8 +60,6 @@ def fetch_tokenizer(
     Raises:
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
-    from job.scratch import write_scratch  # imports numpy
-
     origin = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, weight_file)
     names = files_to_read(checkpoint.files, origin, has_vocabulary=vocabulary is not None)
     content_ids = {name: checkpoint.files[name].content_id for name in names}

@@ -1,7 +1,9 @@
 """What only an S3 store can meet: refused keys, missing buckets, a server that fails, stops or disappears midway."""
 
 import json
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -326,6 +328,32 @@ def test_an_interrupt_in_the_stream_while_a_part_is_being_sent_ends_the_upload(
         store.write_stream("org/W", chunks(), 10**10)
     assert caught.value is interrupt
     assert uploads(s3_server, s3_bucket) == []
+
+
+def test_the_last_part_is_sent_before_the_stream_ends(s3_server: SeaweedServer, s3_bucket: str, store: S3Store) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(PART_NBYTES + 1)
+        wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 3)
+
+    store.write_stream("org/W", chunks(), PART_NBYTES + 1)
+    assert store.sizes("") == {"org/W": PART_NBYTES + 1}
+
+
+def test_an_interrupt_while_the_last_parts_are_being_sent_ends_the_upload(
+    s3_server: SeaweedServer, s3_bucket: str, store: S3Store
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(3 * PART_NBYTES)
+        wait_until(lambda: len(part_ages(s3_server, s3_bucket)) == 3)
+        s3_server.pause()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(1.5, s3_server.resume).start()
+        yield bytes(PART_NBYTES)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write_stream("org/W", chunks(), 4 * PART_NBYTES)
+    assert uploads(s3_server, s3_bucket) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("upload")]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,20 @@ def test_a_part_that_was_damaged_on_its_way_is_noticed_without_checksums(
             store.write_stream("org/W", iter([NEW]), NBYTES)
 
 
+@pytest.mark.parametrize("upstream", ["CRC32", "ETag"], indirect=True)
+def test_what_the_answer_to_a_write_shows_is_not_asked_for(upstream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[str] = []
+    with meddling_store(os.environ["AWS_ENDPOINT_URL"], lambda asked: asked_for.append(asked.method)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_s3_store(upstream).check()
+        asked_for.clear()
+        store.write_stream("org/mu", iter([b"content"]), 7)
+        store.write("org/manifest", b"content")
+        assert asked_for == ["PUT", "PUT"]
+        store.write_stream("org/W", iter([NEW]), NBYTES)
+        assert store.read("org/W") == NEW
+
+
 def test_an_etag_that_is_no_md5_is_not_taken_for_damage(plain: PlainS3, caplog: pytest.LogCaptureFixture) -> None:
     store = open_s3_store("s3://bucket/surveys").check()
     plain.etag_seed = b"of this store alone"

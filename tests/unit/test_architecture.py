@@ -18,7 +18,7 @@ FLOORS = (
     ("job.geometry",),
     ("job.store", "job.limits.need"),
     ("job.scratch",),
-    ("job.tokens",),
+    ("job.tokens", "job.stored_rows"),
     ("job.manifest",),
     ("job.outcome",),
     ("job.report",),

@@ -18,6 +18,7 @@ from job.geometry.digests import Digest, xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
 from job.geometry.rows import FLOATS, Block, centred, row_norms
+from job.geometry.statistics import summarise
 
 ITEM_NBYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 XXH3 = xxh3_128(seed=0)
@@ -194,3 +195,13 @@ def test_rows_with_special_numbers_are_counted() -> None:
     assert measurement.has_negative_zero.tolist() == [True, False, False, False]
     assert measurement.has_nan.tolist() == [False, True, False, False]
     assert measurement.has_infinity.tolist() == [False, False, True, False]
+
+
+@given(st.lists(st.floats(width=64), min_size=1, max_size=30))
+def test_the_median_is_that_of_numpy(numbers: list[float]) -> None:
+    values = np.array(numbers)
+    with np.errstate(all="ignore"):
+        expected = np.median(values)
+    summary = summarise(values)
+    assert summary
+    np.testing.assert_equal(summary.median, float(expected))

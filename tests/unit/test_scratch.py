@@ -11,9 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job import scratch
+from job import stored_rows
 from job.errors import TransientError
-from job.scratch import scratch_folder, to_row_major
+from job.scratch import remove_abandoned, scratch_folder
+from job.stored_rows import to_row_major
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 5), st.booleans(), st.integers(1, 50))
@@ -56,8 +57,8 @@ def test_any_view_comes_out_as_torch_has_it(
     stored = view.as_strided((n_spanned,), (1,)).numpy().tobytes()
     chunks = [stored[begin : begin + chunk_nbytes] for begin in range(0, len(stored), chunk_nbytes)]
     with pytest.MonkeyPatch.context() as sizes:
-        sizes.setattr(scratch, "_STRIPE_NBYTES", stripe_nbytes)
-        sizes.setattr(scratch, "_LINE_NBYTES", line_nbytes)
+        sizes.setattr(stored_rows, "_STRIPE_NBYTES", stripe_nbytes)
+        sizes.setattr(stored_rows, "_LINE_NBYTES", line_nbytes)
         rows = list(to_row_major(chunks, tmp_path, tuple(view.shape), view.stride(), 2))
     assert b"".join(rows) == view.contiguous().numpy().tobytes()
 
@@ -96,6 +97,7 @@ def test_a_file_system_without_locks_is_used_and_nothing_of_others_removed(
     other = tmp_path / "black-hole-survey-other"
     other.mkdir()
     os.utime(other, (0, 0))
+    remove_abandoned(tmp_path)
     with scratch_folder(tmp_path) as folder:
         (folder / "W").write_bytes(b"W")
     assert list(tmp_path.iterdir()) == [other]

@@ -15,9 +15,9 @@ from job.checkpoints.identity import FirstReading
 from job.errors import CorruptCheckpoint, TransientError
 from job.geometry.methods import Dedup
 from job.passes import measure
-from job.scratch import to_row_major
 from job.store.artifacts import ArtifactFolder
 from job.store.folder import FolderStore
+from job.stored_rows import to_row_major
 from tests.checkpoints import planted
 
 W = planted(300, 8, [[3, 30], [10, 11]])
@@ -115,7 +115,9 @@ def test_nothing_fails_if_nothing_changes(tmp_path: Path, place: Place) -> None:
 
 def test_bytes_that_differ_from_those_that_identified_w_fail_the_survey(tmp_path: Path) -> None:
     def first_reading(content: bytes) -> FirstReading:
-        return FirstReading(hashlib.sha256(content).hexdigest(), xxhash.xxh3_128_digest(content, seed=7), seed=7)
+        return FirstReading(
+            tmp_path, hashlib.sha256(content).hexdigest(), xxhash.xxh3_128_digest(content, seed=7), seed=7
+        )
 
     survey(tmp_path, "local", "", lambda: None, first_reading=first_reading(STORED))
     with pytest.raises(CorruptCheckpoint, match="found other bytes of W than in the first reading"):

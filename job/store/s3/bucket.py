@@ -179,8 +179,12 @@ class Bucket:
         """Write a small object. Returns what was written. Raises boto3's errors."""
         digest = digest_part(content, with_md5=self.evidence != "CRC32")
         checksum = self.body_checksum(digest.crc32)
-        self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
-        return written_at_once(digest)
+        answer = self.client.put_object(**self.address(key), Body=content, **checksum, **condition)
+        return written_at_once(digest).answered(answer)
+
+    def shows(self, written: Written) -> bool:
+        """Whether the answer to a write showed that the store has what was written."""
+        return self.evidence in written.shown_by and self.evidence not in self.warned
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""

@@ -59,7 +59,7 @@ def _try_writing(bucket: Bucket) -> Bucket:
     return replace(bucket, evidence=evidence)
 
 
-def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
+def _try_object(bucket: Bucket, part_nbytes: int | None) -> frozenset[Evidence]:
     """Write an object, read it back, compare, list and delete it. Returns what the store tells of its content.
 
     Raises:
@@ -70,7 +70,7 @@ def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
     url = bucket.url(key)
     content = url.encode()
     try:
-        written = upload(bucket, key, [content], part_nbytes)
+        written = upload(bucket, key, [content], len(content), part_nbytes)
         found = look_again(lambda: bucket.read(key), lambda found: found is not None)
         if found is None:
             raise TransientError(
@@ -95,4 +95,4 @@ def _try_object(bucket: Bucket, part_nbytes: int | None) -> set[Evidence]:
         raise
     with bucket.housekeeping("delete", key):
         bucket.delete(key)
-    return set() if head is None else matching_evidence(head, written)
+    return frozenset() if head is None else matching_evidence(head, written)

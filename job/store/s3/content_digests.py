@@ -6,7 +6,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Literal
 
@@ -27,6 +27,12 @@ class Written:
     S3 gives this as the ETag of an object, unless a key of KMS or of the customer encrypts it. Other stores may give
     anything. https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
+    shown_by: frozenset[Evidence] = frozenset()
+    """By what the answer to the end of the write shows that the store has this."""
+
+    def answered(self, answer: Mapping[str, object]) -> Written:
+        """The same, with what the answer shows."""
+        return replace(self, shown_by=matching_evidence(answer, self))
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,12 @@ def encode_crc32(crc32: int) -> str:
     return base64.b64encode(crc32.to_bytes(4)).decode()
 
 
-def matching_evidence(head: Mapping[str, object], written: Written) -> set[Evidence]:
-    """By what a store's answer to HeadObject shows that an object is the one that was written."""
+def matching_evidence(answer: Mapping[str, object], written: Written) -> frozenset[Evidence]:
+    """By what a store's answer to the end of a write, or to HeadObject, shows that an object is what was written."""
     matching: set[Evidence] = set()
     # A checksum of type COMPOSITE is one of the parts' CRCs.
-    if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and head.get("ChecksumCRC32") == written.crc32:
+    if answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and answer.get("ChecksumCRC32") == written.crc32:
         matching.add("CRC32")
-    if str(head.get("ETag", "")).strip('"') == written.etag:
+    if str(answer.get("ETag", "")).strip('"') == written.etag:
         matching.add("ETag")
-    return matching
+    return frozenset(matching)

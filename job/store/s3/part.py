@@ -16,33 +16,35 @@ class Part:
     """The bytes of a part, which boto3 reads as those of a file, anew for each attempt. They are copied only once, when
     they are added.
 
-    ``capacity``: how many bytes it can hold. ``failures``: once this has an element, reading raises ``UploadStopped``.
+    ``capacity``: how many bytes it can hold at most. ``failures``: once this has an element, reading raises
+    ``UploadStopped``.
     """
 
     def __init__(self, capacity: int, failures: Sequence[BaseException]) -> None:
         self._memory = memoryview(bytearray(capacity))
         self._failures = failures
-        self._nbytes = self._position = 0
+        self.clear(capacity)
 
-    def clear(self) -> None:
-        """Remove all bytes."""
+    def clear(self, capacity: int) -> None:
+        """Remove all bytes, and make room for ``capacity``."""
+        self._content = self._memory[:capacity]
         self._nbytes = self._position = 0
 
     def add(self, content: memoryview) -> memoryview:
         """Copy the beginning of ``content``, as much as there is room for. Returns the rest."""
-        nbytes = min(len(content), len(self._memory) - self._nbytes)
-        self._memory[self._nbytes : self._nbytes + nbytes] = content[:nbytes]
+        nbytes = min(len(content), len(self._content) - self._nbytes)
+        self._content[self._nbytes : self._nbytes + nbytes] = content[:nbytes]
         self._nbytes += nbytes
         return content[nbytes:]
 
     def is_full(self) -> bool:
-        return self._nbytes == len(self._memory)
+        return self._nbytes == len(self._content)
 
     def __len__(self) -> int:
         return self._nbytes
 
     def digest(self, *, with_md5: bool) -> PartDigest:
-        return digest_part(self._memory[: self._nbytes], with_md5=with_md5)
+        return digest_part(self._content[: self._nbytes], with_md5=with_md5)
 
     def tell(self) -> int:
         return self._position
@@ -62,4 +64,4 @@ class Part:
         begin = self._position
         end = self._nbytes if size is None or size < 0 else min(self._nbytes, begin + size)
         self._position = end
-        return self._memory[begin:end]
+        return self._content[begin:end]

@@ -17,7 +17,7 @@ from job.store.s3.check import check_bucket
 from job.store.s3.leftovers import discard_unfinished
 from job.store.s3.upload import PART_NBYTES, choose_part_nbytes, upload
 from job.store.s3.verify import verify_content
-from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, check_length, checked_key, look_again
+from job.store.store import UNFINISHED_MIN_AGE, Chunk, ListedObject, checked_key, look_again
 
 if TYPE_CHECKING:
     pass
@@ -68,8 +68,8 @@ class S3Store:
     def write(self, key: str, content: bytes) -> None:
         def put() -> bytes | None:
             with self.bucket.errors_translated("write", key):
-                self.bucket.put(key, content)
-            return self.bucket.read(key)
+                written = self.bucket.put(key, content)
+            return content if self.bucket.shows(written) else self.bucket.read(key)
 
         found = look_again(put, lambda found: found == content)
         if found != content:
@@ -98,7 +98,7 @@ class S3Store:
 
     def write_stream(self, key: str, chunks: Iterable[Chunk], nbytes: int) -> None:
         part_nbytes = None if nbytes < PART_NBYTES else choose_part_nbytes(nbytes, self.parts_in_flight)
-        written = upload(self.bucket, key, check_length(chunks, nbytes), part_nbytes)
+        written = upload(self.bucket, key, chunks, nbytes, part_nbytes)
         verify_content(self.bucket, key, written)
 
     def listing(self, prefix: str) -> dict[str, ListedObject]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from job.store.s3.bucket import Bucket
 from job.store.s3.content_digests import PartDigest, Written, written_in_parts
 from job.store.s3.part import Part
 from job.store.s3.verify import difference
-from job.store.store import Chunk
+from job.store.store import Chunk, check_length
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -41,16 +41,18 @@ def choose_part_nbytes(nbytes: int, parts_in_flight: int) -> int:
     return max(math.ceil(nbytes / rounds / parts_in_flight), MIN_PART_NBYTES, math.ceil(nbytes / MAX_PARTS))
 
 
-def upload(bucket: Bucket, key: str, chunks: Iterable[Chunk], part_nbytes: int | None) -> Written:
-    """Write an object in parts of ``part_nbytes``; if that is None, at once, and it has less than ``PART_NBYTES``.
+def upload(bucket: Bucket, key: str, chunks: Iterable[Chunk], nbytes: int, part_nbytes: int | None) -> Written:
+    """Write an object of ``nbytes`` bytes in parts of ``part_nbytes``; if that is None, at once, and it has fewer than
+    ``PART_NBYTES``.
 
     The caller's thread pulls ``chunks``, so a signal interrupts them. Each is copied before the next is pulled, so its
     memory may be used again.
 
     Raises:
         UploadLost: somebody aborted the upload.
-        ConfigError, TransientError: as in ``Store``; and whatever ``chunks`` raises.
+        ConfigError, TransientError, ValueError: as in ``Store``; and whatever ``chunks`` raises.
     """
+    chunks = check_length(chunks, nbytes)
     if part_nbytes is None:
         content = b"".join(chunks)
         with bucket.errors_translated("write", key):
@@ -59,7 +61,7 @@ def upload(bucket: Bucket, key: str, chunks: Iterable[Chunk], part_nbytes: int |
         answer = bucket.client.create_multipart_upload(**bucket.address(key), **bucket.whole_checksum)
         parts = _Upload(bucket, key, answer["UploadId"])
     try:
-        parts.send(chunks, part_nbytes)
+        parts.send(chunks, nbytes, part_nbytes)
         return parts.complete()
     except BaseException:
         with suppress(*S3_ERRORS):  # the error that ended the upload counts
@@ -81,7 +83,7 @@ class _Upload:
     failures: list[BaseException] = field(default_factory=list)
     """Why it fails, the cause first."""
 
-    def send(self, chunks: Iterable[Chunk], part_nbytes: int) -> None:
+    def send(self, chunks: Iterable[Chunk], nbytes: int, part_nbytes: int) -> None:
         """Send the chunks in parts, several at a time."""
         # Larger parts take no more memory.
         in_flight = max(1, self.bucket.parts_in_flight * PART_NBYTES // max(PART_NBYTES, part_nbytes))
@@ -89,31 +91,38 @@ class _Upload:
         free = LifoQueue[Part | None]()
         for _ in range(in_flight + 1):
             free.put(None)
+        sent: list[Future[None]] = []
         with ThreadPoolExecutor(in_flight, "upload") as pool:
             try:
-                for number, part in enumerate(self._filled(free, chunks, part_nbytes), 1):
-                    pool.submit(self._send_part, number, part).add_done_callback(partial(self._ended, free, part))
+                for number, part in enumerate(self._filled(free, chunks, nbytes, part_nbytes), 1):
+                    sent.append(pool.submit(self._send_part, number, part))
+                    sent[-1].add_done_callback(partial(self._ended, free, part))
+                wait(sent)  # here, where an interrupt ends what is being sent
             except BaseException as error:
                 self.failures.append(error)
                 raise
         if self.failures:
             raise self.failures[0]
 
-    def _filled(self, free: LifoQueue[Part | None], chunks: Iterable[Chunk], part_nbytes: int) -> Iterator[Part]:
-        """Parts with the bytes of the chunks. Ends early if the upload has failed."""
-        part = free.get() or Part(part_nbytes, self.failures)
+    def _filled(
+        self, free: LifoQueue[Part | None], chunks: Iterable[Chunk], nbytes: int, part_nbytes: int
+    ) -> Iterator[Part]:
+        """Parts with the bytes of the chunks, each as soon as it has them: the last one too, however long the chunks
+        take to end. Ends early if the upload has failed."""
+        part: Part | None = None
         for chunk in chunks:
             rest = memoryview(chunk).cast("B")
             while rest and not self.failures:
+                if part is None:
+                    part = free.get() or Part(part_nbytes, self.failures)
+                    part.clear(min(nbytes, part_nbytes))
                 rest = part.add(rest)
                 if part.is_full():
+                    nbytes -= len(part)
                     yield part
-                    part = free.get() or Part(part_nbytes, self.failures)
-                    part.clear()
+                    part = None
             if self.failures:
                 return
-        if len(part):
-            yield part
 
     def _send_part(self, number: int, part: Part) -> None:
         digest = part.digest(with_md5=self.bucket.evidence != "CRC32")
@@ -141,7 +150,7 @@ class _Upload:
         written = written_in_parts([digest for _, digest in parts])
         with self._errors_translated():
             try:
-                self.bucket.client.complete_multipart_upload(
+                answer = self.bucket.client.complete_multipart_upload(
                     **self.bucket.address(self.key),
                     UploadId=self.upload_id,
                     MultipartUpload={"Parts": [completed for completed, _ in parts]},
@@ -151,7 +160,8 @@ class _Upload:
                 lost = status_and_code(error)[1] == "NoSuchUpload"
                 if not lost or self.bucket.evidence == "size" or difference(self.bucket, self.key, written):
                     raise
-        return written
+                return written
+        return written.answered(answer)
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:

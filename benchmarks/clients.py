@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +41,8 @@ OBJECT_ID: Final = "0" * 64
 ROUNDS: Final = 3
 Read = Callable[[int, memoryview], object]
 """``read(begin, buffer)`` fills a buffer with the file's bytes from ``begin`` on."""
+Client = Callable[[str, int], Callable[[], object]]
+"""``client(url, connections)`` gives a function that reads the whole file."""
 
 
 def main() -> None:
@@ -69,18 +73,19 @@ def measured(client: str, url: str, connections: int, authority: Path) -> float:
     return min(float(subprocess.check_output(run, env=environment, text=True)) for _ in range(ROUNDS))
 
 
-def processor_seconds(client: Callable[[str, int], object], url: str, connections: int) -> float:
+def processor_seconds(client: Client, url: str, connections: int) -> float:
     """What a client takes, in seconds per GB."""
+    read_all = client(url, connections)
     before = resource.getrusage(resource.RUSAGE_SELF)
-    client(url, connections)
+    read_all()
     after = resource.getrusage(resource.RUSAGE_SELF)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / NBYTES * 1e9
 
 
-def in_threads(reader: Callable[[str], Read]) -> Callable[[str, int], object]:
+def in_threads(reader: Callable[[str], Read]) -> Client:
     """A client that reads the file by threads, each with a reader and a buffer of its own."""
 
-    def client(url: str, connections: int) -> None:
+    def read_all(url: str, connections: int) -> None:
         def read_share(first: int) -> None:
             read, buffer = reader(url), memoryview(bytearray(CHUNK_NBYTES))
             for begin in range(first * CHUNK_NBYTES, NBYTES, connections * CHUNK_NBYTES):
@@ -89,7 +94,7 @@ def in_threads(reader: Callable[[str], Read]) -> Callable[[str, int], object]:
         with ThreadPoolExecutor(connections) as pool:
             list(pool.map(read_share, range(connections)))
 
-    return client
+    return lambda url, connections: partial(read_all, url, connections)
 
 
 def byte_range(begin: int) -> dict[str, str]:
@@ -167,14 +172,14 @@ def by_pycurl(url: str) -> Read:
     return read
 
 
-def by_stream(url: str, connections: int) -> None:
+def by_stream(url: str, connections: int) -> Callable[[], object]:
     """``Checkpoint.stream``, with all its checks."""
     checkpoint = open_http(url.removesuffix(f"/{FILE}"), read_timeout=30.0, extra_names=(FILE,))
-    for _ in checkpoint.stream(TensorLocation(FILE, 0, NBYTES, "U8", (NBYTES // 4096, 4096)), connections):
-        pass
+    location = TensorLocation(FILE, 0, NBYTES, "U8", (NBYTES // 4096, 4096))
+    return lambda: deque(checkpoint.stream(location, connections), maxlen=0)
 
 
-CLIENTS: Final[dict[str, Callable[[str, int], object]]] = {
+CLIENTS: Final[dict[str, Client]] = {
     "httpx2": in_threads(by_httpx2),
     "urllib3": in_threads(by_urllib3),
     "http.client": in_threads(by_http_client),

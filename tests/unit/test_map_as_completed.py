@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 
@@ -64,3 +65,16 @@ def test_the_first_failure_ends_it() -> None:
 def test_nothing_at_once_is_refused() -> None:
     with pytest.raises(ValueError, match="at_once=0"):
         list(map_as_completed(str, [1], 0))
+
+
+def test_threads_are_used_again_and_know_nothing_of_their_last_call() -> None:
+    variable = ContextVar("variable", default="unset")
+
+    def call(_item: int) -> tuple[str, int]:
+        before = variable.get()
+        variable.set("set")
+        return before, threading.get_ident()
+
+    calls = [next(map_as_completed(call, [item], 1))[1] for item in range(50)]
+    assert {before for before, _ in calls} == {"unset"}
+    assert len({thread for _, thread in calls}) < 25

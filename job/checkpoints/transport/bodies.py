@@ -3,11 +3,12 @@
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event
 from types import TracebackType
 from typing import Final, Protocol
 
 from job.checkpoints.transport.deadline import Deadline
+from job.checkpoints.transport.parallel import run_in_thread
 from job.checkpoints.transport.retries import RetryableError, RetryPolicy
 
 FIRST_PIECE_NBYTES: Final = 1 << 12
@@ -62,7 +63,7 @@ class _Watch:
         self._ended, self._failure = Event(), ""
 
     def __enter__(self) -> "_Watch":
-        Thread(target=self._run, daemon=True).start()
+        run_in_thread(self._run)
         return self
 
     def __exit__(

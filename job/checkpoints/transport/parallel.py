@@ -7,13 +7,20 @@ They run in daemon threads: unlike an executor's, a call that waits for a server
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Final, TypeVar
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+_IDLE: Final[list[SimpleQueue[Callable[[], None]]]] = []
+"""Where each idle thread waits for its next call."""
+_IDLE_SECONDS: Final = 10.0
+"""After that, an idle thread ends."""
 
 
 def map_as_completed(
@@ -116,7 +123,7 @@ def call_within(
             else:
                 discard(value)
 
-    Thread(target=run, daemon=True).start()
+    run_in_thread(run)
     try:
         return outcome.result(seconds)
     except TimeoutError:
@@ -138,4 +145,29 @@ def _start(call: Callable[[Item], Value], item: Item, done: SimpleQueue[tuple[It
             outcome.set_exception(error)
         done.put((item, outcome))
 
-    Thread(target=run, daemon=True).start()
+    run_in_thread(run)
+
+
+def run_in_thread(call: Callable[[], None]) -> None:
+    """Make a call, which must not raise, in a daemon thread: an idle one, because to start one takes as long as to read
+    100 kB."""
+    try:
+        calls = _IDLE.pop()
+    except IndexError:
+        calls = SimpleQueue()
+        Thread(target=_make_calls, args=(calls,), daemon=True).start()
+    calls.put(call)
+
+
+def _make_calls(calls: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        try:
+            call = calls.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            with suppress(ValueError):  # not there: somebody has just taken it, and a call will come
+                _IDLE.remove(calls)
+                return
+            call = calls.get()
+        Context().run(call)  # as in a new thread: nothing that the last call has set
+        del call  # it may hold a chunk
+        _IDLE.append(calls)

@@ -14,16 +14,18 @@ from job.errors import TransientError, UnsupportedCheckpoint
 from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.limits.memory import megabytes, memory_limit
 
-# Measured in a control group of 1 GiB, as the sum of all processes, with 20,000 to 1,000,000 rows and tokenizers of 2
-# to 29 MB: peaks of 600 to 1,060 MB. The formulas below give 17 to 30 % more.
-BASE_NBYTES: Final = 380_000_000
-"""The interpreter with torch, and blocks of rows."""
+# Measured by benchmarks/bench.py, with 0.8 to 8 GB from HTTP to S3, and with 152,000 and 1,000,000 rows in a folder: the
+# job's own process took 82 to 336 MB. The formulas below give at least 17 % more.
+BASE_NBYTES: Final = 130_000_000
+"""The interpreter with numpy, the clients of the Hub and of S3, and blocks of rows."""
+TORCH_NBYTES: Final = 250_000_000
+"""What torch takes, which only torch.unique needs."""
 CONNECTION_NBYTES: Final = 4_800_000
 """A chunk of 4 MiB, and the piece of it that is being read."""
 PART_NBYTES: Final = 10_500_000
 """A part of an upload of 10 MiB."""
-ROW_NBYTES: Final = 300
-"""43 bytes for a row's measurements, 161 while rows are grouped (as numpy counts it), and the row's token."""
+ROW_NBYTES: Final = 200
+"""43 bytes for a row's measurements, and 161 while rows are grouped, as numpy counts it."""
 COLUMN_NBYTES: Final = 80
 """For each number of a row that is longer than a usual block. Measured: 68 bytes with BF16, 64 with F64."""
 OTHER_PROCESS_NBYTES: Final = 320_000_000
@@ -94,7 +96,7 @@ def survey_need(
 def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int, parts_in_flight: int) -> int:
     """An upper bound of the memory, in bytes, of the process that measures a W of shape (n_rows, hidden_size)."""
     n_rows, hidden_size = shape
-    copies = COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
+    copies = TORCH_NBYTES + COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
     of_long_rows = max(0, hidden_size - NUMBERS_PER_BLOCK) * COLUMN_NBYTES
     of_parts = (parts_in_flight + 1) * PART_NBYTES if parts_in_flight else 0  # one is filled meanwhile
     of_streams = connections * CONNECTION_NBYTES + of_parts

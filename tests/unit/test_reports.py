@@ -175,10 +175,10 @@ def test_kubernetes_limits_are_rounded_up(
 def test_a_plan_states_the_limits_of_a_pod(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "model", planted(10, 8, [[1, 2]])))
     assert main(["plan", checkpoint, "--output", str(tmp_path / "out")]) == 0
-    assert "Kubernetes: ephemeral-storage 1Gi, memory 768Mi for the largest of these models" in capsys.readouterr().out
+    assert "Kubernetes: ephemeral-storage 1Gi, memory 512Mi for the largest of these models" in capsys.readouterr().out
     assert main(["plan", checkpoint, "--output", str(tmp_path / "out"), "--format", "json"]) == 0
     totals = json.loads(capsys.readouterr().out)["totals"]
-    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "ephemeral_storage": "1Gi", "memory": "768Mi"}
+    assert totals["kubernetes"] == {"scratch_size_limit": "1Gi", "ephemeral_storage": "1Gi", "memory": "512Mi"}
 
 
 def test_a_plan_without_a_model_that_can_be_surveyed_states_none(

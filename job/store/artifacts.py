@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,11 +95,12 @@ class ArtifactFolder:
         Raises:
             UploadLost: an artifact was replaced, and is not one of those that the other run has ``published``.
         """
-        own = {
-            name
-            for name, header_bytes in self.headers.items()
-            if self.store.read_begin(self._key(name), len(header_bytes)) == header_bytes
-        }
+
+        def is_own(name: str) -> bool:
+            return self.store.read_begin(self._key(name), len(self.headers[name])) == self.headers[name]
+
+        with ThreadPoolExecutor(max(1, len(self.headers))) as pool:
+            own = {name for name, is_same in zip(self.headers, pool.map(is_own, self.headers), strict=True) if is_same}
         for name in sorted(self.headers.keys() - own - set(published)):
             raise UploadLost(
                 f"{self.store.url(self._key(name))}: found another header than was written, expected the same; a run "

@@ -14,7 +14,7 @@ from job.errors import TransientError, UnsupportedCheckpoint
 from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.limits.memory import megabytes, memory_limit
 
-# Measured by benchmarks/bench.py, with 0.8 to 8 GB from HTTP to S3, and with 152,000 and 1,000,000 rows in a folder: the
+# Measured by `make bench` with 0.8 to 8 GB from HTTP to S3, and with 152,000 and 1,000,000 rows in a folder: the
 # job's own process took 82 to 336 MB. The formulas below give at least 17 % more.
 BASE_NBYTES: Final = 130_000_000
 """The interpreter with numpy, the clients of the Hub and of S3, and blocks of rows."""

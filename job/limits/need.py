@@ -21,7 +21,7 @@ BASE_NBYTES: Final = 130_000_000
 TORCH_NBYTES: Final = 250_000_000
 """What torch takes, which only torch.unique needs."""
 CONNECTION_NBYTES: Final = 4_800_000
-"""A chunk of 4 MiB, and the piece of it that is being read."""
+"""A chunk of 4 MiB, and what reading it takes."""
 PART_NBYTES: Final = 10_500_000
 """A part of an upload of 10 MiB."""
 ROW_NBYTES: Final = 200
@@ -99,7 +99,7 @@ def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections
     copies = TORCH_NBYTES + COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
     of_long_rows = max(0, hidden_size - NUMBERS_PER_BLOCK) * COLUMN_NBYTES
     of_parts = (parts_in_flight + 1) * PART_NBYTES if parts_in_flight else 0  # one is filled meanwhile
-    of_streams = connections * CONNECTION_NBYTES + of_parts
+    of_streams = connections * max(CONNECTION_NBYTES, w_nbytes // n_rows) + of_parts  # a chunk has at least one row
     return BASE_NBYTES + of_streams + n_rows * ROW_NBYTES + of_long_rows + copies
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -134,18 +135,23 @@ def call_within(
         outcome.cancel()
 
 
-def _start(call: Callable[[Item], Value], item: Item, done: SimpleQueue[tuple[Item, Future[Value]]]) -> None:
-    """Begin a call. When it ends, it puts its item and its outcome into ``done``."""
+def call_beside(call: Callable[[], Value]) -> Future[Value]:
+    """Begin a call. Its value, or what it raised, is the outcome's."""
+    outcome = Future[Value]()
 
     def run() -> None:
-        outcome = Future[Value]()
         try:
-            outcome.set_result(call(item))
+            outcome.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised where the outcome is awaited, which would else never come
             outcome.set_exception(error)
-        done.put((item, outcome))
 
     run_in_thread(run)
+    return outcome
+
+
+def _start(call: Callable[[Item], Value], item: Item, done: SimpleQueue[tuple[Item, Future[Value]]]) -> None:
+    """Begin a call. When it ends, its item and its outcome are put into ``done``."""
+    call_beside(partial(call, item)).add_done_callback(lambda outcome: done.put((item, outcome)))
 
 
 def run_in_thread(call: Callable[[], None]) -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import xxhash
 
-from job.checkpoints.checkpoint import LOCAL_READS, Checkpoint, StoredFile, TensorLocation, derived_commit
+from job.checkpoints.checkpoint import CHUNK_NBYTES, Checkpoint, StoredFile, TensorLocation, derived_commit
 from job.errors import CorruptCheckpoint
 
 _ZEROS: Final = bytes(1 << 20)
@@ -55,14 +56,13 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
     stored, warnings = checkpoint.files[name], list[str]()
     seed = secrets.randbits(64)
     sha256, fingerprint, has_zeros = hashlib.sha256(), xxhash.xxh3_128(seed=seed), False
-    for chunk in checkpoint.stream(location, LOCAL_READS):
+    for chunk in _chunks(checkpoint, name, location.begin, location.end):
         sha256.update(chunk)
         fingerprint.update(chunk)
         has_zeros = has_zeros or _has_zeros(chunk)
     is_cheap = stored.size <= max(_ALWAYS_CHECKED_NBYTES, _MAX_FILE_PER_W * location.nbytes)
     if stored.id_from == "name" and (is_cheap or has_zeros):
-        whole = TensorLocation(name, 0, stored.size, "U8", (stored.size, 1))
-        if stored.matches(checkpoint.stream(whole, LOCAL_READS)):
+        if stored.matches(_chunks(checkpoint, name, 0, stored.size)):
             stored = replace(stored, id_from="bytes")
         elif stored.digest == "sha256":
             raise CorruptCheckpoint(
@@ -89,6 +89,16 @@ def pin_w(checkpoint: Checkpoint, location: TensorLocation) -> PinnedW:
         first_reading if location.strides is None else None,
         tuple(warnings),
     )
+
+
+def _chunks(checkpoint: Checkpoint, file: str, begin: int, end: int) -> Iterator[memoryview]:
+    """Bytes of a file in order. Each chunk lasts until the next, which takes its memory. Needs no thread."""
+    memory = memoryview(bytearray(min(CHUNK_NBYTES, end - begin)))
+    while begin < end:
+        chunk = memory[: end - begin]
+        checkpoint.fill(file, begin, chunk)
+        yield chunk
+        begin += len(chunk)
 
 
 def _has_zeros(chunk: memoryview) -> bool:

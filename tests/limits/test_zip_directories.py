@@ -22,9 +22,10 @@ from job.checkpoints.checkpoint import Checkpoint, StoredFile
 from job.checkpoints.head.headers import read_torch_save
 from job.errors import ModelError
 content = sys.stdin.buffer.read()
-fetch = lambda file, begin, end: content[begin:end]
+def fill(file, begin, buffer):
+    buffer[:] = content[begin : begin + len(buffer)]
 try:
-    read_torch_save(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fetch), "{FILE}")
+    read_torch_save(Checkpoint("a/b", None, "c", "here", {{"{FILE}": StoredFile(len(content), "id")}}, fill), "{FILE}")
 except ModelError as error:
     assert len(str(error)) < 1000
 else:

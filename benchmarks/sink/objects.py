@@ -14,7 +14,7 @@ from email.utils import formatdate
 from typing import Final, TypeAlias
 from xml.sax.saxutils import escape
 
-from benchmarks.sink.crc32 import combine
+from job.store.s3.content_digests import combine_crc32
 
 DATE: Final = 1_767_225_600.0
 """When everything was written."""
@@ -128,7 +128,7 @@ def join(parts: Sequence[Content]) -> Content:
     nbytes, crc32, begin = 0, 0, b""
     for part in parts:
         begin += part.begin if len(begin) == nbytes else b""
-        crc32, nbytes = combine(crc32, part.crc32, part.nbytes), nbytes + part.nbytes
+        crc32, nbytes = combine_crc32(crc32, part.crc32, part.nbytes), nbytes + part.nbytes
     return Content(nbytes, crc32, begin, f'"{crc32:032x}-{len(parts)}"')
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from tests.servers.proxy import pass_on
 from tests.servers.seaweed import END_WITH_PARENT, READY_WITHIN_SECONDS, free_ports
 
 STUNNEL_CONF: Final = """\
@@ -142,9 +143,9 @@ def _ssl_terminator(certificate: Path, port: int, upstream: str) -> Iterator[Non
                 context.wrap_socket(connection, server_side=True) as client,
                 socket.create_connection((host, int(upstream_port))) as server,
             ):
-                answers = Thread(target=_pass_on, args=(server, client))
+                answers = Thread(target=pass_on, args=(server, client))
                 answers.start()
-                _pass_on(client, server)
+                pass_on(client, server)
                 answers.join()
         except OSError:
             connection.close()  # this client's connection alone
@@ -165,13 +166,3 @@ def _ssl_terminator(certificate: Path, port: int, upstream: str) -> Iterator[Non
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while piece := source.recv(1 << 16):
-            target.sendall(piece)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, target):
-            end.close()

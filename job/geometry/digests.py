@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import numpy as np
 import xxhash
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 from job.geometry.rows import Block
 
 Digest = Callable[[NDArray[np.uint8]], bytes]
-
-DIGEST_NBYTES: Final = 16
 
 Digests = NDArray[np.uint64]
 """(n, 2) uint64: the 16 bytes of each row's digest."""

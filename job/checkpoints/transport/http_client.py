@@ -171,8 +171,8 @@ def refused_by_proxy(where: str, proxy: str | None, found: str) -> ConfigError:
 def proxy_of(url: httpx2.URL) -> httpx2.URL | None:
     """The proxy that requests for an address are sent through; None if there is none.
 
-    It follows from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, which the Hub's client
-    reads with the same functions.
+    It follows from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, which the Hub's client reads with the same
+    functions.
     """
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")

@@ -112,19 +112,22 @@ def _trouble_of_answer(
     answer: AWSResponse, code: str, operation: OperationModel, request_dict: Mapping[str, Any]
 ) -> Trouble:
     if answer.status_code < 300:
-        return None if _is_range_asked_for(answer, operation, request_dict) else "refusal"
+        return None if _begins_where_asked(answer, operation, request_dict) else "refusal"
     if is_final(answer.status_code, code):
         return None
     return "outage" if is_outage(answer.status_code, code) else "refusal"
 
 
-def _is_range_asked_for(answer: AWSResponse, operation: OperationModel, request_dict: Mapping[str, Any]) -> bool:
-    """Whether a successful answer is the byte range that was asked for, if one was."""
+def _begins_where_asked(answer: AWSResponse, operation: OperationModel, request_dict: Mapping[str, Any]) -> bool:
+    """Whether a successful answer begins at the byte that was asked for. Whoever reads it checks where it ends.
+
+    An answer without a Content-Range is the whole object. The status is not compared: rclone gives ranges with 200.
+    """
     asked = request_dict["headers"].get("Range")
     if operation.name != "GetObject" or asked is None:
         return True
-    expected = f"{asked.replace('=', ' ')}/"
-    return answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(expected)
+    begin = answer.headers.get("Content-Range", "bytes 0-").removeprefix("bytes ").partition("-")[0]
+    return bool(begin == asked.removeprefix("bytes=").partition("-")[0])
 
 
 def _follow_no_redirect(context: dict[str, Any], **_: object) -> None:

@@ -120,6 +120,16 @@ def test_a_store_that_ignores_the_condition_is_found_out(weak_s3: str) -> None:
     assert list(store.sizes("")) == []
 
 
+@pytest.mark.parametrize("nbytes", [3, 100])
+def test_the_beginning_of_an_object_takes_one_request_on_a_store_that_gives_ranges_with_200(
+    weak_s3: str, caplog: pytest.LogCaptureFixture, nbytes: int
+) -> None:
+    store = open_s3_store(weak_s3)
+    store.write("org/model/a.txt", b"hello")
+    assert store.read_begin("org/model/a.txt", nbytes) == b"hello"[:nbytes]
+    assert "trying again" not in caplog.text
+
+
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_a_stream_of_any_size_arrives_whole(place: Place, nbytes: int) -> None:
     content = noise(nbytes)

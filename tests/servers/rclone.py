@@ -24,6 +24,8 @@ def weak_s3(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     program = str(Path(sys.executable).parent / "rclone")
     keys = f"{ADMIN.access_key},{ADMIN.secret_key}"
     options = ["--config", "/dev/null", "--addr", f"127.0.0.1:{port}", "--auth-key", keys]
+    # An object that is written while its folder is read is hidden as long as rclone keeps what it read, 5 minutes else.
+    options += ["--dir-cache-time", "5s"]
     command = [sys.executable, "-c", END_WITH_PARENT, program, "serve", "s3", *options, str(folder)]
     with (
         (folder.parent / f"{folder.name}.log").open("wb") as log,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,18 @@ def test_eight_workers_that_start_at_once_agree_on_one_plan(
     environment = {**os.environ, "RUN": "nightly", "OUTPUT": output, "JOB_COMPLETIONS": "8", "LOG_FORMAT": "json"}
     command = [sys.executable, str(ROOT / "entrypoint.py")]
     # The last one first, so that worker 0 is the one that comes late.
-    workers = [
-        subprocess.Popen(command, env={**environment, "JOB_COMPLETION_INDEX": str(index)}, stderr=subprocess.PIPE)
-        for index in reversed(range(8))
-    ]
-    logs = [worker.communicate(timeout=200)[1].decode() for worker in workers]
+    with ExitStack() as running:
+        workers = [
+            running.enter_context(
+                subprocess.Popen(
+                    command, env={**environment, "JOB_COMPLETION_INDEX": str(index)}, stderr=subprocess.PIPE
+                )
+            )
+            for index in reversed(range(8))
+        ]
+        for each in workers:
+            running.callback(each.kill)
+        logs = [each.communicate(timeout=200)[1].decode() for each in workers]
     assert [worker.returncode for worker in workers] == [0] * 8, logs
     store = open_s3_store(output)
     plan = plan_of(store, "nightly")

@@ -75,12 +75,12 @@ unit:
 	@$(PYTEST) tests/unit $(ARGS)
 
 check:
-	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv run examples vocabularies dev
 	@$(CHECK_CODE)
 	@$(PYTEST) tests/unit
 
 test:
-	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv run examples vocabularies dev
 	@sh requirements/install.sh .venv/mirror mirror
 	@$(PREPARE)
 	@$(PYTEST) $(ARGS)
@@ -95,12 +95,12 @@ image:
 
 # Two at once: a container takes the memory and the core that a worker of the Job would.
 test-image: image
-	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv run examples vocabularies dev
 	@$(PREPARE)
 	@$(PY) -m pytest -q -n 2 tests/container $(ARGS)
 
 lint:
-	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv run examples vocabularies dev
 	@$(CHECK_CODE)
 	@.venv/bin/hadolint Dockerfile
 	@.venv/bin/yamllint --strict .
@@ -120,6 +120,7 @@ lock:
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(COMPILE) pyproject.toml --group torch-needs -o requirements/run.txt
 	$(COMPILE) --group examples -c requirements/run.txt -o requirements/examples.txt
+	$(COMPILE) --no-deps --group vocabularies -o requirements/vocabularies.txt
 	$(COMPILE) --group mirror -o requirements/mirror.txt
 	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
 
@@ -130,7 +131,7 @@ schema:
 
 # ARGS="tests/unit tests/servers" runs these tests first, and names one for each refusal that has none.
 refusals:
-	@sh requirements/install.sh .venv run examples dev
+	@sh requirements/install.sh .venv run examples vocabularies dev
 	@$(PY) -m tests.refusals $(ARGS)
 
 clean:

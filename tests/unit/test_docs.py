@@ -37,17 +37,28 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
     assert figures == [f"{float(row[4]):.0f}", f"{float(row[7]) / 1e3:.1f}"]
 
 
-def test_the_map_names_every_module_and_no_other() -> None:
-    (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", README, re.DOTALL)
-    named, folders = set(), [""]
+def entries_of_tree(tree: str) -> set[str]:
+    """The paths in a tree of files, whose folders end with a slash. Each has some words beside it."""
+    found, folders = set(), [""]
     for line in tree.splitlines():
         depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
         folders[depth + 1 :] = [folders[depth] + entry]
-        if entry.endswith(".py"):
-            assert len(line.split()) > 1, f"{line}: says nothing of the module"
-            named.add(folders[depth] + entry)
+        assert len(line.split()) > 1 or depth == 0, f"{line}: says nothing of it"
+        found.add(folders[depth] + entry)
+    return found
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", DOCS["code"], re.DOTALL)
     present = {path.relative_to(ROOT).as_posix() for path in (ROOT / "job").rglob("*.py") if path.name != "__init__.py"}
-    assert named == present | {"entrypoint.py"}
+    assert {path for path in entries_of_tree(tree) if path.endswith(".py")} == present | {"entrypoint.py"}
+
+
+def test_the_readme_names_every_room_and_the_modules_beside_them() -> None:
+    (tree,) = re.findall(r"```\n(entrypoint\.py .*?)```", README, re.DOTALL)
+    rooms = {f"job/{path.name}/" for path in (ROOT / "job").iterdir() if (path / "__init__.py").exists()}
+    modules = {f"job/{path.name}" for path in (ROOT / "job").glob("*.py") if path.name != "__init__.py"}
+    assert {path for path in entries_of_tree(tree) if re.fullmatch(r"job/[^/]+(\.py|/)", path)} == rooms | modules
 
 
 def without_code(page: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.results import JOB, Key, Medians, Run
+from benchmarks.results import JOB, Key, Medians, Run, Tensors
 from benchmarks.servers import UP_RATE
 
 GB: Final = 1e9
@@ -34,6 +34,7 @@ def requirements(medians: Medians) -> Iterator[Requirement]:
     for w_nbytes in sorted({key.w_nbytes for key in medians if key.w_nbytes >= MIN_JUDGED_NBYTES}):
         of_size = _OfSize(medians, w_nbytes)
         yield from of_size.local()
+        yield from of_size.tokens()
         yield from of_size.processor()
         yield from of_size.shaped()
     yield from _peaks(medians)
@@ -45,8 +46,8 @@ class _OfSize:
     medians: Medians
     w_nbytes: int
 
-    def run(self, route: str, who: str = JOB, *, few: bool = False) -> Run | None:
-        return self.medians.get(Key(route, who, self.w_nbytes, few))
+    def run(self, route: str, who: str = JOB, tensors: Tensors = "all tensors") -> Run | None:
+        return self.medians.get(Key(route, who, self.w_nbytes, tensors))
 
     def what(self, text: str) -> str:
         return f"W of {self.w_nbytes / GB:.2f} GB, {text}"
@@ -58,11 +59,18 @@ class _OfSize:
             yield Requirement(self.what(f"{route}: seconds, of the script's"), 1.0, job.wall / script.wall)
             yield Requirement(self.what(f"{route}: seconds, of the plain copy's"), 1.3, job.wall / copy.wall)
             yield Requirement(self.what(f"{route}: peak memory, of the script's"), 1 / 8, job.peak_of_all / script.peak)
-        job, script = self.run(route, few=True), self.run(route, "script", few=True)
+        job, script = (self.run(route, who, "mu and black holes") for who in (JOB, "script"))
         if job and script:
             few = self.what(f"{route}, mu and black holes")
             yield Requirement(f"{few}: seconds, of the script's", 0.5, job.wall / script.wall)
             yield Requirement(f"{few}: core-seconds, of the script's", 0.5, job.cpu / script.cpu)
+
+    def tokens(self) -> Iterator[Requirement]:
+        for route in ("folder → folder", "HTTP → folder"):
+            job, without = self.run(route, tensors="all tensors and tokens"), self.run(route)
+            if job and without:
+                what = self.what(f"{route}, tokens too, reachability apart: seconds, of those without tokens")
+                yield Requirement(what, 1.1, (job.wall - job.reachability) / without.wall)
 
     def processor(self) -> Iterator[Requirement]:
         copy = self.run("folder → folder", "plain copy")

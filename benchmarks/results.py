@@ -4,10 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from statistics import median
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 JOB: Final = "job"
 """Who is judged: the job of this checkout, or the first that was named."""
+
+
+Tensors: TypeAlias = Literal["mu and black holes", "all tensors", "all tensors and tokens"]
+"""What a run writes. The rulers know no tokens."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,7 @@ class Key:
     """The job, another version of it, or a ruler."""
     w_nbytes: int = 0
     """The size of W; 0 for runs of many small models."""
-    few: bool = False
-    """Whether mu and the black holes alone are written."""
+    tensors: Tensors = "all tensors"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Run:
     header_requests: float = 0.0
     """Those of large files' bytes that are not W's."""
     store_requests: float = 0.0
+    reachability: float = 0.0
+    """Seconds that the survey waited at its end for what is said of the tokens' reachability."""
 
 
 Medians: TypeAlias = Mapping[Key, Run]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from benchmarks.checkpoints import W_NAME, Written, write_large
-from benchmarks.results import Key, Run
+from benchmarks.results import Key, Run, Tensors
 from benchmarks.runner import OUTPUT, Runner
 
 SIZES: Final[Mapping[str, Sequence[float]]] = {
@@ -25,7 +25,12 @@ SIZES: Final[Mapping[str, Sequence[float]]] = {
 }
 """The rows, and the gigabytes of W that each is measured with by default."""
 
-FEW: Final = "mu,black_holes"
+TENSORS: Final[Mapping[Tensors, str]] = {
+    "mu and black holes": "mu,black_holes",
+    "all tensors": "W,mu,gamma_centered,black_holes",
+    "all tensors and tokens": "W,mu,gamma_centered,black_holes,tokens",
+}
+"""``TENSORS`` of a job that writes these."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,19 @@ class LargeRows:
             for who, entrypoint in self.jobs.items():
                 if row == "s3":
                     yield Case(f"plan, {who}", partial(self._stated, who, entrypoint))
-                for few in (False, True) if row in ("local", "http", "tls") else (False,):
-                    run, title = partial(self._job, row, who, entrypoint, few), f"{row}, {who}{', few' if few else ''}"
-                    yield Case(title, run, disk_nbytes=4 * self.checkpoint.w_nbytes)
+                of_row: Sequence[Tensors] = tuple(TENSORS) if row in ("local", "http", "tls") else ("all tensors",)
+                for tensors in of_row:
+                    run = partial(self._job, row, who, entrypoint, tensors)
+                    yield Case(f"{row}, {who}, {tensors}", run, disk_nbytes=4 * self.checkpoint.w_nbytes)
 
     def _rulers(self, rows: Sequence[str]) -> Iterator[Case]:
         nbytes = self.checkpoint.w_nbytes
         if {"local", "http", "tls"} & set(rows):
             yield Case("plain copy", self._copy, disk_nbytes=3 * nbytes)
         if "local" in rows:
-            for few in (False, True):
-                run, title = partial(self._script, few), f"script{', few' if few else ''}"
+            of_script: Sequence[Tensors] = ("all tensors", "mu and black holes")
+            for tensors in of_script:
+                run, title = partial(self._script, tensors), f"script, {tensors}"
                 yield Case(title, run, disk_nbytes=3 * nbytes, memory_nbytes=4.5 * nbytes)
         if self.whole:
             run = partial(self._notebook, self.whole)
@@ -99,9 +106,9 @@ class LargeRows:
             self.runner.ruler("plain_copy", whole.file, whole.begin, whole.end, OUTPUT),
         )
 
-    def _script(self, few: bool) -> Iterator[tuple[Key, Run]]:
-        arguments = [self.checkpoint.file, W_NAME, OUTPUT, *(["few"] if few else [])]
-        yield self._key("folder → folder", "script", few), self.runner.ruler("by_hand", *arguments)
+    def _script(self, tensors: Tensors) -> Iterator[tuple[Key, Run]]:
+        arguments = [self.checkpoint.file, W_NAME, OUTPUT, *(["few"] if tensors == "mu and black holes" else [])]
+        yield self._key("folder → folder", "script", tensors), self.runner.ruler("by_hand", *arguments)
 
     def _notebook(self, whole: Written) -> Iterator[tuple[Key, Run]]:
         yield self._key("folder → folder", "notebook"), self.runner.ruler("notebook", whole.folder, OUTPUT)
@@ -121,30 +128,30 @@ class LargeRows:
         stated = float(need["memory_nbytes"])
         yield self._key("HTTP → S3, as a plan states", who), Run(0.0, 0.0, stated, stated)
 
-    def _job(self, row: str, who: str, entrypoint: Path, few: bool) -> Iterator[tuple[Key, Run]]:
+    def _job(self, row: str, who: str, entrypoint: Path, tensors: Tensors) -> Iterator[tuple[Key, Run]]:
         run = partial(self.runner.job, entrypoint, w_begin=self.checkpoint.begin)
-        tensors = {"TENSORS": FEW} if few else {}
+        asked = {"TENSORS": TENSORS[tensors]}
         bucket = f"s3://surveys/{next(self.runner.numbers)}"
         servers = self.runner.servers
         with self.runner.output() as output:
             match row:
                 case "local":
-                    key, found = "folder → folder", run([str(self.checkpoint.folder)], output, tensors)
+                    key, found = "folder → folder", run([str(self.checkpoint.folder)], output, asked)
                 case "http":
-                    key, found = "HTTP → folder", run([self.repo_id], output, tensors)
+                    key, found = "HTTP → folder", run([self.repo_id], output, asked)
                 case "tls":
-                    key, found = "TLS → folder", run([self.repo_id], output, tensors, link="TLS")
+                    key, found = "TLS → folder", run([self.repo_id], output, asked, link="TLS")
                 case "s3":
-                    key, found = "HTTP → S3", run([self.repo_id], bucket, tensors | servers.sink("plain"))
+                    key, found = "HTTP → S3", run([self.repo_id], bucket, asked | servers.sink("plain"))
                 case "seaweedfs":
-                    key, found = "HTTP → SeaweedFS", run([self.repo_id], bucket, tensors | servers.seaweed())
+                    key, found = "HTTP → SeaweedFS", run([self.repo_id], bucket, asked | servers.seaweed())
                 case "shaped":
-                    environment = tensors | servers.sink("shaped")
+                    environment = asked | servers.sink("shaped")
                     key, found = "HTTP → S3, shaped", run([self.repo_id], bucket, environment, link="shaped")
                 case _:
-                    environment = tensors | servers.sink("delayed")
+                    environment = asked | servers.sink("delayed")
                     key, found = "HTTP → S3, shaped, 50 ms", run([self.repo_id], bucket, environment, link="delayed")
-        yield self._key(key, who, few), found
+        yield self._key(key, who, tensors), found
 
-    def _key(self, route: str, who: str, few: bool = False) -> Key:
-        return Key(route, who, self.checkpoint.w_nbytes, few)
+    def _key(self, route: str, who: str, tensors: Tensors = "all tensors") -> Key:
+        return Key(route, who, self.checkpoint.w_nbytes, tensors)

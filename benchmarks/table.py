@@ -59,18 +59,18 @@ def _lines(medians: Medians) -> Iterator[list[str]]:
     for key, run in sorted(medians.items(), key=lambda item: item[0].w_nbytes):
         if not key.w_nbytes:
             continue
-        script = medians.get(Key("folder → folder", "script", key.w_nbytes, key.few))
+        script = medians.get(Key("folder → folder", "script", key.w_nbytes, key.tensors))
         copy = medians.get(Key("folder → folder", "plain copy", key.w_nbytes))
         beyond = (run.cpu - copy.cpu) / (key.w_nbytes / GB) if copy else 0.0
         yield [
             f"{key.w_nbytes / GB:.2f} GB",
             key.route,
-            key.who + (", mu and black holes" if key.few else ""),
+            key.who + ("" if key.tensors == "all tensors" else f", {key.tensors}"),
             *_figures(run),
             _ratio(run.wall, script.wall if script else None),
             _ratio(run.wall, copy.wall if copy else None),
             _ratio(run.peak, script.peak if script else None),
-            f"{beyond:.2f}" if beyond > 0 and not key.few else "",
+            f"{beyond:.2f}" if beyond > 0 and key.tensors == "all tensors" else "",
         ]
 
 

@@ -65,6 +65,8 @@ class PlannedSurvey:
     """Room that the tensors to publish take in OUTPUT, without the centroids of black holes."""
     memory_nbytes: int
     """Memory that the survey's process needs."""
+    covariance_flop: int
+    """Floating-point operations that the covariance takes; 0 if it is not to be published."""
     connections: int
     """Ranges of a file that the survey fetches at a time."""
     parts: int

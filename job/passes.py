@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.gguf_rows import dequantised
 from job.checkpoints.identity import FirstReading
+from job.checkpoints.transport.parallel import call_beside
 from job.errors import CorruptCheckpoint, SurveyError, TransientError
 from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import find_black_holes
@@ -179,6 +181,9 @@ def measure(
         norms = np.empty(layout.n_rows, np.float64)
         centred_rows = track(second_pass(rows_on_disk, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
         artifacts |= output.publish(gamma.name, {gamma: centred_rows})
+    if "covariance" in output.to_publish:
+        with stage("covariance"):
+            artifacts |= publish_covariance(rows_on_disk, layout, measurement.mu, output, track)
     return {
         "w_sha256": w_sha256,
         "statistics": build_statistics(measurement, holes, by_value, norms),
@@ -257,6 +262,30 @@ def second_pass(
             norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
         first += len(block)
         yield bytes_of(gamma_block)
+
+
+def publish_covariance(
+    rows: MeasuredRows, layout: RowLayout, mu: NDArray[np.float32], output: ArtifactFolder, track: Track
+) -> dict[str, Artifact]:
+    """Publish the covariance of W's rows about ``mu``, computed from the rows on disk, and its eigenvalues."""
+    from job.geometry.covariance import Covariance, eigenvalues_of
+
+    covariance = Covariance(mu)
+    for chunk in track(
+        map(bytes_of, rows.blocks(layout.block_nbytes)), layout.n_rows * layout.row_nbytes, "covariance"
+    ):
+        covariance.add(layout.encoding.numbers(np.frombuffer(chunk, np.uint8).reshape(-1, layout.row_nbytes)))
+    matrix = covariance.finish()
+    eigenvalues = call_beside(partial(eigenvalues_of, matrix)).result()  # else no signal would be heeded meanwhile
+    # Two runs at once tell by the headers whose file is there; eigenvalues of one W may differ in their last bits.
+    output = output.with_metadata(eigenvalues_sha256=hashlib.sha256(bytes_of(eigenvalues)).hexdigest())
+    return output.publish(
+        "covariance",
+        {
+            StoredTensor("covariance", "F64", matrix.shape): map(bytes_of, matrix),
+            StoredTensor("eigenvalues", "F64", eigenvalues.shape): [bytes_of(eigenvalues)],
+        },
+    )
 
 
 def bytes_of(array: NDArray[np.generic]) -> memoryview:

@@ -164,6 +164,7 @@ def need_of(located: Located, dedup: Dedup, connections: int, parts_in_flight: i
         dedup=dedup,
         connections=connections,
         parts_in_flight=parts_in_flight,
+        covariance="covariance" in located.tensors_to_publish,
     )
 
 
@@ -200,9 +201,17 @@ def _planned_survey(located: Located, dedup: Dedup, connections: int, parts_in_f
         scratch_nbytes=need.scratch_nbytes,
         output_nbytes=sum(_tensor_nbytes(location)[name] for name in located.tensors_to_publish),
         memory_nbytes=need.memory_nbytes,
+        covariance_flop=_covariance_flop(located),
         connections=connections,
         parts=parts_in_flight,
     )
+
+
+def _covariance_flop(located: Located) -> int:
+    """The floating-point operations that the covariance takes, apart from its eigenvalues: three products of half a
+    matrix each, a multiplication and an addition for each number of a row and each column."""
+    n_rows, hidden_size = located.unembedding.location.shape
+    return 3 * n_rows * hidden_size**2 if "covariance" in located.tensors_to_publish else 0
 
 
 def _compared_nbytes(located: Located) -> int:
@@ -228,4 +237,5 @@ def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
         "mu": 4 * hidden_size,
         "gamma_centered": 4 * n_rows * hidden_size,
         "black_holes": 5 * n_rows,  # a mask, and ids of at most four bytes
+        "covariance": 8 * hidden_size * (hidden_size + 1),
     }

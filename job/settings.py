@@ -27,8 +27,10 @@ from job.models.lists import parse_entry, parse_line, read_list, unique
 from job.models.queries import KEYS, Entry
 from job.models.references import EXPECTED
 
-TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
+TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes", "covariance")
 """What can be published, in the order in which it is."""
+DEFAULT_TENSORS: Final = tuple(name for name in TENSORS if name != "covariance")
+"""What is published if nothing is asked for: what costs little more than to read W."""
 
 LogFormat = Literal["text", "json"]
 PlanFormat = Literal["table", "json"]
@@ -75,8 +77,8 @@ class Settings:
     )
     output: str = option("A folder, or s3://bucket/prefix.", default="./surveys", parse=parse_output)
     tensors: frozenset[str] = option(
-        "Which of these to publish, separated by commas.",
-        default=",".join(TENSORS),
+        "Which of these to publish, separated by commas; covariance takes minutes, and memory.",
+        default=",".join(DEFAULT_TENSORS),
         parse=partial(parse_names, TENSORS),
         verbs=("survey", "plan"),
     )

@@ -7,3 +7,6 @@ Dedup = Literal["byte-hash", "torch-unique"]
 
 NUMBERS_PER_BLOCK: Final = 1 << 19
 """The size of a block of rows, which has at least one row. As float64 it has 4 MiB, so it stays near the caches."""
+
+ROWS_PER_PRODUCT: Final = 1024
+"""How many rows are multiplied at a time for the covariance: all sums of their products are exact."""

@@ -11,7 +11,7 @@ from typing import Final
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.errors import TransientError, UnsupportedCheckpoint
-from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
+from job.geometry.methods import NUMBERS_PER_BLOCK, ROWS_PER_PRODUCT, Dedup
 from job.limits.memory import megabytes, memory_limit
 
 # Measured by `make bench` with 0.8 to 8 GB from HTTP to S3, and with 152,000 and 1,000,000 rows in a folder: the
@@ -33,6 +33,8 @@ OTHER_PROCESS_NBYTES: Final = 320_000_000
 and for a tokenizer.json what follows. Only one of these is there at a time, unless there is much more memory."""
 TOKENIZER_BASE_NBYTES, TOKENIZER_FACTOR, TOKEN_NBYTES = 50_000_000, 6, 420
 """The process without a file; for each byte of the files, merges included; for each token."""
+BLAS_NBYTES: Final = 50_000_000
+"""The buffers of a BLAS, and stripes of products. Measured in all, with 2,560 columns: 125 MB of 197."""
 COPIES_OF_W: Final = 5
 """torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
 LOG_NBYTES: Final = 50 << 20
@@ -58,6 +60,8 @@ class Need:
     scratch_nbytes: int
     w_memory_nbytes: int
     """The part of the memory without which W cannot be measured. The rest is for the names of tokens."""
+    covariance_nbytes: int = 0
+    """The part of this memory that only the covariance takes."""
 
 
 def survey_need(
@@ -69,6 +73,7 @@ def survey_need(
     dedup: Dedup,
     connections: int,
     parts_in_flight: int,
+    covariance: bool = False,
 ) -> Need:
     """The need of the survey of a W.
 
@@ -78,6 +83,7 @@ def survey_need(
         reads_w: whether W is read; not if its tensors are published.
         tokenizer_nbytes: the size of the tokenizer's files.
         parts_in_flight: how many parts of an upload are sent at a time; 0 if OUTPUT is a folder.
+        covariance: whether the covariance is computed.
     """
     copy_nbytes = 0
     if reads_w and location.strides is not None:  # the stored bytes, from which rows are made
@@ -88,9 +94,11 @@ def survey_need(
     of_w = BASE_NBYTES
     if reads_w:
         of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)
+    of_covariance = memory_of_covariance(location.shape[1]) if covariance else 0
+    of_w += of_covariance
     of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
     of_other = max(OTHER_PROCESS_NBYTES, of_tokenizer if tokenizer_nbytes else 0)
-    return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes, of_w)
+    return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes, of_w, of_covariance)
 
 
 def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int, parts_in_flight: int) -> int:
@@ -101,6 +109,12 @@ def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections
     of_parts = (parts_in_flight + 1) * PART_NBYTES if parts_in_flight else 0  # one is filled meanwhile
     of_streams = connections * max(CONNECTION_NBYTES, w_nbytes // n_rows) + of_parts  # a chunk has at least one row
     return BASE_NBYTES + of_streams + n_rows * ROW_NBYTES + of_long_rows + copies
+
+
+def memory_of_covariance(hidden_size: int) -> int:
+    """An upper bound of the memory, in bytes, that the covariance takes: the matrix, and LAPACK's copy of it or before
+    that the rows that are multiplied."""
+    return 16 * hidden_size**2 + 16 * ROWS_PER_PRODUCT * hidden_size + BLAS_NBYTES
 
 
 def refuse_what_does_not_fit(need: Need, source: str, scratch: Path, scratch_limit: int | None) -> None:
@@ -117,9 +131,10 @@ def refuse_what_does_not_fit(need: Need, source: str, scratch: Path, scratch_lim
     """
     limit = memory_limit()
     if need.w_memory_nbytes > limit:
+        remedy = ", or leave covariance out of TENSORS" if need.covariance_nbytes else ""
         raise UnsupportedCheckpoint(
             f"{source}: found that its survey needs {megabytes(need.w_memory_nbytes)} of memory, expected at most "
-            f"{megabytes(limit)}, which this process may use; raise its memory limit, such as the container's"
+            f"{megabytes(limit)}, which this process may use; raise its memory limit, such as the container's{remedy}"
         )
     scratch_nbytes = need.scratch_nbytes
     if scratch_nbytes and scratch_limit is not None and scratch_nbytes + LOG_NBYTES > scratch_limit:

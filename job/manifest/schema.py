@@ -227,7 +227,7 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """The published tensors by name: W, mu, gamma_centered, black_holes."""
+    """The published tensors by name: W, mu, gamma_centered, black_holes, covariance."""
 
 
 class ResultsOfW(_Results):

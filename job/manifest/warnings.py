@@ -52,7 +52,10 @@ def _alike_warnings(statistics: Statistics, n_rows: int) -> Iterator[str]:
 def _number_warnings(statistics: Statistics, *, is_quantised: bool) -> Iterator[str]:
     n_not_finite = statistics["rows_with_nan"] + statistics["rows_with_infinity"]
     if n_not_finite:
-        yield f"{n_not_finite:,} rows hold a NaN or an infinity; so mu and some norms are NaN or infinite too"
+        yield (
+            f"{n_not_finite:,} rows hold a NaN or an infinity; so mu, some norms and what follows from them are NaN or "
+            "infinite too"
+        )
     norm = statistics["mu"]["norm"]
     if not n_not_finite and (norm is None or not math.isfinite(norm)):
         yield "W's numbers are too large for float32; mu and gamma_centered may hold infinities or NaNs"

@@ -22,6 +22,9 @@ PLAN_JSON_VERSION: Final = 1
 _MEMORY_STEP, _SCRATCH_STEP = 2**27, 2**30
 """The limits for Kubernetes are rounded up to multiples of 128Mi, which leaves room for a new model, and of 1Gi."""
 
+_FLOP_PER_SECOND: Final = 25e9
+"""What a core of the machine of benchmarks/RESULTS.md does, all of the covariance taken together."""
+
 _MAX_MODELS: Final = 4
 """The number of models named beside a reason or a warning."""
 
@@ -63,6 +66,13 @@ def print_plan(console: Console, plan: Sequence[PlannedModel]) -> None:
     )
     if any(model.survey for model in plan):
         console.print(_in_flight(plan), highlight=False, soft_wrap=True)
+        if covariance_flop := sum(model.survey.covariance_flop for model in plan if model.survey):
+            console.print(
+                f"Covariance: {covariance_flop / 1e12:,.1f} Tflop, about {covariance_flop / _FLOP_PER_SECOND:,.0f} "
+                f"core-seconds at {_FLOP_PER_SECOND / 1e9:.0f} Gflop/s, and the eigenvalues",
+                highlight=False,
+                soft_wrap=True,
+            )
         limits = kubernetes_limits(totals)
         console.print(
             f"Kubernetes: ephemeral-storage {limits['ephemeral_storage']}, memory {limits['memory']} for the largest "

@@ -17,7 +17,7 @@ import job.survey
 from entrypoint import main
 from job import __version__
 from job.errors import TransientError
-from job.settings import TENSORS
+from job.settings import DEFAULT_TENSORS
 from job.store.folder import FolderStore
 from job.store.open import open_store
 from job.store.s3.store import S3Store
@@ -180,7 +180,7 @@ MOMENTS = ("measure_or_reuse", "settle_tie")
 """Functions of job.survey: W is read in the first, and after it all tensors are published."""
 
 
-@pytest.mark.parametrize("of_other", ["W", ",".join(TENSORS)], ids=["W", "all"])
+@pytest.mark.parametrize("of_other", ["W", ",".join(DEFAULT_TENSORS)], ids=["W", "all"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_runs_of_two_versions_at_once_leave_a_manifest_that_names_what_is_there(
     moment: str, of_other: str, output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,7 +190,7 @@ def test_runs_of_two_versions_at_once_leave_a_manifest_that_names_what_is_there(
     assert main([str(checkpoint), "--output", output.address]) == 0
     assert statuses == [0]
     check_whole(published(output))
-    assert latest_artifacts(output) == set(TENSORS)
+    assert latest_artifacts(output) == set(DEFAULT_TENSORS)
 
 
 def test_a_run_of_another_version_that_has_not_ended_costs_a_retry_and_no_torn_manifest(
@@ -204,7 +204,7 @@ def test_a_run_of_another_version_that_has_not_ended_costs_a_retry_and_no_torn_m
     check_whole(published(output))
     assert main([str(checkpoint), "--output", output.address]) == 0
     check_whole(published(output))
-    assert latest_artifacts(output) == set(TENSORS)
+    assert latest_artifacts(output) == set(DEFAULT_TENSORS)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -11,7 +11,7 @@ import pytest
 from job import __version__
 from job.command_line.options import Option, Variable, heeds, option_name, options_of, variables_of
 from job.errors import ConfigError
-from job.settings import TENSORS, VERBS, Settings, Verb, read_settings
+from job.settings import DEFAULT_TENSORS, VERBS, Settings, Verb, read_settings
 
 ROOT = Path(__file__).parents[2]
 HelpOf = Callable[[list[str]], str]
@@ -30,7 +30,7 @@ def names(arguments: list[str]) -> list[str]:
 
 def test_defaults_publish_everything_to_a_folder_nearby() -> None:
     settings = read_settings(["a/b"])
-    assert (settings.output, settings.tensors, settings.dedup) == ("./surveys", frozenset(TENSORS), "byte-hash")
+    assert (settings.output, settings.tensors, settings.dedup) == ("./surveys", frozenset(DEFAULT_TENSORS), "byte-hash")
 
 
 def test_every_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

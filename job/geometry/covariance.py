@@ -20,7 +20,7 @@ most 2^(10 + 2 · 21) = 2^52."""
 _LOW_UNIT: Final = 2.0 ** -(_BITS + 1)
 """What a 1 of the low part is of a 1 of the high part: what is left after rounding is at most a half."""
 _LEAST_EXPONENT: Final = -900
-"""Smaller numbers are as good as 0: their products are below the least float64."""
+"""The scale of a column whose largest number is smaller: 2^−900 is far below what a W holds that means anything."""
 _COLUMNS_AT_ONCE: Final = 256
 """The matrix is symmetric, so of each such stripe of it only what lies below the diagonal is computed."""
 
@@ -32,7 +32,7 @@ class Covariance:
     The covariance is that of the population, as of Cov(γ) in Park, Choe and Veitch, "The Linear Representation
     Hypothesis and the Geometry of Large Language Models" (2023): the sum over the V rows of (w − mu)(w − mu)ᵀ, divided
     by V, not by V − 1. mu is the published float32 one; w − mu is rounded once to float64. Of each number, what is
-    below 2^−42 of the largest in its column and its group of 1,024 rows is lost.
+    below 2^−42 of the largest in its column and its group of 1,024 rows, or of 2^−900, is lost.
     """
 
     def __init__(self, mu: NDArray[np.float32]) -> None:

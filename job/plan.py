@@ -31,7 +31,7 @@ from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_pass
 from job.settings import Settings
 from job.store.open import open_store
 from job.store.store import Store
-from job.tokens.tokenizer import files_to_read, tokenizer_folder
+from job.tokens.file_choice import files_to_read, tokenizer_folder
 
 logger = logging.getLogger(__name__)
 

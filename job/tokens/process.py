@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, NotRequired, TypedDict, cast
 
 from job.limits.fork_server import CallFailed, ForkServer, Limits
-from job.tokens.tokenizer import Token, TokenizerInfo, TokenizerUnusable, load_tokenizer
+from job.tokens.loading import load_tokenizer
+from job.tokens.tokenizer import Token, TokenizerInfo, TokenizerUnusable
 
 _LIMITS: Final = Limits(cpu_seconds=600, seconds=600, nbytes=2 << 30)
 """The largest tokenizers load in seconds; a converted one takes about a minute. A machine with many cores needs more

@@ -26,7 +26,7 @@ from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_norms
 from job.manifest.build import artifact_entry
 from job.manifest.measured import build_statistics, list_black_holes
-from job.manifest.schema import BlackHole, ResultsOfW
+from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
 from job.scratch import scratch_copy
 from job.store.artifacts import Artifact, ArtifactFolder
@@ -130,7 +130,6 @@ def measure(
     track: Track,
     stage: Stage,
     first_reading: FirstReading | None = None,
-    holes_found: Callable[[list[BlackHole]], object] = lambda _: None,
 ) -> ResultsOfW:
     """Measure W, and publish the tensors that ``output`` lacks.
 
@@ -140,7 +139,6 @@ def measure(
         local_file: the local file that holds them, if there is one. Rows are read again from there; or if there is
             none, or W is not in row order, from W's published file in a folder; or else from a copy in ``workspace``.
         first_reading: what W's bytes were when they were read before, if they were.
-        holes_found: called with the black holes as soon as they are known.
 
     Raises:
         TransientError, ConfigError: the store or the disk fails.
@@ -169,8 +167,6 @@ def measure(
     output = output.with_metadata(w_sha256=w_sha256)
     with stage("find black holes"):
         holes, by_value = find_black_holes(measurement, rows_on_disk.read, layout.row_nbytes, dedup)
-        listed = list_black_holes(measurement, holes)
-        holes_found(listed)
     with stage("publish small tensors"):
         for name, tensors in small_tensors(measurement, holes, rows_on_disk, layout).items():
             artifacts |= output.publish(name, tensors)
@@ -182,7 +178,7 @@ def measure(
     return {
         "w_sha256": w_sha256,
         "statistics": build_statistics(measurement, holes, by_value, norms),
-        "black_holes": listed,
+        "black_holes": list_black_holes(measurement, holes),
         "artifacts": {name: artifact_entry(artifact) for name, artifact in artifacts.items()},
     }
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import build_manifest, embedding_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
-from job.manifest.schema import BlackHole, Manifest, ResultsOfW, results_of_w
+from job.manifest.schema import Manifest, ResultsOfW, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
@@ -36,7 +35,7 @@ from job.store.artifacts import Artifact, ArtifactFolder, check_stored
 from job.store.stopwatch import Stopwatch
 from job.store.store import Chunk, Store
 from job.tokens.files import fetch_tokenizer
-from job.tokens.naming import TokenNames, name_tokens
+from job.tokens.naming import name_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -194,19 +193,14 @@ def survey_located(
         tokenizer = fetch_tokenizer(
             checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
         )
+    # The tokenizer has a process of its own, so W is read meanwhile.
+    naming = call_beside(partial(name_tokens, tokenizer, workspace, n_rows=w.location.shape[0]))
     embedding_sha256 = digest_embedding(located, monitor, connections)
     output = artifact_folder(located, store, monitor.stopwatch)
-    # The tokenizer has a process of its own, so rows are centred meanwhile.
-    naming = list[Future[TokenNames]]()
-
-    def name_holes(holes: Sequence[BlackHole]) -> None:
-        rows = [token["id"] for hole in holes for token in hole["tokens"]]
-        naming.append(call_beside(partial(name_tokens, tokenizer, rows, n_rows=w.location.shape[0])))
-
-    results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections, name_holes)
+    results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)
     w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
     with monitor.stage("name tokens"):
-        names = naming[0].result()
+        names = naming.result()
     check_stored(store, {entry["key"]: entry["size"] for entry in results["artifacts"].values()})
     # This manifest takes the place of one that another run may have published meanwhile, and names its tensors too.
     other = published_meanwhile(located, store)
@@ -272,10 +266,8 @@ def measure_or_reuse(
     monitor: ModelMonitor,
     dedup: Dedup,
     connections: int,
-    holes_found: Callable[[Sequence[BlackHole]], object],
 ) -> tuple[ResultsOfW, str | None]:
     """The results that follow from W's bytes, and the sha-256 of the bytes in which W is stored, if it is known.
-    ``holes_found`` is called with the black holes as soon as they are known.
 
     Measures W and publishes the tensors that are not published yet. If all are published, takes the results from a
     published survey of the same W.
@@ -290,7 +282,6 @@ def measure_or_reuse(
         monitor.log("find", "this W is published as %s: its tensors are not stored again", same_w["commit"])
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
-        holes_found(results["black_holes"])
         return results, None if location.strides else results["w_sha256"]
     from job.passes import measure  # imports gguf, which is not needed if everything is published
 
@@ -310,7 +301,6 @@ def measure_or_reuse(
         track=monitor.track,
         stage=monitor.stage,
         first_reading=located.first_reading,
-        holes_found=holes_found,
     )
     if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
         # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the

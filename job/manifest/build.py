@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 def name_rows(black_holes: Sequence[BlackHole], names: "TokenNames") -> list[BlackHole]:
     """The black holes with the names of their tokens."""
+    tokens = names.of(token["id"] for hole in black_holes for token in hole["tokens"])
     return [
         {
             **hole,
             "tokens": [
                 {"id": token.id, "piece": token.piece, "text": token.text}
-                for token in (names.tokens[token["id"]] for token in hole["tokens"])
+                for token in (tokens[token["id"]] for token in hole["tokens"])
             ],
         }
         for hole in black_holes

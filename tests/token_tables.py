@@ -9,6 +9,7 @@ import numpy as np
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 from arro3.io import write_ipc
 
+from job.tokens.classes import CLASSES
 from job.tokens.table import RowNumbers
 from tests.real_models.test_published_figures import planted_groups
 
@@ -30,7 +31,6 @@ SCHEMA = Schema(
         Field("script", DataType.dictionary(DataType.int16(), STRING)),
     ]
 )
-CLASSES = ("ordinary", "special", "reserved", "byte", "partial_utf8", "beyond_tokenizer")
 
 
 @dataclass(frozen=True)

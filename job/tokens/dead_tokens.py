@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from job.tokens.table import CLASSES, RowNumbers, TokenFlags
+from job.tokens.classes import CLASSES
+from job.tokens.table import RowNumbers, TokenFlags
 
 DEAD_TOKENS_VERSION: Final = 1
 """The ``schema_version`` of dead_tokens.json."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from job.scratch import disk_errors_translated
+from job.tokens.classes import CLASSES
 
 ROW_GROUP_ROWS: Final = 4_096
 """Measured with Qwen's vocabulary and the holes published for Qwen3-4B-Instruct-2507, 2,100 of 151,936 rows: ``id``,
@@ -29,8 +30,6 @@ _BATCH_ROWS: Final = 16_384
 _COMPRESSION: Final = "zstd(3)"
 _DIFFERS_BY_ROW: Final = ("id", "piece", "text", "bytes", "norm", "gamma_norm")
 """The columns of which a dictionary would hold each value once. Without one, the file has two thirds of the size."""
-
-CLASSES: Final = ("ordinary", "special", "reserved", "byte", "partial_utf8", "beyond_tokenizer")
 
 _ID: Final = Field("id", DataType.int32(), nullable=False)
 _NUMBERS: Final = (

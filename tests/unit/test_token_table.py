@@ -5,9 +5,9 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import pandas
+import pandas  # type: ignore[import-untyped]  # it ships no types
 import polars
-import pyarrow.parquet
+import pyarrow.parquet  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from job.errors import TransientError

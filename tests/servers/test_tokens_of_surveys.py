@@ -254,6 +254,7 @@ class DuckDbFiles(ArrowFSWrapper):  # type: ignore[misc]  # it has no types
 
 
 def by_duckdb(key: str, endpoint: str) -> int:
+    # It reads the footer twice.
     with duckdb.connect() as connection:
         connection.register_filesystem(DuckDbFiles(s3_files(endpoint)))
         query = f"SELECT id, hole FROM read_parquet('arrows3://{key}') WHERE hole > 0"  # noqa: S608 - the test's own
@@ -261,7 +262,7 @@ def by_duckdb(key: str, endpoint: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("read", "share"), [(by_pyarrow, 0.05), (by_pandas, 0.05), (by_polars, 0.15), (by_duckdb, 0.05)]
+    ("read", "share"), [(by_pyarrow, 0.05), (by_pandas, 0.05), (by_polars, 0.15), (by_duckdb, 0.1)]
 )
 def test_only_the_holes_of_a_table_in_s3_take_a_few_percent_of_its_bytes(
     read: Callable[[str, str], int], share: float, s3_server: SeaweedServer, s3_bucket: str, tmp_path: Path

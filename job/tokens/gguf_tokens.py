@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
-from job.tokens.tokenizer import Tokenizer, TokenizerInfo
+from job.tokens.byte_level import BYTES
+from job.tokens.tokenizer import Spelling, Tokenizer, TokenizerInfo
 
 _SPACE: Final = "▁"
 """The character for a space in a SentencePiece token."""
@@ -12,21 +13,10 @@ _BYTE: Final = re.compile(r"<0x([0-9A-F]{2})>")
 """A SentencePiece token for a single byte."""
 
 
-def _gpt2_characters() -> dict[str, int]:
-    """The byte of each character in GPT-2's tokens. A printable byte has its own character, and each other byte has the
-    next character from U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(0x100)) - set(printable))
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-
-
-_GPT2_BYTES: Final[Mapping[str, int]] = _gpt2_characters()
-
-
 def _decode_byte_level(piece: str) -> str:
-    if not _GPT2_BYTES.keys() >= set(piece):
+    if not BYTES.keys() >= set(piece):
         return piece  # an added token is stored as plain text
-    raw = bytes(_GPT2_BYTES[char] for char in piece)
+    raw = bytes(BYTES[char] for char in piece)
     try:
         return raw.decode()
     except UnicodeDecodeError:  # part of a character, or an added token with a character such as é
@@ -39,26 +29,53 @@ def _decode_sentencepiece(piece: str) -> str:
     return piece.replace(_SPACE, " ")
 
 
-_DECODERS: Final[Mapping[str, Callable[[str], str]]] = {
-    "gpt2": _decode_byte_level,  # every byte-level BPE
-    "llama": _decode_sentencepiece,  # SentencePiece's BPE
-    "t5": _decode_sentencepiece,  # SentencePiece's unigrams
-    "bert": _decode_sentencepiece,  # WordPiece; GGUF writes ▁ before a word instead of ## within a word
-    "gemma4": _decode_sentencepiece,
+_DECODERS: Final[Mapping[Spelling, Callable[[str], str]]] = {
+    "byte-level": _decode_byte_level,
+    "sentencepiece": _decode_sentencepiece,
 }
-"""The decoder of a piece by ``tokenizer.ggml.model``. The pieces of other models are their texts."""
+"""The decoder of a piece. Otherwise a piece is its own text."""
+
+_SPELLINGS: Final[Mapping[str, Spelling]] = {
+    "gpt2": "byte-level",  # every byte-level BPE
+    "llama": "sentencepiece",  # SentencePiece's BPE
+    "t5": "sentencepiece",  # SentencePiece's unigrams
+    "bert": "sentencepiece",  # WordPiece; GGUF writes ▁ before a word instead of ## within a word
+    "gemma4": "sentencepiece",
+}
+"""The spelling of the pieces by ``tokenizer.ggml.model``."""
 
 
-def from_vocabulary(model: str, tokens: Sequence[str], added: Set[int] = frozenset()) -> Tokenizer:
+def from_vocabulary(
+    model: str,
+    tokens: Sequence[str],
+    added: Set[int] = frozenset(),
+    *,
+    special: Set[int] = frozenset(),
+    unused: Set[int] = frozenset(),
+) -> Tokenizer:
     """A tokenizer that can decode single tokens.
 
     Args:
         model: the file's ``tokenizer.ggml.model``.
         added: the ids of added tokens. Those of byte-level BPE are plain text.
+        special: the ids of control tokens and of the unknown one.
+        unused: the ids that the file calls unused.
     """
-    decode = _DECODERS.get(model, str)
-    info = TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=len(tokens), n_ids=len(tokens), n_own_ids=len(tokens))
-    plain = added if decode is _decode_byte_level else frozenset()
+    n_ids, spelling = len(tokens), _SPELLINGS.get(model, "unknown")
+    decode = _DECODERS.get(spelling, str)
+    plain = added if spelling == "byte-level" else frozenset()
+
+    def texts(ids: Sequence[int]) -> list[str]:
+        return [tokens[id] if id in plain else decode(tokens[id]) for id in ids]
+
+    within = frozenset(range(n_ids)).intersection  # a file may have more types than tokens
     return Tokenizer(
-        info, piece=lambda id: tokens[id], text=lambda id: tokens[id] if id in plain else decode(tokens[id])
+        TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=n_ids, n_ids=n_ids, n_own_ids=n_ids),
+        tokens,
+        texts,
+        spelling,
+        added=within(added),
+        special=within(special),
+        unused=within(unused),
+        backend=None,
     )

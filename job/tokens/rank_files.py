@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from job.tokens.added_tokens import flags_stated_beside, ids_stated_beside, names_of_special_tokens
+from job.tokens.added_tokens import ids_stated_beside, names_of_special_tokens
 from job.tokens.ranked_bytes import AddedNames, Splitting, from_ranks
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 from job.tokens.tokenizer_class import stated_class
@@ -101,6 +101,5 @@ def _parse(content: bytes, file: str) -> dict[int, bytes]:
 
 def _stated_names(folder: Path) -> tuple[dict[int, str], set[int]]:
     """The names of added tokens by id, and the ids of special ones."""
-    ids, flags = ids_stated_beside(folder), flags_stated_beside(folder)
-    named = names_of_special_tokens(folder) | {token for token, special in flags.items() if special}
+    ids, named = ids_stated_beside(folder), names_of_special_tokens(folder)
     return {id: token for token, id in ids.items()}, {id for token, id in ids.items() if token in named}

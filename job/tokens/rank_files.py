@@ -44,6 +44,8 @@ _BY_CONTENT: Final[Mapping[str, Splitting]] = {
 
 _QWEN_NAMES: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{n}|>" for n in range(205)))
 """The names that tokenization_qwen.py gives to the ids after the ranks."""
+_N_QWEN_RANKS: Final = 151_643
+"""Later models of this name have more, and other names."""
 
 
 def is_rank_file(path: Path) -> bool:
@@ -61,11 +63,12 @@ def load_rank_file(path: Path) -> Tokenizer:
     """
     content = path.read_bytes()
     tokens = _parse(content, path.name)
-    name = stated_class(path.parent) or ("QWenTokenizer" if path.name == "qwen.tiktoken" else "")
+    is_qwen = len(tokens) == _N_QWEN_RANKS and path.name == "qwen.tiktoken"
+    name = stated_class(path.parent) or ("QWenTokenizer" if is_qwen else "")
     splitting = _BY_CLASS.get(name) or _BY_CONTENT.get(hashlib.sha256(content).hexdigest())
     names, special = _stated_names(path.parent)
-    if name == "QWenTokenizer":
-        own = dict(enumerate(_QWEN_NAMES, start=len(tokens)))
+    if name == "QWenTokenizer" and is_qwen:
+        own = dict(enumerate(_QWEN_NAMES, start=_N_QWEN_RANKS))
         names, special = own | names, special | own.keys()
     return from_ranks("tiktoken", tokens, AddedNames(names, frozenset(special)), splitting)
 

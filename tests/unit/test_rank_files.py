@@ -45,6 +45,11 @@ def test_a_rank_file_of_another_class_has_bytes_but_does_not_encode(tmp_path: Pa
         assert tokenizer.pieces[0x20] == "Ġ"
 
 
+def test_a_file_of_qwens_name_with_other_ranks_is_not_taken_for_qwens(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, rank_file(ranks()), "qwen.tiktoken")
+    assert (tokenizer.info.n_ids, tokenizer.backend) == (400, None)
+
+
 def test_stated_tokens_have_their_ids_and_marks(tmp_path: Path) -> None:
     entries = {"402": {"content": "<|a|>", "special": True}, "400": {"content": "<é>", "special": False}}
     tokenizer = load(tmp_path, rank_file(ranks()), **GLM4, added_tokens_decoder=entries)

@@ -129,3 +129,14 @@ def test_a_damaged_model_is_refused_with_a_reason(tmp_path: Path, damage: object
         TokenizerUnusable, match=r"tokenizer.model: found [\d,]+ bytes that are not a SentencePiece model"
     ):
         load(tmp_path, damage(sentencepiece_model()))
+
+
+@pytest.mark.parametrize(("model_type", "first"), [("xlm-roberta", "<s>"), ("llama", "<unk>"), ("own", "<unk>")])
+def test_without_a_stated_class_it_is_that_of_the_model(tmp_path: Path, model_type: str, first: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert load(tmp_path, sentencepiece_model(), "sentencepiece.bpe.model").pieces[0] == first
+
+
+def test_a_general_class_leaves_the_models_ids(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, sentencepiece_model(), tokenizer_class="PreTrainedTokenizerFast")
+    assert tokenizer.info.kind == "sentencepiece"

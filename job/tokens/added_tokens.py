@@ -36,8 +36,8 @@ def flags_stated_beside(folder: Path) -> dict[str, bool]:
 
 
 def names_of_special_tokens(folder: Path) -> frozenset[str]:
-    """The tokens that the files beside a vocabulary name for a special purpose: the end of a text, padding, …"""
-    named: set[str] = set()
+    """The tokens that the files beside a vocabulary call special, or name for a special purpose: padding, …"""
+    named = {token for token, special in flags_stated_beside(folder).items() if special}
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         parsed = read_object(folder / file)
         more = parsed.get("additional_special_tokens")

@@ -23,7 +23,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if (path := folder / "tekken.json").exists():
             return load_tekken(path)
         for path in (folder / name for name in (*RANK_FILES, *SENTENCEPIECE_FILES)):
-            if path.exists() and is_rank_file(path):
+            if path.exists() and (path.suffix == ".tiktoken" or is_rank_file(path)):
                 return load_rank_file(path)
         for path in (folder / name for name in SENTENCEPIECE_FILES):
             # A class may take the ids from another file, and the pieces alone from this one.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from job.tokens.added_tokens import flags_stated_beside, ids_stated_beside, names_of_special_tokens
+from job.tokens.added_tokens import ids_stated_beside, names_of_special_tokens
 from job.tokens.ranked_bytes import AddedNames, Splitting, from_ranks
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 from job.tokens.tokenizer_class import stated_class
@@ -44,6 +44,8 @@ _BY_CONTENT: Final[Mapping[str, Splitting]] = {
 
 _QWEN_NAMES: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{n}|>" for n in range(205)))
 """The names that tokenization_qwen.py gives to the ids after the ranks."""
+_N_QWEN_RANKS: Final = 151_643
+"""Later models of this name have more, and other names."""
 
 
 def is_rank_file(path: Path) -> bool:
@@ -61,11 +63,12 @@ def load_rank_file(path: Path) -> Tokenizer:
     """
     content = path.read_bytes()
     tokens = _parse(content, path.name)
-    name = stated_class(path.parent) or ("QWenTokenizer" if path.name == "qwen.tiktoken" else "")
+    is_qwen = len(tokens) == _N_QWEN_RANKS and path.name == "qwen.tiktoken"
+    name = stated_class(path.parent) or ("QWenTokenizer" if is_qwen else "")
     splitting = _BY_CLASS.get(name) or _BY_CONTENT.get(hashlib.sha256(content).hexdigest())
     names, special = _stated_names(path.parent)
-    if name == "QWenTokenizer":
-        own = dict(enumerate(_QWEN_NAMES, start=len(tokens)))
+    if name == "QWenTokenizer" and is_qwen:
+        own = dict(enumerate(_QWEN_NAMES, start=_N_QWEN_RANKS))
         names, special = own | names, special | own.keys()
     return from_ranks("tiktoken", tokens, AddedNames(names, frozenset(special)), splitting)
 
@@ -101,6 +104,5 @@ def _parse(content: bytes, file: str) -> dict[int, bytes]:
 
 def _stated_names(folder: Path) -> tuple[dict[int, str], set[int]]:
     """The names of added tokens by id, and the ids of special ones."""
-    ids, flags = ids_stated_beside(folder), flags_stated_beside(folder)
-    named = names_of_special_tokens(folder) | {token for token, special in flags.items() if special}
+    ids, named = ids_stated_beside(folder), names_of_special_tokens(folder)
     return {id: token for token, id in ids.items()}, {id for token, id in ids.items() if token in named}

@@ -92,9 +92,10 @@ def _backend(spelled: Mapping[int, str], added: AddedNames, splitting: Splitting
 
 def _merges(ids: Mapping[str, int]) -> list[tuple[str, str]]:
     """Each split of a token into two tokens, by rank: any of them may meet in a text."""
+    own = {piece: piece for piece in ids}  # so that merges hold no copies
     return [
-        (piece[:at], piece[at:])
+        (left, right)
         for piece in sorted(ids, key=ids.__getitem__)
         for at in range(1, len(piece))
-        if piece[:at] in ids and piece[at:] in ids
+        if (left := own.get(piece[:at])) and (right := own.get(piece[at:]))
     ]

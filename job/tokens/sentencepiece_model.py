@@ -8,7 +8,7 @@ from job.tokens.added_tokens import ids_stated_beside, names_of_special_tokens
 from job.tokens.sentencepiece_backend import backend_of
 from job.tokens.sentencepiece_proto import SentencePieceModel, read_sentencepiece
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, number_of_ids
-from job.tokens.tokenizer_class import stated_class
+from job.tokens.tokenizer_class import class_for_model, stated_class
 from job.tokens.transformers_files import load_by_transformers
 
 SENTENCEPIECE_FILES: Final = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -41,7 +41,7 @@ def load_sentencepiece(path: Path) -> Tokenizer:
         TokenizerUnusable: the model cannot be read; or nothing says which rows its pieces are.
     """
     model = read_sentencepiece(path)
-    name = stated_class(path.parent)
+    name = stated_class(path.parent) or class_for_model(path.parent)
     if name in _KEEP_IDS:
         return _of_model(model, path.parent)
     if name not in _OFFSETS:

@@ -51,7 +51,8 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     try:
         # The module makes its classes when it is imported.
         proto = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
-        processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+        processor = sentencepiece.SentencePieceProcessor()
+        processor.load_from_serialized_proto(content)  # as its constructor does, but for an empty file
     except Exception as error:  # of several kinds, from protobuf and from C++
         reason = " ".join(str(error).split())[:200]
         raise TokenizerUnusable(

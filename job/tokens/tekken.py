@@ -28,7 +28,10 @@ def load_tekken(path: Path) -> Tokenizer:
     Raises:
         TokenizerUnusable: the file is not as Mistral's library reads it.
     """
-    parsed = json.loads(path.read_text("utf-8"))
+    try:
+        parsed = json.loads(path.read_bytes())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise _unexpected(f"no JSON ({error})") from error
     config = parsed.get("config") if isinstance(parsed, dict) else None
     if not isinstance(config, dict) or not isinstance(parsed.get("vocab"), list):
         raise _unexpected("no config and vocab")

@@ -45,8 +45,8 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
         n_own_ids += 1  # a list of unigrams may end with a token that it has twice
     disputed = disputed_ids(stated, every) | disputed_ids(beside, every) | contradicted
     n_ids = max(n_own_ids, number_of_ids(added), number_of_ids(every.values()), number_of_ids(disputed))
-    named = {token for token, special in flags.items() if special} | names_of_special_tokens(path.parent)
-    special = {id for id, token in decoder.items() if token.special} | {every[token] for token in named & every.keys()}
+    named = names_of_special_tokens(path.parent) & every.keys()
+    special = {id for id, token in decoder.items() if token.special} | {every[token] for token in named}
     return from_backend(
         backend,
         TokenizerInfo(f"tokenizers {type(backend.model).__name__}", len(every), n_ids, n_own_ids),

@@ -19,6 +19,7 @@ from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
+from tests.vocabularies import rank_file, ranks, sentencepiece_model, tekken
 
 ROOT = Path(__file__).parents[2]
 N_ROWS = 40
@@ -339,11 +340,23 @@ def test_added_tokens_beside_tokenizer_json_have_names_unless_they_contradict_it
     assert pieces == {3: None, 38: None, 10: None, 11: None}
 
 
-@pytest.mark.parametrize(("file", "kind"), [("tokenizer.model", "LlamaTokenizer"), ("spiece.model", "T5Tokenizer")])
-def test_sentencepiece_files_alone_are_said_not_to_be_read(tmp_path: Path, file: str, kind: str) -> None:
-    # Three pieces, as SentencePiece stores them.
-    pieces = b"".join(b"\x0a" + bytes([len(p) + 2]) + b"\x0a" + bytes([len(p)]) + p for p in (b"a", b"b", b"c"))
-    files = {file: pieces, "tokenizer_config.json": json.dumps({"tokenizer_class": kind}).encode()}
-    check_unnamed(
-        checkpoint_with(tmp_path / "model", files), f"SentencePiece files ({file}) are not read; a tokenizer.json is"
-    )
+OTHER_FILES: dict[str, tuple[dict[str, bytes], str]] = {
+    "SentencePiece": ({"tokenizer.model": sentencepiece_model()}, "sentencepiece"),
+    "ranks": ({"qwen.tiktoken": rank_file(ranks())}, "tiktoken"),
+    "tekken": ({"tekken.json": tekken(ranks(), n_special=30)}, "tekken"),
+}
+
+
+@pytest.mark.parametrize(("files", "kind"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_vocabulary_in_another_file_than_tokenizer_json_names_rows(
+    tmp_path: Path, files: dict[str, bytes], kind: str
+) -> None:
+    manifest, pieces = named(checkpoint_with(tmp_path / "model", files, n_rows=1000))
+    assert manifest["tokenizer"]["kind"] == kind
+    assert set(manifest["tokenizer"]["files"]) == {*files, "config.json"}
+    assert None not in pieces.values()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "qwen.tiktoken", "tekken.json"])
+def test_a_damaged_vocabulary_costs_only_the_names(tmp_path: Path, name: str) -> None:
+    check_unnamed(checkpoint_with(tmp_path / "model", {name: b"\x0a\xff\xff" * 100}), f"{name}")

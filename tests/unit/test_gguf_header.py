@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFEndian
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFEndian, TokenType
 from gguf.gguf_reader import GGUFReader
 from gguf.gguf_writer import GGUFWriter
 from hypothesis import given
@@ -82,6 +82,17 @@ def test_every_type_of_value_and_tensor_is_read_as_the_package_reads_it(tmp_path
         assert location.shape == tuple(found.shape[::-1].tolist())
         assert location.dtype == found.tensor_type.name
         assert (location.begin, location.nbytes) == (found.data_offset, found.n_bytes)
+
+
+def test_tokens_are_marked_by_their_types(tmp_path: Path) -> None:
+    kinds = [TokenType.NORMAL, TokenType.UNKNOWN, TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNUSED]
+    types = [*kinds, TokenType.BYTE, 77]
+    rows = {"output.weight": (planted_rows("Q8_0", 7), "Q8_0")}
+    tokens = [f"t{n}" for n in range(len(types))]
+    vocabulary = parse(write_gguf(tmp_path / "a.gguf", rows, tokens=tokens, token_types=types).read_bytes()).vocabulary
+    assert vocabulary == Vocabulary(
+        "a.gguf", "", tuple(tokens), added=frozenset({2, 3}), special=frozenset({1, 2}), unused=frozenset({4})
+    )
 
 
 def test_version_2_is_read_as_version_3_is(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def random_bpe(seed: int, alphabet: str, n_merges: int, *, ignore_merges: bool) 
             merges[left, right] = None
             if left + right not in pieces:
                 pieces.append(left + right)
-    pieces += ["".join(source.choices(alphabet, k=3)) for _ in range(5)]
+    pieces += ["?", *("".join(source.choices(alphabet, k=3)) for _ in range(5))]
     return models.BPE(
         {piece: id for id, piece in enumerate(dict.fromkeys(pieces))}, [*merges], ignore_merges=ignore_merges
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from job.tokens.exhibits import Exhibits, encoding_whole_texts, texts_of
 from job.tokens.model_proofs import is_random
 from job.tokens.proofs import Proofs
-from job.tokens.utf8 import is_text, with_whole_characters
+from job.tokens.utf8 import MAX_CHARACTER, is_text, with_whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,7 +75,7 @@ def _search(
     token_bytes: Sequence[bytes | None],
 ) -> None:
     """Look for each id in more and more texts."""
-    if pieces:
+    if any(len(token_bytes[id] or b"") <= MAX_CHARACTER or not is_text(token_bytes[id] or b"") for id in pieces):
         exhibits.look_at_all_characters()
     exhibits.look(chain.from_iterable(proofs.words_with(piece) for id, piece in pieces.items() if id not in exhibits))
     parts = {id: token_bytes[id] or b"" for id in pieces if id not in exhibits}

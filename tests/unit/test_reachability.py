@@ -34,7 +34,9 @@ def byte_level_bpe(seed: int, *, ignore_merges: bool) -> Tokenizer:
 
 
 def metaspace_bpe(seed: int, *, ignore_merges: bool) -> Tokenizer:
-    backend = Tokenizer(random_bpe(seed, "ab▁", 12, ignore_merges=ignore_merges))
+    model = random_bpe(seed, "ab▁", 12, ignore_merges=ignore_merges)
+    model.unk_token = "?"
+    backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=seed % 2 == 0)
     backend.decoder = decoders.Metaspace(prepend_scheme="always")
     return backend
@@ -60,25 +62,25 @@ def word_piece(seed: int) -> Tokenizer:
 
 
 @pytest.mark.parametrize("ignore_merges", [False, True], ids=["merges", "ignore_merges"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_byte_level_bpe_agrees_with_all_short_texts(seed: int, ignore_merges: bool) -> None:
     backend = byte_level_bpe(seed, ignore_merges=ignore_merges)
-    claims = claims_of(backend)
-    assert ids_that_are(True, claims.reachable) == seen_in_all_texts(backend, "ab ́", 6)
+    claims, seen = claims_of(backend), seen_in_all_texts(backend, "ab ́", 6)
+    assert seen <= ids_that_are(True, claims.reachable)  # other characters may hold the same bytes
     assert ids_that_are(None, claims.reachable) == set()
 
 
 @pytest.mark.parametrize("ignore_merges", [False, True], ids=["merges", "ignore_merges"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_bpe_with_marks_for_spaces_agrees_with_all_short_texts(seed: int, ignore_merges: bool) -> None:
     backend = metaspace_bpe(seed, ignore_merges=ignore_merges)
     claims, seen = claims_of(backend), seen_in_all_texts(backend, "ab c", 6)
     assert ids_that_are(True, claims.reachable) == seen
     undecided = ids_that_are(None, claims.reachable)
-    assert not undecided or ignore_merges  # a piece that is in the vocabulary, but is no word in any context tried
+    assert not undecided or ignore_merges  # no merges make it, and nothing here proves that it is not a whole word
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_unigrams_agree_with_all_short_texts(seed: int) -> None:
     backend = unigram(seed)
     claims, seen = claims_of(backend), seen_in_all_texts(backend, "ab c", 6)
@@ -86,7 +88,7 @@ def test_unigrams_agree_with_all_short_texts(seed: int) -> None:
     assert ids_that_are(None, claims.reachable) == set()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_word_pieces_agree_with_all_short_texts(seed: int) -> None:
     backend = word_piece(seed)
     claims, seen = claims_of(backend), seen_in_all_texts(backend, "abc. A", 5)

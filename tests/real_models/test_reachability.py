@@ -63,8 +63,6 @@ def test_what_does_not_round_trip_in_qwen_is_unreachable_text_or_part_of_a_chara
     assert len(unreachable & partial) == 22
     undecided = [id for id, value in enumerate(claims.reachable) if value is None]
     assert [about.token_bytes[id] for id in undecided] == [b"\xe7\x8f\x8a\xf3"]
-        b"\xe7\x8f\x8a\xf3"
-    ]
 
 
 def test_the_other_published_counts_of_qwen_follow_from_the_same_sets() -> None:

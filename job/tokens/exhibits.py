@@ -72,10 +72,14 @@ class Exhibits:
             waiting = {id: waiting[id] for id, texts in taken.items() if texts and not self._seen[id]}
             size = min(2 * size, 512)
 
-    def look_at_all_characters(self) -> None:
-        """Encode characters of all scripts, each by itself: bytes, parts of characters and unknown ones are in them."""
-        codes = chain(*_FREQUENT_PLANES, _RARE_PLANES)
-        self.look(map(chr, codes))
+    def look_at_all_characters(self, ids: Iterable[int]) -> None:
+        """Encode characters of all scripts, each by itself, until each of these ids was seen: bytes, parts of
+        characters and unknown ones are in them."""
+        left = [id for id in ids if not self._seen[id]]
+        characters = map(chr, chain(*_FREQUENT_PLANES, _RARE_PLANES))
+        while left and (texts := list(islice(characters, 4 * MAX_BATCH))):
+            self.look(texts)
+            left = [id for id in left if not self._seen[id]]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from job.tokens.exhibits import Exhibits, encoding_whole_texts, texts_of
 from job.tokens.model_proofs import is_random
 from job.tokens.proofs import Proofs
-from job.tokens.utf8 import MAX_CHARACTER, is_text, with_whole_characters
+from job.tokens.utf8 import is_text, with_whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,11 +75,14 @@ def _search(
     token_bytes: Sequence[bytes | None],
 ) -> None:
     """Look for each id in more and more texts."""
-    if any(len(token_bytes[id] or b"") <= MAX_CHARACTER or not is_text(token_bytes[id] or b"") for id in pieces):
-        exhibits.look_at_all_characters()
-    exhibits.look(chain.from_iterable(proofs.words_with(piece) for id, piece in pieces.items() if id not in exhibits))
-    parts = {id: token_bytes[id] or b"" for id in pieces if id not in exhibits}
-    exhibits.look_in_completions({id: data for id, data in parts.items() if not is_text(data)})
+    parts = {id: data for id in pieces if (data := token_bytes[id]) and not is_text(data)}
+    exhibits.look(chain.from_iterable(map(proofs.words_with, pieces.values())))
     exhibits.look_in_contexts(
-        {id: texts_of(piece, texts[id], token_bytes[id], proofs.word_prefix) for id, piece in pieces.items()}
+        {
+            id: texts_of(piece, texts[id], token_bytes[id], proofs.word_prefix)
+            for id, piece in pieces.items()
+            if id not in parts
+        }
     )
+    exhibits.look_at_all_characters(pieces)
+    exhibits.look_in_completions({id: data for id, data in parts.items() if id not in exhibits})

@@ -19,11 +19,11 @@ MAX_SEARCHED_TEXT: Final = 500
 MAX_COMPLETIONS: Final = 4_096
 """Texts that are tried for bytes that are no text by themselves."""
 
-_BEFORE: Final = ("", " ", "\n", "a", "0", ".", "(", "\ue000", "é", "が", "\t", "A", "-", "م", "\r\n", "  ", "💡")
+_BEFORE: Final = ("\ue000", "", " ", "\n", "a", "0", ".", "(", "é", "が", "\t", "A", "-", "م", "\r\n", "  ", "💡")
 _AFTER: Final = ("", "a", " ", "\n", "0", ".", "\ue000", "é", "  ", " a")
 """What a text is put between. Each stands for a kind of character that pre-tokenizers and merges tell apart; U+E000,
 which is private, is in no vocabulary, so that nothing merges with it where bytes are a fall-back."""
-CONTEXTS: Final = tuple((before, after) for before in _BEFORE for after in _AFTER)
+CONTEXTS: Final = tuple((before, after) for after in _AFTER for before in _BEFORE)
 
 _FREQUENT_PLANES: Final = (range(1, 0xD800), range(0xE000, 0x1_4000), range(0x1_6000, 0x3_2400, 3))
 _RARE_PLANES: Final = range(0x3_2400, 0x11_0000, 997)
@@ -72,10 +72,14 @@ class Exhibits:
             waiting = {id: waiting[id] for id, texts in taken.items() if texts and not self._seen[id]}
             size = min(2 * size, 512)
 
-    def look_at_all_characters(self) -> None:
-        """Encode characters of all scripts, each by itself: bytes, parts of characters and unknown ones are in them."""
-        codes = chain(*_FREQUENT_PLANES, _RARE_PLANES)
-        self.look(map(chr, codes))
+    def look_at_all_characters(self, ids: Iterable[int]) -> None:
+        """Encode characters of all scripts, each by itself, until each of these ids was seen: bytes, parts of
+        characters and unknown ones are in them."""
+        left = [id for id in ids if not self._seen[id]]
+        characters = map(chr, chain(*_FREQUENT_PLANES, _RARE_PLANES))
+        while left and (texts := list(islice(characters, 4 * MAX_BATCH))):
+            self.look(texts)
+            left = [id for id in left if not self._seen[id]]
 
 
 @contextmanager

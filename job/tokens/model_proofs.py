@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, cast
 
 from job.tokens.utf8 import cut
@@ -15,7 +16,7 @@ _MARGIN: Final = 1e-6
 """By which one sum of scores must be above another. The library adds float64 in another order within a longer word."""
 MAX_SEARCHED: Final = 500
 """Pieces of a WordPiece model for which all predecessors are gone through; each takes some milliseconds."""
-MAX_WORDS: Final = 100
+MAX_WORDS: Final = 16
 """That are tried for a piece within words."""
 
 
@@ -58,39 +59,34 @@ def never_merged(backend: "Tokenizer", pieces: Mapping[int, str]) -> set[int]:
         return {id for id, piece in pieces.items() if [token.id for token in model.tokenize(piece)] != [id]}
 
 
-def never_beside(
+def neighbours(
     backend: "Tokenizer", ids: Iterable[int], token_bytes: Sequence[bytes | None], added: Set[int]
-) -> set[int]:
-    """Those of these ids, whose bytes begin or end within a character, that the merges of a byte-level BPE model never
-    leave beside the piece with the rest of the character.
+) -> dict[int, list[bytes]]:
+    """For ids whose bytes begin or end within a character: the bytes of each two pieces, the id's and one with more of
+    that character, that the merges of a byte-level BPE model leave side by side.
 
-    A word holds whole characters, so such a piece has a neighbour that goes on with the character. As in
-    ``never_merged``, what BPE makes of the two pieces' part of the word by itself is these two pieces. If it makes
-    something else for each possible neighbour, the piece never occurs.
+    A word holds whole characters, so such a piece has such a neighbour. As in ``never_merged``, what BPE makes of the
+    two pieces' part of the word by itself is these two pieces. An id without neighbours never occurs.
     """
     with by_merges_alone(backend) as model:
         if model is None or model.continuing_subword_prefix or model.end_of_word_suffix:
-            return set()
-        parts = {id: cut(data) for id, data in enumerate(token_bytes) if data and id not in added}
+            return {}
+        data = {id: each for id, each in enumerate(token_bytes) if each and id not in added}
+        parts = {id: cut(each) for id, each in data.items()}
         befores = [id for id, part in parts.items() if part and (part.tail or (part.head and not part.whole))]
         afters = [id for id, part in parts.items() if part and part.head]
 
-        def is_pair(first: int, second: int) -> bool:
-            data = (token_bytes[first] or b"") + (token_bytes[second] or b"")
-            if cut(data) is None:
-                return False
+        def are_left(first: int, second: int) -> bool:
             pieces = (backend.id_to_token(first) or "") + (backend.id_to_token(second) or "")
             return [token.id for token in model.tokenize(pieces)] == [first, second]
 
-        return {
-            id
-            for id in ids
-            if (part := parts[id])
-            and (
-                (part.tail and not any(is_pair(id, after) for after in afters))
-                or (part.head and not any(is_pair(before, id) for before in befores))
-            )
-        }
+        found = {}
+        for id in ids:
+            part = parts[id]
+            pairs = [(id, after) for after in afters] if part and part.tail else [(before, id) for before in befores]
+            possible = [pair for pair in pairs if cut(data[pair[0]] + data[pair[1]]) is not None]
+            found[id] = [data[first] + data[second] for first, second in possible if are_left(first, second)]
+        return found
 
 
 class UnigramProofs:
@@ -128,32 +124,38 @@ class WordPieceSearch:
 
     def __init__(self, backend: "Tokenizer", prefix: str) -> None:
         self.prefix = prefix
-        pieces = sorted(backend.get_vocab(with_added_tokens=False))
-        self._firsts = {piece for piece in pieces if not self.is_inner(piece)}
-        self._inner = {piece.removeprefix(prefix) for piece in pieces if self.is_inner(piece)}
+        pieces = sorted(backend.get_vocab(with_added_tokens=False), key=lambda piece: (len(piece), piece))
+        self._firsts = _lengthenings([piece for piece in pieces if not self.is_inner(piece)])
+        self._inner = _lengthenings([piece.removeprefix(prefix) for piece in pieces if self.is_inner(piece)])
         self._left = MAX_SEARCHED
 
     def is_inner(self, piece: str) -> bool:
         return bool(self.prefix) and piece.startswith(self.prefix)
 
     def words_with(self, piece: str) -> list[str]:
-        """Words that are another piece and then this one."""
+        """Words that are another piece and then this one, such as ``abing`` for ``##ing``."""
         text = piece.removeprefix(self.prefix)
-        return [first + text for first in sorted(self._not_lengthened(self._firsts, text), key=_by_length)[:MAX_WORDS]]
+        firsts = (first for first in self._firsts if first.isalnum() and self._can_precede(self._firsts[first], text))
+        return [first + text for first in islice(firsts, MAX_WORDS)]
 
     def never_follows(self, piece: str) -> bool:
         """Whether the model takes a longer piece wherever another one comes before this piece. False beyond
         ``MAX_SEARCHED`` pieces."""
         self._left -= 1
         text = piece.removeprefix(self.prefix)
-        return self._left >= 0 and not any(self._not_lengthened(all, text) for all in (self._firsts, self._inner))
+        every = chain(self._firsts.values(), self._inner.values())
+        return self._left >= 0 and not any(self._can_precede(lengthenings, text) for lengthenings in every)
 
     @staticmethod
-    def _not_lengthened(pieces: Set[str], text: str) -> set[str]:
-        """The pieces after which the text can begin: with none of its beginnings they make another piece."""
-        beginnings = [text[:n] for n in range(1, len(text) + 1)]
-        return set(pieces) - {other[: -len(each)] for each in beginnings for other in pieces if other.endswith(each)}
+    def _can_precede(lengthenings: Sequence[str], text: str) -> bool:
+        return not any(map(text.startswith, lengthenings))
 
 
-def _by_length(text: str) -> tuple[int, str]:
-    return len(text), text
+def _lengthenings(pieces: Sequence[str]) -> dict[str, list[str]]:
+    """For each piece what makes a longer one of it."""
+    found: dict[str, list[str]] = {piece: [] for piece in pieces if piece}
+    for piece in found:
+        for n in range(1, len(piece)):
+            if piece[:n] in found:
+                found[piece[:n]].append(piece[n:])
+    return found

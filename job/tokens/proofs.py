@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.model_proofs import UnigramProofs, WordPieceSearch, never_beside, never_merged
+from job.tokens.model_proofs import UnigramProofs, WordPieceSearch, neighbours, never_merged
 from job.tokens.text_proofs import TextProofs
-from job.tokens.utf8 import Parts, characters_beginning_with, characters_ending_in, cut, is_exhaustive
+from job.tokens.utf8 import Parts, characters_beginning_with, characters_ending_in, cut, missing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,14 +74,30 @@ class Proofs:
         parts = {id: self._parts(piece, token_bytes[id]) for id, piece in own.items()}
         partial = {id: part for id, part in parts.items() if part and (part.head or part.tail)}
         found |= {id for id, part in partial.items() if self._never_completed(part)}
-        if self._is_bpe and partial.keys() - found:
-            found |= never_beside(self._backend, partial.keys() - found, token_bytes, self._added)
         return found
+
+    def neighbours(self, pieces: Mapping[int, str], token_bytes: Sequence[bytes | None]) -> dict[int, list[bytes]]:
+        """For pieces that are parts of characters in byte-level BPE: the bytes of each two pieces, this and one beside
+        it, that an encoding may hold. No encoding holds a piece that has none. For a few ids, as in ``exhausted``."""
+        if not self._is_bpe or not self._given.cuts.is_byte_level:
+            return {}
+        parts = {id: self._parts(piece, token_bytes[id]) for id, piece in pieces.items() if id not in self._added}
+        partial = [id for id, part in parts.items() if part and (part.head or part.tail)]
+        found = neighbours(self._backend, partial[:MAX_EXHAUSTED], token_bytes, self._added)
+        return {id: [pair for pair in pairs if not self._never_held(pair)] for id, pairs in found.items()}
+
+    def _never_held(self, data: bytes) -> bool:
+        """Whether no word that the model is given holds these bytes."""
+        parts = cut(data)
+        if parts is None or self._given.never_given(parts.whole):
+            return True
+        return not (parts.tail and missing(parts.tail) > 1) and self._never_completed(parts)
 
     def _never_completed(self, parts: Parts) -> bool:
         """Whether the model is given no text with the piece's whole characters beside one that its bytes belong to."""
-        afters = characters_beginning_with(parts.tail) if parts.tail and is_exhaustive(parts.tail) else ()
+        afters = characters_beginning_with(parts.tail) if parts.tail and missing(parts.tail) <= 2 else ()
         befores = characters_ending_in(parts.head) if len(parts.head) > 1 and (parts.whole or parts.tail) else ()
+        self._given.cuts.learn([*afters, *befores])
         return bool(
             (afters and all(self._given.never_given(parts.whole + after) for after in afters))
             or (befores and all(self._given.never_given(before + parts.whole) for before in befores))
@@ -127,4 +143,8 @@ class Proofs:
         if value < 0x80:
             char = chr(value)
             return self._backend.model.token_to_id(char) is None and not self._given.never_given(char)
-        return value not in _NO_BYTES
+        if value in _NO_BYTES:
+            return False
+        data = bytes([value])
+        is_lead = value >= 0xC0 and missing(data) <= 2
+        return not is_lead or any(self._backend.model.token_to_id(c) is None for c in characters_beginning_with(data))

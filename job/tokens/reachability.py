@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final
 
 from job.tokens.exhibits import Exhibits, encoding_whole_texts, texts_of
 from job.tokens.model_proofs import is_random
 from job.tokens.proofs import Proofs
-from job.tokens.utf8 import is_text
+from job.tokens.utf8 import is_text, with_whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+MAX_ENDS: Final = 64
+"""Texts that are tried for two pieces that an encoding may hold side by side."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ def encoding_claims(
         _search(exhibits, proofs, left, texts, token_bytes)
         left = {id: piece for id, piece in left.items() if id not in exhibits}
         unreachable |= proofs.exhausted(left, token_bytes)
+        pairs = proofs.neighbours({id: piece for id, piece in left.items() if id not in unreachable}, token_bytes)
+        exhibits.look(text for each in chain(*pairs.values()) for text in islice(with_whole_characters(each), MAX_ENDS))
+        unreachable |= {id for id, each in pairs.items() if not each}
     for id in spelt:
         reachable[id] = True if id in exhibits else False if id in unreachable else None
     return Claims(round_trips, reachable)
@@ -68,13 +75,14 @@ def _search(
     token_bytes: Sequence[bytes | None],
 ) -> None:
     """Look for each id in more and more texts."""
-    if pieces:
-        exhibits.look_at_all_characters()
-    parts = {id: token_bytes[id] or b"" for id in pieces if id not in exhibits}
-    exhibits.look_in_completions({id: data for id, data in parts.items() if not is_text(data)})
+    parts = {id: data for id in pieces if (data := token_bytes[id]) and not is_text(data)}
+    exhibits.look(chain.from_iterable(map(proofs.words_with, pieces.values())))
     exhibits.look_in_contexts(
-        {id: texts_of(piece, texts[id], token_bytes[id], proofs.word_prefix) for id, piece in pieces.items()}
+        {
+            id: texts_of(piece, texts[id], token_bytes[id], proofs.word_prefix)
+            for id, piece in pieces.items()
+            if id not in parts
+        }
     )
-    for id, piece in pieces.items():
-        if id not in exhibits:
-            exhibits.look(proofs.words_with(piece))
+    exhibits.look_at_all_characters(pieces)
+    exhibits.look_in_completions({id: data for id, data in parts.items() if id not in exhibits})

@@ -106,7 +106,7 @@ class TextProofs:
 
 
 def _split_at(parts: Iterable[str], characters: str) -> list[str]:
-    table = str.maketrans(dict.fromkeys(characters, " "))
-    if not characters:
-        return list(parts)
-    return [piece for part in parts for piece in part.translate(table).split(" ")]
+    found = list(parts)
+    for char in characters:
+        found = [piece for part in found for piece in part.split(char)]
+    return found

@@ -59,17 +59,17 @@ def is_text(data: bytes) -> bool:
 def characters_beginning_with(data: bytes) -> tuple[str, ...]:
     """The characters whose encoding begins with these bytes: all of them if at most two bytes are missing, of others
     one for each two bytes that may come next. Those whose last bytes differ come first."""
-    missing = _length(data[0]) - len(data)
+    n = missing(data)
     rests = (
-        bytes(0x80 + byte % 64 for byte in (last * 7 + last // 64, last, last * 11))[max(0, 2 - missing) :][:missing]
-        for last in range(64 ** min(missing, 2))
+        bytes(0x80 + byte % 64 for byte in (last * 7 + last // 64, last, last * 11))[max(0, 2 - n) :][:n]
+        for last in range(64 ** min(n, 2))
     )
     return tuple(char for rest in rests for char in _decoded(data + rest))
 
 
-def is_exhaustive(data: bytes) -> bool:
-    """Whether ``characters_beginning_with`` gives all."""
-    return _length(data[0]) - len(data) <= 2
+def missing(data: bytes) -> int:
+    """How many bytes a character lacks that begins with these."""
+    return _length(data[0]) - len(data)
 
 
 @cache

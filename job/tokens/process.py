@@ -42,6 +42,7 @@ class _Request(TypedDict):
     vocabulary: str | None
     n_rows: int
     columns: str
+    with_claims: bool
 
 
 class _Info(TypedDict):
@@ -57,13 +58,16 @@ class _Answer(TypedDict):
     seconds: NotRequired[dict[str, float]]
 
 
-def describe_in_process(folder: Path | None, vocabulary: Path | None, n_rows: int, columns: Path) -> DescribedTokens:
+def describe_in_process(
+    folder: Path | None, vocabulary: Path | None, n_rows: int, columns: Path, *, with_claims: bool = True
+) -> DescribedTokens:
     """Describe the rows of W, which has ``n_rows``, in the file ``columns``. It is not written if W has fewer rows than
     the vocabulary has ids.
 
     Args:
         folder: where the tokenizer's files are; None to go by ``vocabulary`` alone.
         vocabulary: a file by ``write_vocabulary``, with which the tokenizer has to agree.
+        with_claims: whether to tell also which tokens round-trip and can be reached.
 
     Raises:
         TokenizerUnusable: the tokenizer cannot be read, or it ends the process that reads it, or it has other tokens
@@ -75,6 +79,7 @@ def describe_in_process(folder: Path | None, vocabulary: Path | None, n_rows: in
         "vocabulary": str(vocabulary.absolute()) if vocabulary else None,
         "n_rows": n_rows,
         "columns": str(columns.absolute()),
+        "with_claims": with_claims,
     }
     try:
         answer = cast("_Answer", _SERVER.call(answer_request, request, _LIMITS))
@@ -105,7 +110,7 @@ def answer_request(request: _Request) -> _Answer:
             tokenizer = _load(request["folder"], request["vocabulary"])
             seconds = {"load tokenizer": time.perf_counter() - begin}
             if tokenizer.info.n_own_ids <= request["n_rows"]:
-                seconds |= _describe(tokenizer, request["n_rows"], Path(request["columns"]))
+                seconds |= _describe(tokenizer, request["n_rows"], Path(request["columns"]), request["with_claims"])
     except TokenizerUnusable as error:
         return {"unusable": str(error)}
     return {"info": cast("_Info", asdict(tokenizer.info)), "seconds": seconds}
@@ -143,7 +148,7 @@ def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:
             )
 
 
-def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path) -> dict[str, float]:
+def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path, with_claims: bool) -> dict[str, float]:
     """Write the columns. Returns how long what took, in seconds."""
     # These import numpy, which the caller may not need.
     from job.tokens.columns import write_token_columns
@@ -155,7 +160,7 @@ def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path) -> dict[str, flo
     described = time.perf_counter()
     unknown: list[bool | None] = [None] * len(tokens.pieces)
     claims = Claims(unknown, unknown)
-    if tokenizer.backend:
+    if tokenizer.backend and with_claims:
         claims = encoding_claims(tokenizer.backend, tokens.pieces, tokens.texts, tokens.token_bytes, tokenizer.added)
     claimed = time.perf_counter()
     write_token_columns(tokens, claims.round_trips, claims.reachable, n_rows, columns)

@@ -3,6 +3,7 @@ memory; then only that process ends.
 """
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from job.scratch import write_scratch
 from job.tokens.gguf_tokens import from_vocabulary
 from job.tokens.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, errors_translated
+
+logger = logging.getLogger(__name__)
 
 _LIMITS: Final = Limits(cpu_seconds=600, seconds=600, nbytes=2 << 30)
 """The largest tokenizers load in seconds; a converted one takes about a minute. A machine with many cores needs more
@@ -42,7 +45,7 @@ class _Request(TypedDict):
     vocabulary: str | None
     n_rows: int
     columns: str
-    with_claims: bool
+    claims: bool
 
 
 class _Info(TypedDict):
@@ -79,10 +82,18 @@ def describe_in_process(
         "vocabulary": str(vocabulary.absolute()) if vocabulary else None,
         "n_rows": n_rows,
         "columns": str(columns.absolute()),
-        "with_claims": with_claims,
+        "claims": with_claims,
     }
+    columns.unlink(missing_ok=True)
     try:
-        answer = cast("_Answer", _SERVER.call(answer_request, request, _LIMITS))
+        try:
+            answer = _SERVER.call(answer_request, request, _LIMITS)
+        except CallFailed as error:
+            if not columns.exists():
+                raise
+            logger.warning("the tokens are described, but not whether text encodes to them (%s)", error)
+            answer = _SERVER.call(answer_request, {**request, "claims": False}, _LIMITS)
+        answer = cast("_Answer", answer)
     except CallFailed as error:
         raise TokenizerUnusable(f"the tokenizer cannot be read ({error}); check its files") from error
     if "unusable" in answer:
@@ -110,7 +121,7 @@ def answer_request(request: _Request) -> _Answer:
             tokenizer = _load(request["folder"], request["vocabulary"])
             seconds = {"load tokenizer": time.perf_counter() - begin}
             if tokenizer.info.n_own_ids <= request["n_rows"]:
-                seconds |= _describe(tokenizer, request["n_rows"], Path(request["columns"]), request["with_claims"])
+                seconds |= _describe(tokenizer, request["n_rows"], Path(request["columns"]), claims=request["claims"])
     except TokenizerUnusable as error:
         return {"unusable": str(error)}
     return {"info": cast("_Info", asdict(tokenizer.info)), "seconds": seconds}
@@ -148,21 +159,22 @@ def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:
             )
 
 
-def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path, with_claims: bool) -> dict[str, float]:
-    """Write the columns. Returns how long what took, in seconds."""
+def _describe(tokenizer: Tokenizer, n_rows: int, path: Path, *, claims: bool) -> dict[str, float]:
+    """Write the columns: first without claims, which may take more than this process has. Returns how long what took,
+    in seconds."""
     # These import numpy, which the caller may not need.
     from job.tokens.columns import write_token_columns
     from job.tokens.descriptions import describe_tokens
-    from job.tokens.reachability import Claims, encoding_claims
+    from job.tokens.reachability import encoding_claims
 
     begin = time.perf_counter()
     tokens = describe_tokens(tokenizer, n_rows)
-    described = time.perf_counter()
     unknown: list[bool | None] = [None] * len(tokens.pieces)
-    claims = Claims(unknown, unknown)
-    if tokenizer.backend and with_claims:
-        claims = encoding_claims(tokenizer.backend, tokens.pieces, tokens.texts, tokens.token_bytes, tokenizer.added)
-    claimed = time.perf_counter()
-    write_token_columns(tokens, claims.round_trips, claims.reachable, n_rows, columns)
-    written = time.perf_counter()
-    return {"describe tokens": described - begin + written - claimed, "reachability": claimed - described}
+    write_token_columns(tokens, unknown, unknown, n_rows, path)
+    seconds = {"describe tokens": time.perf_counter() - begin}
+    if claims and tokenizer.backend:
+        begin = time.perf_counter()
+        found = encoding_claims(tokenizer.backend, tokens.pieces, tokens.texts, tokens.token_bytes, tokenizer.added)
+        write_token_columns(tokens, found.round_trips, found.reachable, n_rows, path)
+        seconds["reachability"] = time.perf_counter() - begin
+    return seconds

@@ -198,7 +198,10 @@ def survey_located(
             checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
         )
     # The tokenizer has a process of its own, so W is read meanwhile.
-    naming = call_beside(partial(name_tokens, tokenizer, workspace, n_rows=w.location.shape[0]))
+    # Which tokens can be reached takes the longest to tell, and is of use in the table alone.
+    naming = call_beside(
+        partial(name_tokens, tokenizer, workspace, n_rows=w.location.shape[0], with_claims=located.publishes_tokens)
+    )
     embedding_sha256 = digest_embedding(located, monitor, connections)
     output = artifact_folder(located, store, monitor.stopwatch)
     results, numbers, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)

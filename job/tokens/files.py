@@ -11,7 +11,7 @@ from job.checkpoints.formats.gguf_file import Vocabulary
 from job.checkpoints.head.config import read_config
 from job.errors import ModelError
 from job.scratch import write_scratch
-from job.tokens.file_choice import files_to_read, needed_files, tokenizer_folder
+from job.tokens.kinds.file_choice import files_to_read, needed_files, tokenizer_folder
 from job.tokens.tokenizer import TokenizerUnusable
 
 MAX_TOKENIZER_FILE: Final = 256 << 20

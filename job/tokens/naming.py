@@ -57,10 +57,13 @@ class TokenNames:
         return named
 
 
-def name_tokens(files: TokenizerFiles, folder: Path, *, n_rows: int) -> TokenNames:
+def name_tokens(files: TokenizerFiles, folder: Path, *, n_rows: int, with_claims: bool = True) -> TokenNames:
     """Describe the rows of W, which has ``n_rows``, in a new file in ``folder``. A GGUF file's vocabulary says what its
     rows are; ``tokenizer.json`` beside it describes them if it agrees. Without a vocabulary, the tokenizer's files say
     it.
+
+    Args:
+        with_claims: whether to tell also which tokens round-trip and can be reached, which takes the longest.
 
     Raises:
         TransientError: no process can be started in which the tokenizer is read, or the scratch disk is full.
@@ -71,13 +74,13 @@ def name_tokens(files: TokenizerFiles, folder: Path, *, n_rows: int) -> TokenNam
         if files.no_names:
             raise TokenizerUnusable(files.no_names)
         if files.vocabulary is None:
-            described = _by_files(files, None, n_rows, columns)
+            described = _by_files(files, None, n_rows, columns, with_claims)
         else:
             own = _write_own_list(files, files.vocabulary, folder, n_rows)
-            if alike := _by_files_alike(files, own, n_rows, columns):
+            if alike := _by_files_alike(files, own, n_rows, columns, with_claims):
                 used, described = files.content_ids, alike
             else:
-                described = describe_in_process(None, own, n_rows, columns)
+                described = describe_in_process(None, own, n_rows, columns, with_claims=with_claims)
     except TokenizerUnusable as error:
         unusable = str(error)  # not the error itself, which holds on to everything that is held here
         logger.info("%s: the tokens have no names: %s", files.source, unusable)
@@ -85,7 +88,9 @@ def name_tokens(files: TokenizerFiles, folder: Path, *, n_rows: int) -> TokenNam
     return TokenNames(used, described.info, "", columns, described.seconds)
 
 
-def _by_files(files: TokenizerFiles, own: Path | None, n_rows: int, columns: Path) -> DescribedTokens:
+def _by_files(
+    files: TokenizerFiles, own: Path | None, n_rows: int, columns: Path, with_claims: bool
+) -> DescribedTokens:
     """Describe the rows by the tokenizer's files.
 
     Args:
@@ -97,7 +102,7 @@ def _by_files(files: TokenizerFiles, own: Path | None, n_rows: int, columns: Pat
     if files.unreadable:
         raise TokenizerUnusable(files.unreadable)
     try:
-        described = describe_in_process(files.folder, own, n_rows, columns)
+        described = describe_in_process(files.folder, own, n_rows, columns, with_claims=with_claims)
     except TokenizerUnusable as error:
         raise TokenizerUnusable(files.foreign or str(error)) from None
     _check_fit(described.info, n_rows, files.config)
@@ -117,13 +122,15 @@ def _write_own_list(files: TokenizerFiles, vocabulary: Vocabulary, folder: Path,
     return path
 
 
-def _by_files_alike(files: TokenizerFiles, own: Path, n_rows: int, columns: Path) -> DescribedTokens | None:
+def _by_files_alike(
+    files: TokenizerFiles, own: Path, n_rows: int, columns: Path, with_claims: bool
+) -> DescribedTokens | None:
     """Describe the rows by tokenizer.json beside a GGUF file; None if there is none, or it has other pieces than the
     file's own list: then it is another model's, or spells them in another way."""
     if not files.content_ids:
         return None
     try:
-        return _by_files(files, own, n_rows, columns)
+        return _by_files(files, own, n_rows, columns, with_claims)
     except TokenizerUnusable as error:
         message = "%s: %stokenizer.json is not used beside the GGUF file's own tokens: %s"
         logger.warning(message, files.source, files.origin, str(error))

@@ -13,8 +13,8 @@ from typing import Final, NotRequired, TypedDict, cast
 from job.checkpoints.formats.gguf_file import Vocabulary
 from job.limits.fork_server import CallFailed, ForkServer, Limits
 from job.scratch import write_scratch
-from job.tokens.gguf_tokens import from_vocabulary
-from job.tokens.loading import load_tokenizer
+from job.tokens.kinds.gguf_tokens import from_vocabulary
+from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, errors_translated
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ memory than others, for stacks."""
 _MARKS: Final = ("added", "special", "unused")
 """The sets of ids of a vocabulary."""
 _PRELOADED: Final = (
-    *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions", "job.tokens.reachability"),
+    *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions", "job.tokens.claims.reachability"),
     *("tokenizers", "arro3.core", "arro3.io", "unicodedataplus"),
 )
 _SERVER: Final = ForkServer(preload=_PRELOADED)
@@ -61,13 +61,16 @@ class _Answer(TypedDict):
     seconds: NotRequired[dict[str, float]]
 
 
-def describe_in_process(folder: Path | None, vocabulary: Path | None, n_rows: int, columns: Path) -> DescribedTokens:
+def describe_in_process(
+    folder: Path | None, vocabulary: Path | None, n_rows: int, columns: Path, *, with_claims: bool = True
+) -> DescribedTokens:
     """Describe the rows of W, which has ``n_rows``, in the file ``columns``. It is not written if W has fewer rows than
     the vocabulary has ids.
 
     Args:
         folder: where the tokenizer's files are; None to go by ``vocabulary`` alone.
         vocabulary: a file by ``write_vocabulary``, with which the tokenizer has to agree.
+        with_claims: whether to tell also which tokens round-trip and can be reached.
 
     Raises:
         TokenizerUnusable: the tokenizer cannot be read, or it ends the process that reads it, or it has other tokens
@@ -79,7 +82,7 @@ def describe_in_process(folder: Path | None, vocabulary: Path | None, n_rows: in
         "vocabulary": str(vocabulary.absolute()) if vocabulary else None,
         "n_rows": n_rows,
         "columns": str(columns.absolute()),
-        "claims": True,
+        "claims": with_claims,
     }
     columns.unlink(missing_ok=True)
     try:
@@ -160,9 +163,9 @@ def _describe(tokenizer: Tokenizer, n_rows: int, path: Path, *, claims: bool) ->
     """Write the columns: first without claims, which may take more than this process has. Returns how long what took,
     in seconds."""
     # These import numpy, which the caller may not need.
+    from job.tokens.claims.reachability import encoding_claims
     from job.tokens.columns import write_token_columns
     from job.tokens.descriptions import describe_tokens
-    from job.tokens.reachability import encoding_claims
 
     begin = time.perf_counter()
     tokens = describe_tokens(tokenizer, n_rows)

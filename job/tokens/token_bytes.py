@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from job.tokens.byte_level import BYTES
+from job.tokens.kinds.byte_level import BYTES
 from job.tokens.tokenizer import Spelling, Tokenizer
 
 _SPACE: Final = "▁"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from job.tokens.reachability import Claims, encoding_claims
+from job.tokens.claims.reachability import Claims, encoding_claims
 from tests.encoders import MINILM, Described, describe, qwen, tekken
 
 BACKENDS = {"qwen": qwen, "tekken": tekken, "minilm": lambda: Tokenizer.from_file(str(MINILM))}

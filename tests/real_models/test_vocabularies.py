@@ -11,7 +11,7 @@ import sentencepiece
 import tiktoken
 from tiktoken.load import load_tiktoken_bpe
 
-from job.tokens.loading import load_tokenizer
+from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer
 from tests.vocabularies import MISTRAL, QWEN, random_texts
 

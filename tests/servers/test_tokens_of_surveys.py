@@ -204,7 +204,9 @@ def test_a_survey_of_an_earlier_version_gets_the_tokens_it_lacks_and_keeps_the_r
 def test_tensors_asked_for_later_keep_the_tokens_that_are_there(output: Path) -> None:
     before = survey(output, "--tensors", "tokens")
     assert before["artifacts"].keys() == set(TOKEN_ARTIFACTS)
+    assert "reachability" in before["seconds"]
     after = survey(output, "--tensors", "mu")
+    assert after["seconds"]["reachability"] < 0.001, "it is told for tables alone"
     assert after["artifacts"] == before["artifacts"] | {"mu": after["artifacts"]["mu"]}
     assert after["token_counts"] == before["token_counts"]
 

@@ -27,7 +27,7 @@ from job.geometry.digests import xxh3_128
 from job.geometry.measure import Measurement
 from job.geometry.methods import Dedup
 from job.geometry.rows import Encoding
-from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.kinds.gguf_tokens import from_vocabulary
 from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, recorded, write_checkpoint
 from tests.ggufs import HIDDEN_SIZE, READABLE, Rows, planted_rows, write_gguf

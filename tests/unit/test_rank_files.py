@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiktoken
 
-from job.tokens.loading import load_tokenizer
+from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 from tests.vocabularies import PATTERN, random_texts, rank_file, ranks, tekken, write_files
 

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from job.tokens.reachability import Claims, encoding_claims
+from job.tokens.claims.reachability import Claims, encoding_claims
 from tests.encoders import QWEN_PATTERN, byte_characters, describe, random_bpe, spell
 
 

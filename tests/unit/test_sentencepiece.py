@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from job.tokens.loading import load_tokenizer
+from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 from tests.vocabularies import random_texts, sentencepiece_model, write_files
 

@@ -13,10 +13,10 @@ from unicodedataplus import script  # type: ignore[import-not-found]  # it ships
 from job.tokens.classes import CLASSES, classify, is_reserved_name
 from job.tokens.columns import read_tokens, write_token_columns
 from job.tokens.descriptions import describe_tokens
+from job.tokens.kinds.tokenizer_json import from_backend
 from job.tokens.scripts import scripts
 from job.tokens.token_bytes import exact_bytes
 from job.tokens.tokenizer import Spelling, Token, Tokenizer, TokenizerInfo
-from job.tokens.tokenizer_json import from_backend
 
 
 def tokenizer_of(

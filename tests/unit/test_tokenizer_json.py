@@ -7,7 +7,7 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from job.tokens.loading import load_tokenizer
+from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 
 VOCABULARY = {"a": 0, "b": 1, "ab": 2, "Ġa": 3, "▁a": 4, "##a": 5, "[UNK]": 6}

@@ -4,10 +4,10 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from job.tokens.added_tokens import disputed_ids, ids_stated_beside
-from job.tokens.file_choice import TOKENIZER_FILES, VOCABULARY_FILES
+from job.tokens.kinds.added_tokens import disputed_ids, ids_stated_beside
+from job.tokens.kinds.file_choice import TOKENIZER_FILES, VOCABULARY_FILES
+from job.tokens.kinds.tokenizer_json import from_backend
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, number_of_ids
-from job.tokens.tokenizer_json import from_backend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
-from job.tokens.byte_level import BYTES
+from job.tokens.kinds.byte_level import BYTES
 from job.tokens.tokenizer import Spelling, Tokenizer, TokenizerInfo
 
 _SPACE: Final = "▁"

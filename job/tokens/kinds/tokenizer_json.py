@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from job.tokens.added_tokens import (
+from job.tokens.kinds.added_tokens import (
     disputed_ids,
     flags_stated_beside,
     ids_stated_beside,

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from job.tokens.added_tokens import ids_stated_beside, names_of_special_tokens
-from job.tokens.sentencepiece_backend import backend_of
-from job.tokens.sentencepiece_proto import SentencePieceModel, read_sentencepiece
+from job.tokens.kinds.added_tokens import ids_stated_beside, names_of_special_tokens
+from job.tokens.kinds.sentencepiece_backend import backend_of
+from job.tokens.kinds.sentencepiece_proto import SentencePieceModel, read_sentencepiece
+from job.tokens.kinds.tokenizer_class import class_for_model, stated_class
+from job.tokens.kinds.transformers_files import load_by_transformers
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, number_of_ids
-from job.tokens.tokenizer_class import class_for_model, stated_class
-from job.tokens.transformers_files import load_by_transformers
 
 SENTENCEPIECE_FILES: Final = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 

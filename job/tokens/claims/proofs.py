@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.model_proofs import UnigramProofs, WordPieceSearch, neighbours, never_merged
-from job.tokens.text_proofs import TextProofs
-from job.tokens.utf8 import Parts, characters_beginning_with, characters_ending_in, cut, missing
+from job.tokens.claims.model_proofs import UnigramProofs, WordPieceSearch, neighbours, never_merged
+from job.tokens.claims.text_proofs import TextProofs
+from job.tokens.claims.utf8 import Parts, characters_beginning_with, characters_ending_in, cut, missing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

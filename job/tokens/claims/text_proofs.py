@@ -6,8 +6,8 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.encoding_steps import SPACE, has_type, normalizer_of, setting, steps
-from job.tokens.word_cuts import WordCuts
+from job.tokens.claims.encoding_steps import SPACE, has_type, normalizer_of, setting, steps
+from job.tokens.claims.word_cuts import WordCuts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.sentencepiece_proto import SentencePieceModel
+from job.tokens.kinds.sentencepiece_proto import SentencePieceModel
 
 if TYPE_CHECKING:
     import tokenizers

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from job.tokens.ranked_bytes import AddedNames, Splitting, from_ranks
+from job.tokens.kinds.ranked_bytes import AddedNames, Splitting, from_ranks
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable, number_of_ids
 
 _FIRST_NAMES: Final = (

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from job.tokens.encoding_steps import SPACE, Step, has_type, pre_tokenizer_of, regular_expression, setting
-from job.tokens.pattern_syntax import UnknownSyntax
-from job.tokens.split_pattern import SplitPattern
+from job.tokens.claims.encoding_steps import SPACE, Step, has_type, pre_tokenizer_of, regular_expression, setting
+from job.tokens.claims.pattern_syntax import UnknownSyntax
+from job.tokens.claims.split_pattern import SplitPattern
 
 _GPT2: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """ByteLevel's own pattern."""

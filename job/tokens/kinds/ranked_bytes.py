@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from job.tokens.byte_level import spell
+from job.tokens.kinds.byte_level import spell
 from job.tokens.tokenizer import Tokenizer, TokenizerInfo, number_of_ids
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
 
-from job.tokens.pattern_syntax import read_pattern
+from job.tokens.claims.pattern_syntax import read_pattern
 
 _SURROGATES: Final = range(0xD800, 0xE000)
 

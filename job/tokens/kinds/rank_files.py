@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from job.tokens.added_tokens import ids_stated_beside, names_of_special_tokens
-from job.tokens.ranked_bytes import AddedNames, Splitting, from_ranks
+from job.tokens.kinds.added_tokens import ids_stated_beside, names_of_special_tokens
+from job.tokens.kinds.ranked_bytes import AddedNames, Splitting, from_ranks
+from job.tokens.kinds.tokenizer_class import stated_class
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
-from job.tokens.tokenizer_class import stated_class
 
 RANK_FILES: Final = (
     "qwen.tiktoken",

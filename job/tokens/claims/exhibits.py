@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.encoding_steps import SPACE
-from job.tokens.utf8 import is_text, with_whole_characters
+from job.tokens.claims.encoding_steps import SPACE
+from job.tokens.claims.utf8 import is_text, with_whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
-from job.tokens.exhibits import Exhibits, encoding_whole_texts, texts_of
-from job.tokens.model_proofs import is_random
-from job.tokens.proofs import Proofs
-from job.tokens.utf8 import is_text, with_whole_characters
+from job.tokens.claims.exhibits import Exhibits, encoding_whole_texts, texts_of
+from job.tokens.claims.model_proofs import is_random
+from job.tokens.claims.proofs import Proofs
+from job.tokens.claims.utf8 import is_text, with_whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, cast
 
-from job.tokens.utf8 import cut
+from job.tokens.claims.utf8 import cut
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

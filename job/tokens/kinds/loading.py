@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from job.tokens.rank_files import RANK_FILES, is_rank_file, load_rank_file
-from job.tokens.sentencepiece_model import SENTENCEPIECE_FILES, is_known_class, load_sentencepiece
-from job.tokens.tekken import load_tekken
+from job.tokens.kinds.rank_files import RANK_FILES, is_rank_file, load_rank_file
+from job.tokens.kinds.sentencepiece_model import SENTENCEPIECE_FILES, is_known_class, load_sentencepiece
+from job.tokens.kinds.tekken import load_tekken
+from job.tokens.kinds.tokenizer_class import stated_class
+from job.tokens.kinds.tokenizer_json import load_tokenizer_json
+from job.tokens.kinds.transformers_files import load_by_transformers
 from job.tokens.tokenizer import Tokenizer, errors_translated
-from job.tokens.tokenizer_class import stated_class
-from job.tokens.tokenizer_json import load_tokenizer_json
-from job.tokens.transformers_files import load_by_transformers
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from job.checkpoints.file_names import CONFIG
-from job.tokens.added_tokens import read_object
+from job.tokens.kinds.added_tokens import read_object
 
 _GENERAL: Final = frozenset({"PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "PythonBackend"})
 """The classes that add nothing to a vocabulary."""

@@ -1,0 +1,1 @@
+"""Which tokens round-trip, and which can be reached: by exhibits and by proofs."""

@@ -1,0 +1,1 @@
+"""Loads each kind of tokenizer from its files. Executes no code of a checkpoint."""

@@ -1,7 +1,8 @@
 """Which tokens of real vocabularies round-trip and can be reached: published figures, and a text in all scripts."""
 
 import unicodedata
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from tokenizers import Tokenizer
 from job.tokens.claims.reachability import Claims, encoding_claims
 from tests.encoders import MINILM, Described, describe, qwen, tekken
 
-BACKENDS = {"qwen": qwen, "tekken": tekken, "minilm": lambda: Tokenizer.from_file(str(MINILM))}
+BACKENDS: dict[str, Callable[[], Tokenizer]] = {
+    "qwen": qwen,
+    "tekken": tekken,
+    "minilm": partial(Tokenizer.from_file, str(MINILM)),
+}
 
 
 @cache

@@ -15,7 +15,7 @@ from job.checkpoints.sources.http import NAMES, open_http
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from job.geometry.dedup import find_black_holes
-from job.tokens import file_choice
+from job.tokens.kinds import file_choice
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 

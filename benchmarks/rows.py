@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -151,7 +151,16 @@ class LargeRows:
                 case _:
                     environment = asked | servers.sink("delayed")
                     key, found = "HTTP → S3, shaped, 50 ms", run([self.repo_id], bucket, environment, link="delayed")
+            if tensors == "all tensors and tokens":
+                found = replace(found, reachability=_seconds_for_reachability(Path(output)))
         yield self._key(key, who, tensors), found
 
     def _key(self, route: str, who: str, tensors: Tensors = "all tensors") -> Key:
         return Key(route, who, self.checkpoint.w_nbytes, tensors)
+
+
+def _seconds_for_reachability(output: Path) -> float:
+    """How long a survey waited for its tokenizer's process, in as far as that told which tokens can be reached."""
+    (manifest,) = output.rglob("manifest.json")
+    seconds = json.loads(manifest.read_text("utf-8"))["seconds"]
+    return float(min(seconds["name tokens"], seconds.get("reachability", 0.0)))

@@ -72,10 +72,12 @@ def _contents(survey: SurveyFiles, layout: Layout) -> dict[str, dict[str, Conten
     """The files of a layout by name, each with its tensors."""
     name = slug(survey.manifest["model"])
     holes = _small(survey, "black_holes")
+    survey.artifact("W")  # now, because it is refused if it is missing, before anything is written
     if layout == "workshop":
         w = Content(StoredTensor(survey.dtype, survey.shape), lambda: (block.data for block in _rows(survey, "W")))
         return {name: {"W": w, **holes}}
     if layout == "azimuth":
+        survey.artifact("gamma_centered")
         float32 = StoredTensor("F32", survey.shape)
         gamma = Content(float32, lambda: (to_float32(block, survey.dtype).data for block in _rows(survey, "W")))
         centered = Content(float32, lambda: (block.data for block in _rows(survey, "gamma_centered")))

@@ -1,6 +1,7 @@
 """The files of one survey: their tensors as bytes, and the bytes of rows, each checked against the manifest."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -108,10 +109,10 @@ class SurveyFiles:
                 f"{n_rows:,} rows of {row_nbytes:,}; publish the survey again"
             )
         content = np.empty((len(ids), row_nbytes), np.uint8)
-        starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1).tolist()
+        bounds = [*np.flatnonzero(np.diff(ids, prepend=-2) != 1).tolist(), len(ids)]
         ranges = [
             Range(begin + int(ids[start]) * row_nbytes, content[start:end].reshape(-1).data)
-            for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)
+            for start, end in pairwise(bounds)
         ]
         self.store.fill(artifact["key"], artifact["size"], ranges)
         return content
@@ -128,8 +129,8 @@ class SurveyFiles:
             raise ValueError(f"{self.survey}: found the matrix {matrix!r}, expected 'W' or 'gamma_centered'")
         if self.dtype not in FLOATS:
             raise QuantisedW(
-                f"{self.survey}: found W quantised as {self.dtype}, expected a matrix of numbers; take gamma_centered + "
-                'mu for its numbers in float32, or tensor("W") for the stored bytes'
+                f"{self.survey}: found W quantised as {self.dtype}, expected a matrix of numbers; take gamma_centered "
+                '+ mu for its numbers in float32, or tensor("W") for the stored bytes'
             )
         return self.dtype
 

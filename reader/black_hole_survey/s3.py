@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -30,7 +31,7 @@ MISSING: Final = ("NoSuchKey", "404")
 
 @dataclass(frozen=True)
 class S3Store:
-    """A Store below ``prefix`` in a bucket. If boto3 finds no keys, requests are not signed: public buckets allow it."""
+    """A Store below ``prefix`` in a bucket. If boto3 finds no keys, requests are not signed, for public buckets."""
 
     bucket: str
     prefix: str
@@ -100,7 +101,10 @@ class S3Store:
         except ImportError as error:
             raise MissingPackage(f"s3://{self.bucket}: found no boto3, expected it; pip install boto3") from error
         config = Config(retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, max_pool_connections=CONNECTIONS)
-        setting_errors = (*_s3_errors(), ValueError)  # botocore raises ValueError for an invalid endpoint
+        setting_errors: tuple[type[Exception], ...] = (
+            *_s3_errors(),
+            ValueError,
+        )  # botocore raises ValueError for an invalid endpoint
         try:
             session = boto3.Session()
             if session.get_credentials() is None:
@@ -119,13 +123,14 @@ class S3Store:
                     Bucket=self.bucket, Key=self._checked(key), Range=f"bytes={piece.begin}-{last}"
                 )
                 found = answer.get("ContentRange")
-                if found != expected:
-                    raise CorruptArtifact(
-                        f"{self.url(key)}: found the range {found!r}, expected {expected!r}; publish the survey again, "
-                        "or find out what stands between"
-                    )
-                if _read_into(answer["Body"], piece.target):
-                    return
+                with closing(answer["Body"]) as body:
+                    if found != expected:
+                        raise CorruptArtifact(
+                            f"{self.url(key)}: found the range {found!r}, expected {expected!r}; publish the survey "
+                            "again, or find out what stands between"
+                        )
+                    if _read_into(body, piece.target):
+                        return
             except _s3_errors() as error:
                 if _code(error) in (*MISSING, "InvalidRange", "416"):
                     raise CorruptArtifact(

@@ -39,6 +39,7 @@ class Survey:
         self.manifest = manifest
         self._files = SurveyFiles(store, manifest)
         self._framework: Framework = framework
+        self._loaded: dict[str, tuple[memoryview, dict[str, StoredTensor]]] = {}
         self._tensors: dict[str, AnyTensor] = {}
 
     def __repr__(self) -> str:
@@ -130,12 +131,13 @@ class Survey:
         """
         if name not in self._tensors:
             artifact = ARTIFACTS.get(name, name)
-            content, tensors = self._files.load_tensors(artifact)
+            if artifact not in self._loaded:
+                self._loaded[artifact] = self._files.load_tensors(artifact)
+            content, tensors = self._loaded[artifact]
             where = self._files.url(artifact)
             if name not in tensors:
                 raise NotPublished(f"{where}: found {join_limited(tensors)}, expected {name}; ask for one of them")
-            for each, stored in tensors.items():
-                self._tensors[each] = from_bytes(content, stored, self._framework, where)
+            self._tensors[name] = from_bytes(content, tensors[name], self._framework, where)
         return self._tensors[name]
 
     def rows(self, ids: Iterable[int], of: str = "W") -> AnyTensor:

@@ -55,7 +55,7 @@ def from_rows(rows: list[Mapping[str, object]], library: TableLibrary | None) ->
         return rows
     match _checked(chosen, "a table"):
         case "pandas":
-            import pandas as pd  # type: ignore[import-untyped]
+            import pandas as pd
 
             return pd.DataFrame(rows)
         case "polars":
@@ -63,7 +63,7 @@ def from_rows(rows: list[Mapping[str, object]], library: TableLibrary | None) ->
 
             return pl.DataFrame(rows, infer_schema_length=None)
         case "arrow":
-            import pyarrow as pa  # type: ignore[import-untyped]
+            import pyarrow as pa
 
             return pa.Table.from_pylist(rows)
 

@@ -20,7 +20,7 @@ from black_hole_survey.verify import verify_artifact
 
 
 class DeadTokens(TypedDict):
-    """What dead_tokens.json says: lists of ids by name, and a definition of each."""
+    """What dead_tokens.json says: lists of ids by name, null where it cannot be told, and a definition of each."""
 
     schema_version: int
     model: str
@@ -28,7 +28,7 @@ class DeadTokens(TypedDict):
     n_rows: int
     n_tokens: int | None
     w_sha256: str
-    ids: dict[str, list[int]]
+    ids: dict[str, list[int] | None]
     definitions: dict[str, str]
 
 

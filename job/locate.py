@@ -6,6 +6,7 @@ asked, it reads nothing but the manifest.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 
 from job.checkpoints.checkpoint import Checkpoint, TensorLocation
@@ -20,6 +21,7 @@ from job.manifest.schema import Manifest
 from job.models.references import ModelRef
 from job.outcome import Status
 from job.store.store import Store
+from job.tokens.files import tokenizer_file_names
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,15 @@ class Located:
 
     @property
     def tensors_to_publish(self) -> frozenset[str]:
-        """The requested tensors that are not published for this W yet."""
-        return self.tensors - self.published.artifacts.keys()
+        """The requested tensors that are not published for this W yet, so that W must be read. ``tokens`` is not among
+        them if it is published with another tokenizer: then what was measured of each row is taken from there."""
+        has_other_tokens = self.published.other_tokens is not None
+        return self.tensors - self.published.artifacts.keys() - ({"tokens"} if has_other_tokens else set())
+
+    @property
+    def publishes_tokens(self) -> bool:
+        """Whether tokens.parquet and what belongs to it are asked for, and not published for this W and tokenizer."""
+        return "tokens" in self.tensors - self.published.artifacts.keys()
 
     @property
     def status(self) -> Status:
@@ -91,6 +100,7 @@ def _locate(ref: ModelRef, access: Access, store: Store, tensors: frozenset[str]
         requested_tensor,
         unembedding.name if ref.file is None else f"{unembedding.name} in {ref.file}",
         tensors,
+        partial(has_same_tokenizer, checkpoint, unembedding),
     )
     return Located(
         checkpoint,
@@ -133,6 +143,24 @@ def content_identity(
         location.strides,
         first_reading.sha256 if first_reading else None,
     )
+
+
+def has_same_tokenizer(checkpoint: Checkpoint, unembedding: Unembedding, manifest: Manifest) -> bool:
+    """Whether a manifest of the same W names its tokens by the same files as this checkpoint would.
+
+    No, if its tokenizer could not be read: there may have been too little memory for it.
+    """
+    vocabulary, file = unembedding.vocabulary, unembedding.location.file
+    _, names = tokenizer_file_names(checkpoint, file, vocabulary)
+    content_ids = {name: checkpoint.files[name].content_id for name in names}
+    if vocabulary:
+        # The file itself says what its rows are, and another one beside it is used only if it agrees.
+        content_id = checkpoint.files[vocabulary.file].content_id
+        if manifest["tensor"]["content_id"] != content_id:
+            return False
+        content_ids = content_ids or {vocabulary.file: content_id}
+    tokenizer = manifest["tokenizer"]
+    return tokenizer["files"] == content_ids and ("kind" in tokenizer or not content_ids)
 
 
 def _published_unembedding(manifest: Manifest) -> Unembedding:

@@ -10,7 +10,8 @@ from job.manifest.schema import SummaryFields
 from job.models.references import ModelRef
 
 Status = Literal["surveyed", "same content", "already published", "passed over", "failed"]
-"""``same content``: a new commit with a W that was published before; only its manifest and report are new.
+"""``same content``: a new commit with a W that was published before; only its manifest and report are new, and if its
+tokenizer is, what is said of the tokens.
 ``passed over``: a query found the model, but it cannot be surveyed. This is no failure of the run."""
 
 PlanStatus = Literal["to survey", "same content", "already published", "passed over", "fails"]
@@ -62,7 +63,8 @@ class PlannedSurvey:
     scratch_nbytes: int
     """Disk space that the survey needs."""
     output_nbytes: int
-    """Room that the tensors to publish take in OUTPUT, without the centroids of black holes."""
+    """Room that what is to be published takes in OUTPUT: the tensors, without the centroids of black holes, and about
+    what the tables of tokens take."""
     memory_nbytes: int
     """Memory that the survey's process needs."""
     connections: int

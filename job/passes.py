@@ -26,7 +26,7 @@ from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_norms
 from job.manifest.build import artifact_entry
 from job.manifest.measured import build_statistics, list_black_holes
-from job.manifest.schema import BlackHole, ResultsOfW
+from job.manifest.schema import ResultsOfW
 from job.monitor.callbacks import Stage, Track
 from job.scratch import scratch_copy
 from job.store.artifacts import Artifact, ArtifactFolder
@@ -34,6 +34,7 @@ from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor
 from job.store.store import Chunk
 from job.stored_rows import RowFile, to_row_major
+from job.tokens.table import RowNumbers
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ def measure(
     track: Track,
     stage: Stage,
     first_reading: FirstReading | None = None,
-    holes_found: Callable[[list[BlackHole]], object] = lambda _: None,
-) -> ResultsOfW:
-    """Measure W, and publish the tensors that ``output`` lacks.
+) -> tuple[ResultsOfW, RowNumbers]:
+    """Measure W, and publish the tensors that ``output`` lacks. Returns the results, and what was measured of each row.
 
     Args:
         chunks: the bytes of W in the order in which they are stored at ``location``; in whole rows, if rows lie one
@@ -140,7 +140,6 @@ def measure(
         local_file: the local file that holds them, if there is one. Rows are read again from there; or if there is
             none, or W is not in row order, from W's published file in a folder; or else from a copy in ``workspace``.
         first_reading: what W's bytes were when they were read before, if they were.
-        holes_found: called with the black holes as soon as they are known.
 
     Raises:
         TransientError, ConfigError: the store or the disk fails.
@@ -169,8 +168,6 @@ def measure(
     output = output.with_metadata(w_sha256=w_sha256)
     with stage("find black holes"):
         holes, by_value = find_black_holes(measurement, rows_on_disk.read, layout.row_nbytes, dedup)
-        listed = list_black_holes(measurement, holes)
-        holes_found(listed)
     with stage("publish small tensors"):
         for name, tensors in small_tensors(measurement, holes, rows_on_disk, layout).items():
             artifacts |= output.publish(name, tensors)
@@ -179,12 +176,16 @@ def measure(
         norms = np.empty(layout.n_rows, np.float64)
         centred_rows = track(second_pass(rows_on_disk, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
         artifacts |= output.publish(gamma.name, {gamma: centred_rows})
-    return {
+    results: ResultsOfW = {
         "w_sha256": w_sha256,
         "statistics": build_statistics(measurement, holes, by_value, norms),
-        "black_holes": listed,
+        "black_holes": list_black_holes(measurement, holes),
         "artifacts": {name: artifact_entry(artifact) for name, artifact in artifacts.items()},
     }
+    with np.errstate(invalid="ignore", over="ignore"):  # a norm may be too large for float32
+        return results, RowNumbers(
+            canonical_nans(measurement.norms.astype(np.float32)), canonical_nans(norms.astype(np.float32)), holes.ids
+        )
 
 
 def stream_w(

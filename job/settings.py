@@ -27,8 +27,8 @@ from job.models.lists import parse_entry, parse_line, read_list, unique
 from job.models.queries import KEYS, Entry
 from job.models.references import EXPECTED
 
-TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes")
-"""What can be published, in the order in which it is."""
+TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes", "tokens")
+"""What can be published, in the order in which it is. ``tokens`` stands for all that is said of the rows' tokens."""
 
 LogFormat = Literal["text", "json"]
 PlanFormat = Literal["table", "json"]
@@ -38,8 +38,8 @@ VERBS: Final[Mapping[Verb, str]] = {
     "survey": """Survey the unembedding matrices of language models.
 
 For each model, stream only its unembedding matrix W, measure it, and publish W, its centroid mu, the centred rows
-gamma_centered and the black holes (rows that are bit-for-bit identical) with a manifest and a report. Models already
-published are skipped.""",
+gamma_centered, the black holes (rows that are bit-for-bit identical) and a table of the tokens with a manifest and a
+report. Models already published are skipped.""",
     "plan": """Say what a survey would do, and why a model would fail.
 
 Nothing is surveyed or written. From headers alone, a plan says of each model which tensor W is and why, what its survey

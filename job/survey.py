@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from job import __version__
 from job.checkpoints.checkpoint import Checkpoint
@@ -18,10 +18,10 @@ from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_tra
 from job.geometry.methods import Dedup
 from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
-from job.manifest.build import build_manifest, embedding_entry
+from job.manifest.build import artifact_entry, build_manifest, embedding_entry, token_counts_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
 from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
-from job.manifest.schema import BlackHole, Manifest, ResultsOfW, results_of_w
+from job.manifest.schema import Manifest, ResultsOfW, TokenCounts, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
 from job.monitor.model_monitor import ModelMonitor
@@ -32,11 +32,14 @@ from job.report.model_page import model_page
 from job.runs.agreement import share_of_run
 from job.scratch import remove_abandoned, scratch_folder
 from job.settings import Settings
-from job.store.artifacts import Artifact, ArtifactFolder, check_stored
+from job.store.artifacts import TOKEN_ARTIFACTS, Artifact, ArtifactFolder, check_stored
 from job.store.stopwatch import Stopwatch
 from job.store.store import Chunk, Store
 from job.tokens.files import fetch_tokenizer
 from job.tokens.naming import TokenNames, name_tokens
+
+if TYPE_CHECKING:
+    from job.tokens.table import RowNumbers
 
 logger = logging.getLogger(__name__)
 
@@ -194,30 +197,34 @@ def survey_located(
         tokenizer = fetch_tokenizer(
             checkpoint, w.location.file, w.vocabulary, workspace, rows_are_not_tokens=w.rows_are_not_tokens
         )
+    # The tokenizer has a process of its own, so W is read meanwhile.
+    naming = call_beside(partial(name_tokens, tokenizer, workspace, n_rows=w.location.shape[0]))
     embedding_sha256 = digest_embedding(located, monitor, connections)
     output = artifact_folder(located, store, monitor.stopwatch)
-    # The tokenizer has a process of its own, so rows are centred meanwhile.
-    naming = list[Future[TokenNames]]()
-
-    def name_holes(holes: Sequence[BlackHole]) -> None:
-        rows = [token["id"] for hole in holes for token in hole["tokens"]]
-        naming.append(call_beside(partial(name_tokens, tokenizer, rows, n_rows=w.location.shape[0])))
-
-    results, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections, name_holes)
+    results, numbers, stored_sha256 = measure_or_reuse(located, output, workspace, monitor, dedup, connections)
     w = settle_tie(located, embedding_sha256, stored_sha256, monitor, connections)
     with monitor.stage("name tokens"):
-        names = naming[0].result()
+        names = naming.result()
+    token_counts = None
+    if located.publishes_tokens:
+        with monitor.stage("publish tokens"):
+            token_counts = add_tokens(located, output, names, results, numbers, workspace)
     check_stored(store, {entry["key"]: entry["size"] for entry in results["artifacts"].values()})
     # This manifest takes the place of one that another run may have published meanwhile, and names its tensors too.
     other = published_meanwhile(located, store)
     others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
     own = output.check_own(others)
     results["artifacts"] |= {name: entry for name, entry in others.items() if name not in own}
+    dead_tokens = results["artifacts"].get("dead_tokens")
+    for survey in filter(None, (published.tokens_survey, other)):
+        if dead_tokens and survey["artifacts"].get("dead_tokens") == dead_tokens:
+            token_counts = survey.get("token_counts")
     manifest = build_manifest(
         checkpoint,
         w,
         results,
         names,
+        token_counts=token_counts,
         chosen_by_user=ref.tensor is not None or ref.file is not None,
         note=ref.note,
         page=page_key(published.folder),
@@ -246,7 +253,8 @@ def artifact_folder(located: Located, store: Store, stopwatch: Stopwatch) -> Art
         entry = manifest["artifacts"].get(name) if manifest else None
         return Artifact(**entry) if entry else None
 
-    return ArtifactFolder(store, located.published.folder, located.tensors_to_publish, origin, find_artifact, stopwatch)
+    to_publish = located.tensors_to_publish - {"tokens"} | (set(TOKEN_ARTIFACTS) if located.publishes_tokens else set())
+    return ArtifactFolder(store, located.published.folder, to_publish, origin, find_artifact, stopwatch)
 
 
 def digest_embedding(located: Located, monitor: ModelMonitor, connections: int) -> str | None:
@@ -272,10 +280,9 @@ def measure_or_reuse(
     monitor: ModelMonitor,
     dedup: Dedup,
     connections: int,
-    holes_found: Callable[[Sequence[BlackHole]], object],
-) -> tuple[ResultsOfW, str | None]:
-    """The results that follow from W's bytes, and the sha-256 of the bytes in which W is stored, if it is known.
-    ``holes_found`` is called with the black holes as soon as they are known.
+) -> tuple[ResultsOfW, "RowNumbers | None", str | None]:
+    """The results that follow from W's bytes; what was measured of each row, if W was measured now; and the sha-256 of
+    the bytes in which W is stored, if it is known.
 
     Measures W and publishes the tensors that are not published yet. If all are published, takes the results from a
     published survey of the same W.
@@ -290,8 +297,7 @@ def measure_or_reuse(
         monitor.log("find", "this W is published as %s: its tensors are not stored again", same_w["commit"])
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
-        holes_found(results["black_holes"])
-        return results, None if location.strides else results["w_sha256"]
+        return results, None, None if location.strides else results["w_sha256"]
     from job.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
@@ -300,7 +306,7 @@ def measure_or_reuse(
     if location.strides and w.copy:  # by columns, W's own digest is of its rows, and not of what is stored
         chunks = digested(chunks, stored)
     local_file = checkpoint.local_paths.get(location.file)
-    results = measure(
+    results, numbers = measure(
         location,
         chunks,
         local_file,
@@ -310,7 +316,6 @@ def measure_or_reuse(
         track=monitor.track,
         stage=monitor.stage,
         first_reading=located.first_reading,
-        holes_found=holes_found,
     )
     if checkpoint.local_paths or checkpoint.repo_id.startswith("local/"):
         # Fetching a byte checks that the file is still the one that was pinned: it may have been written to within the
@@ -326,8 +331,36 @@ def measure_or_reuse(
         )
     results["artifacts"] = {**located.published.artifacts, **results["artifacts"]}
     if location.strides is None:
-        return results, results["w_sha256"]
-    return results, stored.hexdigest() if w.copy else None
+        return results, numbers, results["w_sha256"]
+    return results, numbers, stored.hexdigest() if w.copy else None
+
+
+def add_tokens(
+    located: Located,
+    output: ArtifactFolder,
+    names: TokenNames,
+    results: ResultsOfW,
+    numbers: "RowNumbers | None",
+    workspace: Path,
+) -> TokenCounts:
+    """Publish what the rows stand for, add it to the artifacts of ``results``, and return its counts.
+
+    ``numbers``: what was measured of each row; None if W was not measured now. Then they are taken from the table that
+    is published with the tokens of another tokenizer.
+
+    Raises:
+        TransientError, ConfigError: that table is damaged, or the store or the disk fails.
+    """
+    from job.tokens.publish import publish_tokens, published_numbers  # imports numpy
+
+    if numbers is None:
+        if located.published.other_tokens is None:
+            raise ValueError("tokens are to be published of a W that nobody measured")
+        numbers = published_numbers(output.store, Artifact(**located.published.other_tokens))
+    output = output.with_metadata(w_sha256=results["w_sha256"])
+    artifacts, summary = publish_tokens(output, names, numbers, workspace)
+    results["artifacts"] |= {name: artifact_entry(artifact) for name, artifact in artifacts.items()}
+    return token_counts_entry(summary)
 
 
 def settle_tie(

@@ -8,6 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from entrypoint import main
+from job.store.artifacts import TOKEN_ARTIFACTS
+
+TENSOR_FILES = ("W", "mu", "gamma_centered", "black_holes")
+ALL_ARTIFACTS = {*TENSOR_FILES, *TOKEN_ARTIFACTS}
+"""What a survey publishes by default, if the checkpoint has a tokenizer."""
+WITHOUT_TOKENIZER = ALL_ARTIFACTS - {"valid_ids"}
+"""And if it has none."""
 
 
 def survey(checkpoint: Path, output: Path, *arguments: str) -> dict[str, Any]:
@@ -24,6 +31,6 @@ def survey_with_tensors(
     manifest = survey(checkpoint, output, *arguments)
     return manifest, {
         name: tensor
-        for artifact in ("W", "mu", "gamma_centered", "black_holes")
+        for artifact in TENSOR_FILES
         for name, tensor in load_file(output / manifest["artifacts"][artifact]["key"]).items()
     }

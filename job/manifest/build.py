@@ -17,6 +17,7 @@ from job.manifest.schema import (
     EmbeddingEntry,
     Manifest,
     ResultsOfW,
+    TokenCounts,
     TokenizerEntry,
 )
 from job.manifest.warnings import collect_warnings
@@ -24,16 +25,18 @@ from job.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from job.tokens.naming import TokenNames
+    from job.tokens.publish import TokenSummary
 
 
 def name_rows(black_holes: Sequence[BlackHole], names: "TokenNames") -> list[BlackHole]:
     """The black holes with the names of their tokens."""
+    tokens = names.of(token["id"] for hole in black_holes for token in hole["tokens"])
     return [
         {
             **hole,
             "tokens": [
                 {"id": token.id, "piece": token.piece, "text": token.text}
-                for token in (names.tokens[token["id"]] for token in hole["tokens"])
+                for token in (tokens[token["id"]] for token in hole["tokens"])
             ],
         }
         for hole in black_holes
@@ -46,6 +49,7 @@ def build_manifest(
     results: ResultsOfW,
     names: "TokenNames",
     *,
+    token_counts: TokenCounts | None,
     chosen_by_user: bool,
     note: str | None,
     page: str,
@@ -89,6 +93,7 @@ def build_manifest(
         "artifacts": results["artifacts"],
         "pages": {"report": page},
         "tokenizer": tokenizer,
+        "token_counts": token_counts,
         "checkpoint": {"nbytes": checkpoint.nbytes, "bytes_fetched": bytes_fetched},
         "warnings": collect_warnings(note, checkpoint, unembedding, results["statistics"], tokenizer),
         "tool": {"name": "black-hole-survey", "version": __version__},
@@ -115,6 +120,11 @@ def embedding_entry(checkpoint: Checkpoint, embedding: NamedTensor) -> Embedding
 def artifact_entry(artifact: Artifact) -> ArtifactEntry:
     """The manifest's entry for a published object."""
     return {"key": artifact.key, "size": artifact.size, "sha256": artifact.sha256}
+
+
+def token_counts_entry(summary: "TokenSummary") -> TokenCounts:
+    """The manifest's entry for what was published of the tokens."""
+    return {"classes": summary.classes, "dead_tokens": summary.dead_tokens, "valid_ids": summary.valid_ids}
 
 
 def _tokenizer(names: "TokenNames", n_rows: int) -> TokenizerEntry:

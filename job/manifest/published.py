@@ -1,7 +1,7 @@
 """Which surveys of a model are published, as far as they concern the survey at hand."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from job.manifest.filing import (
     survey_folder,
 )
 from job.manifest.schema import ArtifactEntry, Manifest
+from job.store.artifacts import TOKEN_ARTIFACTS
 from job.store.store import ListedObject, Store
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,12 @@ class Published:
     same_w: Manifest | None = None
     """``this_survey``, or else the newest manifest of another commit or tensor name with the same bytes of W."""
     artifacts: Mapping[str, ArtifactEntry] = field(default_factory=dict)
-    """The published tensors of this W by name, whichever surveys published them."""
+    """The artifacts of this W by name, whichever surveys published them. Those of tokens, only if they are of the same
+    tokenizer."""
+    tokens_survey: Manifest | None = None
+    """The survey that published those of tokens."""
+    other_tokens: ArtifactEntry | None = None
+    """A tokens.parquet of this W with the tokens of another tokenizer, if ``artifacts`` has none."""
     previous_survey: Manifest | None = None
     """The newest manifest of another commit whose tensor was chosen in the same way."""
     new_item: NewItem | None = None
@@ -115,6 +121,7 @@ def find_published(
     requested_tensor: str | None,
     tensor: str,
     tensors: frozenset[str],
+    has_same_tokenizer: Callable[[Manifest], bool],
 ) -> Published:
     """The published surveys of a model, as far as they concern a survey that is to publish ``tensors`` of ``tensor``.
 
@@ -126,6 +133,7 @@ def find_published(
         source: where the checkpoint is read from. Checkpoints that are not on the Hub may share a name; what is new is
             told by comparison with those of the same place alone.
         requested_tensor: the tensor that the list names, if it names one; ``tensor`` is what it stands for.
+        has_same_tokenizer: whether the tokens of another commit's manifest are those of this commit.
     """
     folder = survey_folder(repo_id, commit, requested_tensor)
 
@@ -146,8 +154,9 @@ def find_published(
     if requested_tensor is None and is_first_of_commit:
         newest = read(latest_key(repo_id))
         if newest and not newest["tensor"]["chosen_by_user"] and is_enough(newest) and is_comparable(newest):
+            artifacts, tokens_survey, other_tokens = _reusable([newest], has_same_tokenizer)
             last = newest.get("sequence", 0)
-            return Published(folder, None, newest, newest["artifacts"], newest, "revision", last)
+            return Published(folder, None, newest, artifacts, tokens_survey, other_tokens, newest, "revision", last)
 
     manifests = {key: manifest for key in listing if key.endswith("/manifest.json") and (manifest := read(key))}
     folder = _free_folder(store, repo_id, commit, identity, requested_tensor, tensor, manifests)
@@ -166,16 +175,35 @@ def find_published(
             or key == manifest_key(survey_folder(repo_id, manifest["commit"], requested_tensor))
         )
     ]
+    artifacts, tokens_survey, other_tokens = _reusable(
+        of_this_w, lambda manifest: manifest is this_survey or has_same_tokenizer(manifest)
+    )
     return Published(
         folder,
         this_survey,
         same_w=of_this_w[-1] if of_this_w else None,
-        artifacts={name: entry for manifest in of_this_w for name, entry in manifest["artifacts"].items()},
+        artifacts=artifacts,
+        tokens_survey=tokens_survey,
+        other_tokens=other_tokens,
         previous_survey=max(previous, key=publication_order, default=None),
         new_item=None if this_survey else _new_item(comparable.values(), commit),
         last_sequence=max((manifest.get("sequence", 0) for manifest in manifests.values()), default=0),
         listing=listing,
     )
+
+
+def _reusable(
+    of_this_w: Sequence[Manifest], has_same_tokenizer: Callable[[Manifest], bool]
+) -> tuple[dict[str, ArtifactEntry], Manifest | None, ArtifactEntry | None]:
+    """``artifacts``, ``tokens_survey`` and ``other_tokens`` of Published. ``of_this_w``: the newest comes last."""
+    entries = [(manifest, name, entry) for manifest in of_this_w for name, entry in manifest["artifacts"].items()]
+    artifacts = {name: entry for _, name, entry in entries if name not in TOKEN_ARTIFACTS}
+    with_tokens = [manifest for manifest in reversed(of_this_w) if "tokens" in manifest["artifacts"]]
+    same = next(filter(has_same_tokenizer, with_tokens), None)
+    if same:
+        artifacts |= {name: entry for manifest, name, entry in entries if manifest is same}
+        return artifacts, same, None
+    return artifacts, None, with_tokens[0]["artifacts"]["tokens"] if with_tokens else None
 
 
 def _free_folder(

@@ -173,6 +173,17 @@ class TokenizerEntry(TypedDict):
     """Why the tokens have no names; absent if they have names."""
 
 
+class TokenCounts(TypedDict):
+    """How many rows stand for what. The counts of one survey's tokens.parquet, dead_tokens.json and valid_ids."""
+
+    classes: dict[str, int] | None
+    """By class: ordinary, special, reserved, byte, partial_utf8, beyond_tokenizer; null without a tokenizer."""
+    dead_tokens: dict[str, int | None]
+    """How many ids each list of dead_tokens.json holds; null where the list is null."""
+    valid_ids: int | None
+    """How many rows valid_ids marks; null without a tokenizer."""
+
+
 class CheckpointEntry(TypedDict):
     """The checkpoint's size, and how much of it the survey read."""
 
@@ -227,7 +238,7 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """The published tensors by name: W, mu, gamma_centered, black_holes."""
+    """The published files by name: W, mu, gamma_centered, black_holes, tokens, dead_tokens, valid_ids."""
 
 
 class ResultsOfW(_Results):
@@ -264,6 +275,8 @@ class Manifest(ResultsOfW, SummaryFields):
     followed_from: NotRequired[list[str]]
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry
+    token_counts: NotRequired[TokenCounts | None]
+    """How many rows stand for what; null if ``tokens`` is not published."""
     tool: NotRequired[ToolEntry]
     examined_by: NotRequired[str]
     """The last later version of the tool that looked into the checkpoint again, and chose the same tensor."""

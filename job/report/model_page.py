@@ -22,6 +22,21 @@ _TIE_TEXTS: Final = {
     "config_says_tied_but_differ": "no, although the config says so",
 }
 
+_CLASS_TEXTS: Final = {
+    "ordinary": "of ordinary tokens",
+    "special": "of control tokens",
+    "reserved": "of reserved tokens",
+    "byte": "of single bytes",
+    "partial_utf8": "of parts of characters",
+    "beyond_tokenizer": "beyond the tokenizer",
+}
+_LIST_TEXTS: Final = {
+    "unreachable": "unreachable: no text encodes to them",
+    "not_round_tripping": "that do not round-trip: their text encodes to other ids",
+    "reserved": "reserved, control tokens among them",
+    "reserved_in_black_hole": "reserved and in a black hole",
+}
+
 _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"} | {"\n": " ", "\r": " "})
 
 
@@ -63,4 +78,4 @@ def model_page(manifest: Manifest) -> str:
     """The page as Markdown. All texts from a checkpoint are escaped."""
     holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
     content = json_value({**manifest, "black_holes": holes})
-    return _template().render(m=content, tie_texts=_TIE_TEXTS)
+    return _template().render(m=content, tie_texts=_TIE_TEXTS, class_texts=_CLASS_TEXTS, list_texts=_LIST_TEXTS)

@@ -4,13 +4,21 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from job.errors import TransientError, UploadLost, join_limited
 from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor, header, in_file_order
 from job.store.stopwatch import Stopwatch
 from job.store.store import Chunk, Store, look_again
+
+TOKEN_ARTIFACTS: Final = ("tokens", "dead_tokens", "valid_ids")
+"""What is published of the rows' tokens. It follows from W and from the tokenizer; all other artifacts, from W."""
+
+_SUFFIXES: Final = {"tokens": "parquet", "dead_tokens": "json"}
+"""Those of artifacts that are no safetensors files."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,9 @@ class ArtifactFolder:
     find_published: Callable[[str], Artifact | None]
     """Returns what a manifest says of the artifact with a name, if one has been published by now."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    headers: dict[str, bytes] = field(default_factory=dict)
-    """The header of each artifact that was published, by name."""
+    written: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Of each artifact that was published, by name: how many of its first bytes tell it from one of another version of
+    this tool, and their sha-256."""
 
     def with_metadata(self, **more: str) -> "ArtifactFolder":
         """The same folder, with more metadata for each file."""
@@ -48,32 +57,35 @@ class ArtifactFolder:
         The bytes of its tensors are pulled in both cases, because they are measured as they are pulled.
         """
         if name in self.to_publish:
-            return {name: self._publish(name, tensors)}
+            begin = header(tensors, self.metadata)
+            nbytes = len(begin) + sum(tensor.nbytes for tensor in tensors)
+            chunks = (chunk for tensor in in_file_order(tensors) for chunk in tensors[tensor])
+            return {name: self._publish(name, chain([begin], chunks), nbytes, begin)}
         for content in tensors.values():
             for _ in content:
                 pass
         return {}
 
+    def publish_content(self, name: str, chunks: Iterable[Chunk], nbytes: int) -> dict[str, Artifact]:
+        """Publish the artifact ``name``, ``nbytes`` bytes from ``chunks``. Returns it by its name."""
+        return {name: self._publish(name, chunks, nbytes)}
+
     def path_to_publish(self, name: str) -> Path | None:
         """Where on this machine the artifact ``name`` will be, if it is to be published there."""
         return self.store.path(self._key(name)) if name in self.to_publish else None
 
-    def _publish(self, name: str, tensors: Mapping[StoredTensor, Iterable[Chunk]]) -> Artifact:
-        """Publish a safetensors file. The bytes of each tensor are pulled from its stream, one tensor after another.
+    def _publish(self, name: str, chunks: Iterable[Chunk], nbytes: int, begin: bytes | None = None) -> Artifact:
+        """Publish a file of ``nbytes`` bytes, pulled from ``chunks``. ``begin``: the first of them, if these alone tell
+        whether another version of this tool wrote the file.
 
-        If another run published it meanwhile with another header, which its version of this tool wrote, that one stays.
+        If another run published it meanwhile with other bytes, as its version of this tool wrote them, that one stays.
         """
-        key, header_bytes = self._key(name), header(tensors, self.metadata)
-        nbytes = len(header_bytes) + sum(tensor.nbytes for tensor in tensors)
-        sha256 = hashlib.sha256()
+        key, sha256 = self._key(name), hashlib.sha256()
 
         def content(digest: Behind[Chunk]) -> Iterator[Chunk]:
-            digest(header_bytes)
-            yield header_bytes
-            for tensor in in_file_order(tensors):
-                for chunk in tensors[tensor]:
-                    digest(chunk)
-                    yield chunk
+            for chunk in chunks:
+                digest(chunk)
+                yield chunk
             digest.wait()
             # A manifest that exists by now vouches for what is there, so it is not replaced by other bytes.
             published = self.find_published(name)
@@ -85,31 +97,34 @@ class ArtifactFolder:
                 self.store.write_stream(key, self.stopwatch.iterate("computing", content(digest)), nbytes)
         except _PublishedMeanwhile as found:
             return found.artifact
-        self.headers[name] = header_bytes
+        begin_nbytes, digest_of_begin = (nbytes, sha256) if begin is None else (len(begin), hashlib.sha256(begin))
+        self.written[name] = begin_nbytes, digest_of_begin.hexdigest()
         return Artifact(key, nbytes, sha256.hexdigest())
 
     def check_own(self, published: Collection[str]) -> set[str]:
         """The artifacts that are still those that were published here. Other versions of this tool write the same
-        tensors with another header, so a run of theirs may have replaced some before any manifest vouched for them.
+        tensors with another header, and tables with other metadata, so a run of theirs may have replaced some before
+        any manifest vouched for them.
 
         Raises:
             UploadLost: an artifact was replaced, and is not one of those that the other run has ``published``.
         """
 
         def is_own(name: str) -> bool:
-            return self.store.read_begin(self._key(name), len(self.headers[name])) == self.headers[name]
+            nbytes, sha256 = self.written[name]
+            return hashlib.sha256(self.store.read_begin(self._key(name), nbytes)).hexdigest() == sha256
 
-        with ThreadPoolExecutor(max(1, len(self.headers))) as pool:
-            own = {name for name, is_same in zip(self.headers, pool.map(is_own, self.headers), strict=True) if is_same}
-        for name in sorted(self.headers.keys() - own - set(published)):
+        with ThreadPoolExecutor(max(1, len(self.written))) as pool:
+            own = {name for name, is_same in zip(self.written, pool.map(is_own, self.written), strict=True) if is_same}
+        for name in sorted(self.written.keys() - own - set(published)):
             raise UploadLost(
-                f"{self.store.url(self._key(name))}: found another header than was written, expected the same; a run "
-                "of another version of this tool replaced the file: run again when that one has ended"
+                f"{self.store.url(self._key(name))}: found other bytes at its begin than were written, expected the "
+                "same; a run of another version of this tool replaced the file: run again when that one has ended"
             )
         return own
 
     def _key(self, name: str) -> str:
-        return f"{self.folder}/{name}.safetensors"
+        return f"{self.folder}/{name}.{_SUFFIXES.get(name, 'safetensors')}"
 
 
 class _PublishedMeanwhile(Exception):

@@ -34,7 +34,8 @@ row) and of its store (six time-outs) stay below. An upload may itself take days
 PROBE_PREFIXES: Final = ("runs/", "write-check")
 """What the keys of probes begin with. Probes are small objects by which the job tries what a store can do."""
 _PROBE: Final = re.compile(r"(runs/[^/]+/condition-check|write-check)(-[0-9a-f]+)?")
-_OWN_UPLOAD: Final = re.compile(rf"[^/]+/[^/]+/[0-9a-f]+/([^/]+/)?[^/]+\.safetensors|{_PROBE.pattern}")
+_FILE: Final = r"[^/]+\.safetensors|tokens\.parquet|dead_tokens\.json"
+_OWN_UPLOAD: Final = re.compile(rf"[^/]+/[^/]+/[0-9a-f]+/([^/]+/)?({_FILE})|{_PROBE.pattern}")
 
 
 def is_probe(key: str) -> bool:
@@ -43,7 +44,7 @@ def is_probe(key: str) -> bool:
 
 
 def is_own_upload(key: str) -> bool:
-    """Whether an upload to this key is one of this job: of a survey's tensors or of a probe. A bucket without a prefix
+    """Whether an upload to this key is one of this job: of a survey's files or of a probe. A bucket without a prefix
     may hold the uploads of other programs."""
     return _OWN_UPLOAD.fullmatch(key) is not None
 

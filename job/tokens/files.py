@@ -11,7 +11,8 @@ from job.checkpoints.formats.gguf_file import Vocabulary
 from job.checkpoints.head.config import read_config
 from job.errors import ModelError
 from job.scratch import write_scratch
-from job.tokens.tokenizer import TokenizerUnusable, files_to_read, needed_files, tokenizer_folder
+from job.tokens.file_choice import files_to_read, needed_files, tokenizer_folder
+from job.tokens.tokenizer import TokenizerUnusable
 
 MAX_TOKENIZER_FILE: Final = 256 << 20
 """In bytes. The largest tokenizer files today have about 40 MB."""
@@ -42,6 +43,14 @@ class TokenizerFiles:
     """Why no token can be named, by whatever file; empty if nothing says so."""
 
 
+def tokenizer_file_names(
+    checkpoint: Checkpoint, weight_file: str, vocabulary: Vocabulary | None
+) -> tuple[str, list[str]]:
+    """The folder and the names of the files that ``fetch_tokenizer`` fetches."""
+    origin = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, weight_file)
+    return origin, files_to_read(checkpoint.files, origin, has_vocabulary=vocabulary is not None)
+
+
 def fetch_tokenizer(
     checkpoint: Checkpoint,
     weight_file: str,
@@ -60,8 +69,7 @@ def fetch_tokenizer(
     Raises:
         TransientError: a file cannot be fetched, or the scratch disk is full.
     """
-    origin = tokenizer_folder({*checkpoint.files, *checkpoint.set_aside}, weight_file)
-    names = files_to_read(checkpoint.files, origin, has_vocabulary=vocabulary is not None)
+    origin, names = tokenizer_file_names(checkpoint, weight_file, vocabulary)
     content_ids = {name: checkpoint.files[name].content_id for name in names}
     vocabulary_id = checkpoint.files[vocabulary.file].content_id if vocabulary else ""
     found = TokenizerFiles(folder, checkpoint.source, origin, vocabulary, vocabulary_id, content_ids)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
-from job.tokens.tokenizer import Tokenizer, TokenizerInfo
+from job.tokens.tokenizer import Spelling, Tokenizer, TokenizerInfo
 
 _SPACE: Final = "▁"
 """The character for a space in a SentencePiece token."""
@@ -39,26 +39,45 @@ def _decode_sentencepiece(piece: str) -> str:
     return piece.replace(_SPACE, " ")
 
 
-_DECODERS: Final[Mapping[str, Callable[[str], str]]] = {
-    "gpt2": _decode_byte_level,  # every byte-level BPE
-    "llama": _decode_sentencepiece,  # SentencePiece's BPE
-    "t5": _decode_sentencepiece,  # SentencePiece's unigrams
-    "bert": _decode_sentencepiece,  # WordPiece; GGUF writes ▁ before a word instead of ## within a word
-    "gemma4": _decode_sentencepiece,
+_DECODERS: Final[Mapping[Spelling, Callable[[str], str]]] = {
+    "byte-level": _decode_byte_level,
+    "sentencepiece": _decode_sentencepiece,
 }
-"""The decoder of a piece by ``tokenizer.ggml.model``. The pieces of other models are their texts."""
+"""The decoder of a piece. Otherwise a piece is its own text."""
+
+_SPELLINGS: Final[Mapping[str, Spelling]] = {
+    "gpt2": "byte-level",  # every byte-level BPE
+    "llama": "sentencepiece",  # SentencePiece's BPE
+    "t5": "sentencepiece",  # SentencePiece's unigrams
+    "bert": "sentencepiece",  # WordPiece; GGUF writes ▁ before a word instead of ## within a word
+    "gemma4": "sentencepiece",
+}
+"""The spelling of the pieces by ``tokenizer.ggml.model``."""
 
 
-def from_vocabulary(model: str, tokens: Sequence[str], added: Set[int] = frozenset()) -> Tokenizer:
+def from_vocabulary(
+    model: str,
+    tokens: Sequence[str],
+    added: Set[int] = frozenset(),
+    *,
+    special: Set[int] = frozenset(),
+    unused: Set[int] = frozenset(),
+) -> Tokenizer:
     """A tokenizer that can decode single tokens.
 
     Args:
         model: the file's ``tokenizer.ggml.model``.
         added: the ids of added tokens. Those of byte-level BPE are plain text.
+        special: the ids of control tokens and of the unknown one.
+        unused: the ids that the file marks as unused.
     """
-    decode = _DECODERS.get(model, str)
+    spelling = _SPELLINGS.get(model, "unknown")
+    decode = _DECODERS.get(spelling, str)
     info = TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=len(tokens), n_ids=len(tokens), n_own_ids=len(tokens))
-    plain = added if decode is _decode_byte_level else frozenset()
-    return Tokenizer(
-        info, piece=lambda id: tokens[id], text=lambda id: tokens[id] if id in plain else decode(tokens[id])
-    )
+    plain = added if spelling == "byte-level" else frozenset()
+
+    def texts(ids: Sequence[int]) -> list[str]:
+        return [tokens[id] if id in plain else decode(tokens[id]) for id in ids]
+
+    marks = (frozenset(added), frozenset(special), frozenset(unused))
+    return Tokenizer(info, tokens, texts, spelling, *marks, backend=None)

@@ -1,25 +1,45 @@
-"""Loads a tokenizer and decodes its tokens in a process of its own. A file can make the libraries abort, or take all
+"""Loads a tokenizer and describes its tokens in a process of its own. A file can make the libraries abort, or take all
 memory; then only that process ends.
 """
 
+import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NotRequired, TypedDict, cast
 
+from job.checkpoints.formats.gguf_file import Vocabulary
 from job.limits.fork_server import CallFailed, ForkServer, Limits
-from job.tokens.tokenizer import Token, TokenizerInfo, TokenizerUnusable, load_tokenizer
+from job.scratch import write_scratch
+from job.tokens.gguf_tokens import from_vocabulary
+from job.tokens.loading import load_tokenizer
+from job.tokens.tokenizer import Tokenizer, TokenizerInfo, TokenizerUnusable, errors_translated
 
 _LIMITS: Final = Limits(cpu_seconds=600, seconds=600, nbytes=2 << 30)
 """The largest tokenizers load in seconds; a converted one takes about a minute. A machine with many cores needs more
 memory than others, for stacks."""
 
-_SERVER: Final = ForkServer(preload=("job.tokens.process", "tokenizers"))
+_PRELOADED: Final = (
+    *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions"),
+    *("tokenizers", "arro3.core", "arro3.io", "unicodedataplus"),
+)
+_SERVER: Final = ForkServer(preload=_PRELOADED)
+
+
+@dataclass(frozen=True)
+class DescribedTokens:
+    """What a tokenizer is whose tokens were described, and how long what took, in seconds."""
+
+    info: TokenizerInfo
+    seconds: dict[str, float]
 
 
 class _Request(TypedDict):
-    folder: str
-    ids: list[int]
+    folder: str | None
+    vocabulary: str | None
+    n_rows: int
+    columns: str
 
 
 class _Info(TypedDict):
@@ -32,33 +52,103 @@ class _Info(TypedDict):
 class _Answer(TypedDict):
     unusable: NotRequired[str]
     info: NotRequired[_Info]
-    tokens: NotRequired[list[tuple[str | None, str | None]]]
+    seconds: NotRequired[dict[str, float]]
 
 
-def decode_tokens(folder: Path, ids: Sequence[int]) -> tuple[TokenizerInfo, list[Token]]:
-    """The tokenizer whose files are in a folder, and its tokens with these ids.
+def describe_in_process(folder: Path | None, vocabulary: Path | None, n_rows: int, columns: Path) -> DescribedTokens:
+    """Describe the rows of W, which has ``n_rows``, in the file ``columns``. It is not written if W has fewer rows than
+    the vocabulary has ids.
+
+    Args:
+        folder: where the tokenizer's files are; None to go by ``vocabulary`` alone.
+        vocabulary: a file by ``write_vocabulary``, with which the tokenizer has to agree.
 
     Raises:
-        TokenizerUnusable: the tokenizer cannot be read, or it ends the process that reads it.
+        TokenizerUnusable: the tokenizer cannot be read, or it ends the process that reads it, or it has other tokens
+            than the vocabulary.
         TransientError: no process can be started.
     """
-    request: _Request = {"folder": str(folder.absolute()), "ids": list(ids)}
+    request: _Request = {
+        "folder": str(folder.absolute()) if folder else None,
+        "vocabulary": str(vocabulary.absolute()) if vocabulary else None,
+        "n_rows": n_rows,
+        "columns": str(columns.absolute()),
+    }
     try:
         answer = cast("_Answer", _SERVER.call(answer_request, request, _LIMITS))
     except CallFailed as error:
         raise TokenizerUnusable(f"the tokenizer cannot be read ({error}); check its files") from error
     if "unusable" in answer:
         raise TokenizerUnusable(answer["unusable"])
-    tokens = [Token(id, piece, text) for id, (piece, text) in zip(ids, answer["tokens"], strict=True)]
-    return TokenizerInfo(**answer["info"]), tokens
+    return DescribedTokens(TokenizerInfo(**answer["info"]), answer["seconds"])
+
+
+def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a GGUF file's list of tokens for the other process.
+
+    Raises:
+        TransientError: the scratch disk is full, or fails.
+    """
+    content = {"model": vocabulary.model, "tokens": vocabulary.tokens, "added": sorted(vocabulary.added)}
+    write_scratch(path, json.dumps(content).encode())
 
 
 def answer_request(request: _Request) -> _Answer:
-    """The tokenizer and the tokens, or why there are none. Called in the other process."""
+    """Write the columns. Returns the tokenizer and the seconds, or why there are no columns. Called in the other
+    process."""
     try:
-        tokenizer = load_tokenizer(Path(request["folder"]))
-        tokens = tokenizer.tokens(request["ids"])
+        with errors_translated():
+            begin = time.perf_counter()
+            tokenizer = _load(request["folder"], request["vocabulary"])
+            seconds = {"load tokenizer": time.perf_counter() - begin}
+            if tokenizer.info.n_own_ids <= request["n_rows"]:
+                seconds |= _describe(tokenizer, request["n_rows"], Path(request["columns"]))
     except TokenizerUnusable as error:
         return {"unusable": str(error)}
-    info = cast("_Info", asdict(tokenizer.info))
-    return {"info": info, "tokens": [(token.piece, token.text) for token in tokens]}
+    return {"info": cast("_Info", asdict(tokenizer.info)), "seconds": seconds}
+
+
+def _load(folder: str | None, vocabulary: str | None) -> Tokenizer:
+    """The tokenizer in the folder, if it agrees with the vocabulary; the vocabulary's own if there is no folder.
+
+    Raises:
+        TokenizerUnusable: it cannot be read, or does not agree.
+    """
+    own = _read_vocabulary(Path(vocabulary)) if vocabulary else None
+    if folder is None and own:
+        return own
+    tokenizer = load_tokenizer(Path(folder or ""))
+    if own:
+        _check_alike(tokenizer.pieces, own)
+    return tokenizer
+
+
+def _read_vocabulary(path: Path) -> Tokenizer:
+    content = json.loads(path.read_bytes())
+    return from_vocabulary(content["model"], content["tokens"], frozenset(content["added"]))
+
+
+def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:
+    """Check that a tokenizer has the pieces of a GGUF file's own list. It may lack those that the list marks as unused:
+    converters fill the list up to the number of rows."""
+    for id, expected in enumerate(own.pieces):
+        piece = pieces[id] if id < len(pieces) else None
+        if piece != expected and not (piece is None and id in own.unused):
+            raise TokenizerUnusable(
+                f"found the piece {piece!r:.80} for id {id:,}, expected {expected!r:.80}, as the GGUF file has it"
+            )
+
+
+def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path) -> dict[str, float]:
+    """Write the columns. Returns how long what took, in seconds."""
+    from job.tokens.columns import write_token_columns  # these import numpy, which the caller may not need
+    from job.tokens.descriptions import describe_tokens
+
+    begin = time.perf_counter()
+    descriptions = describe_tokens(tokenizer, n_rows)
+    described = time.perf_counter()
+    unknown: list[bool | None] = [None] * len(tokenizer.pieces)
+    claimed = time.perf_counter()
+    write_token_columns(descriptions, unknown, unknown, n_rows, columns)
+    written = time.perf_counter()
+    return {"describe tokens": described - begin + written - claimed, "reachability": claimed - described}

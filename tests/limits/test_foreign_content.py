@@ -119,7 +119,7 @@ def test_a_tokenizer_that_is_a_pointer_costs_the_names_and_is_called_a_pointer(t
     scratch.mkdir()
     (checkpoint / file).write_bytes(LFS)
     files = fetch_tokenizer(open_folder(checkpoint), "model.safetensors", None, scratch, rows_are_not_tokens=None)
-    named = name_tokens(files, [3], n_rows=6)
+    named = name_tokens(files, scratch, n_rows=6)
     assert named.unusable.startswith(f"{file}: found a git-lfs pointer")
 
 

@@ -12,10 +12,10 @@ import pytest
 import tokenizers
 import torch
 from safetensors.torch import save_file
-from tokenizers.models import WordLevel
 
-from job.tokens.process import decode_tokens
-from job.tokens.tokenizer import TokenizerUnusable
+from job.tokens.naming import TokenNames
+from job.tokens.process import describe_in_process
+from job.tokens.tokenizer import Token
 from tests.checkpoints import planted, write_checkpoint
 from tests.ggufs import planted_rows, write_gguf
 from tests.surveys import survey_with_tensors
@@ -249,10 +249,10 @@ import resource
 resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000))
 from pathlib import Path
 from typing import Any
-from job.tokens.process import decode_tokens
+from job.tokens.process import describe_in_process
 from job.tokens.tokenizer import TokenizerUnusable
 try:
-    decode_tokens(Path({str(tmp_path)!r}), [3])
+    describe_in_process(Path({str(tmp_path)!r}), None, 40, Path({str(tmp_path / "tokens.arrow")!r}))
 except TokenizerUnusable as error:
     print(error)
 """
@@ -262,14 +262,20 @@ except TokenizerUnusable as error:
     assert done.stderr == ""
 
 
-def test_tokens_that_would_fill_the_manifest_have_no_names(tmp_path: Path) -> None:
-    vocabulary = {f"{index}{'é' * 60_000}": index for index in range(40)}
-    tokenizers.Tokenizer(WordLevel(vocabulary, unk_token=next(iter(vocabulary)))).save(str(tmp_path / "tokenizer.json"))
-    assert len(decode_tokens(tmp_path, range(30))[1]) == 30
-    with pytest.raises(
-        TokenizerUnusable, match=r"more than 4,000,000 characters in all, token 33 among them with 60,002"
-    ):
-        decode_tokens(tmp_path, range(40))
+def test_tokens_that_would_fill_the_manifest_have_no_names_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = {f"{index}{'é' * 60_000}": index for index in range(40)}
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json({**long, "t0": 40}))
+    columns = tmp_path / "tokens.arrow"
+    described = describe_in_process(tmp_path, None, 41, columns)
+    names = TokenNames({}, described.info, "", columns)
+    assert names.of(range(30)) == {id: Token(id, piece, piece) for piece, id in list(long.items())[:30]}
+    assert caplog.messages == []
+    of_all = names.of(range(41))
+    assert [id for id, token in of_all.items() if token.piece is None] == list(range(33, 40))
+    assert of_all[40] == Token(40, "t0", "t0")
+    assert "more than 4,000,000 characters in all, expected shorter ones: the manifest lists 7 of them" in caplog.text
 
 
 def test_a_folder_with_modules_of_the_libraries_names_is_not_executed(

@@ -53,6 +53,6 @@ def test_a_vocabulary_of_bytes_spells_what_the_models_own_tokenizer_decodes(ship
     assert vocabulary
     tokenizer = from_vocabulary(vocabulary.model, vocabulary.tokens)
     assert tokenizer.info.n_tokens == 49_152
-    assert [tokenizer.text(id) for id in range(49_152)] == [
+    assert tokenizer.texts(range(49_152)) == [
         own.decode([id], clean_up_tokenization_spaces=False) for id in range(49_152)
     ]

@@ -15,7 +15,7 @@ from job.checkpoints.sources.http import NAMES, open_http
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import CorruptCheckpoint, ModelUnavailable, SurveyError, TransientError, UnsupportedCheckpoint
 from job.geometry.dedup import find_black_holes
-from job.tokens import tokenizer
+from job.tokens import file_choice
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 
@@ -59,7 +59,7 @@ def test_what_lies_under_a_known_name_is_found_and_filed_under_the_last_part_of_
 
 
 def test_every_file_of_a_tokenizer_is_asked_for() -> None:
-    assert set(tokenizer.TOKENIZER_FILES) <= set(NAMES)
+    assert set(file_choice.TOKENIZER_FILES) <= set(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from job.store.s3.store import S3Store
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import READ_ONLY, SeaweedServer
+from tests.surveys import ALL_ARTIFACTS, TENSOR_FILES
 
 ROOT = Path(__file__).parents[2]
 GROUPS = [[5, 700, 4000], [6, 7], [8, 4999]]
 W_NBYTES = 5000 * 2048 * 2
 FILLER_NBYTES = 40_000_000
-ARTIFACTS = ("W", "mu", "gamma_centered", "black_holes")
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +107,9 @@ def test_a_commit_that_leaves_w_as_it_was_gets_a_manifest_that_points_at_the_old
     after = latest(tmp_path / "out")
     assert after["commit"] == commit != before["commit"]
     assert served.weight_bytes_sent <= 100_000
-    assert all(after["artifacts"][name] == before["artifacts"][name] for name in ARTIFACTS)
+    assert after["artifacts"] == before["artifacts"]
     assert (after["statistics"], after["black_holes"]) == (before["statistics"], before["black_holes"])
-    assert published(tmp_path / "out").keys() == set(ARTIFACTS)
+    assert published(tmp_path / "out").keys() == ALL_ARTIFACTS
 
 
 def test_a_model_in_the_hubs_cache_that_is_published_from_the_hub_is_not_read_again(
@@ -147,7 +147,7 @@ def test_more_tensors_for_several_commits_of_one_w_read_it_once(
     keys = []
     for commit in (first, second):
         manifest = json.loads((tmp_path / "out/org/model" / commit / "manifest.json").read_text())
-        assert manifest["artifacts"].keys() == set(ARTIFACTS)
+        assert manifest["artifacts"].keys() == ALL_ARTIFACTS
         keys.append({name: entry["key"] for name, entry in manifest["artifacts"].items()})
     assert keys[0] == keys[1]
 
@@ -182,14 +182,14 @@ def test_the_same_bytes_are_published_whatever_the_source_and_the_connections(
         assert main([*arguments, "--output", str(tmp_path / run)]) == 0
         (manifest,) = (tmp_path / run).rglob("latest.json")
         entries = json.loads(manifest.read_text())["artifacts"]
-        tensors = {name: load((tmp_path / run / entries[name]["key"]).read_bytes()) for name in ARTIFACTS}
+        tensors = {name: load((tmp_path / run / entries[name]["key"]).read_bytes()) for name in TENSOR_FILES}
         contents[run] = {
             tensor: value.reshape(-1).view(torch.uint8).numpy().tobytes()
             for file in tensors.values()
             for tensor, value in file.items()
         }
         if run.startswith("hub"):
-            contents[run] |= {name: (tmp_path / run / entries[name]["key"]).read_bytes() for name in ARTIFACTS}
+            contents[run] |= {name: (tmp_path / run / entries[name]["key"]).read_bytes() for name in ALL_ARTIFACTS}
     assert contents["hub"] == contents["hub-many"] == contents["hub-torch"] == contents["hub-cache"]
     tensors_alone = {name: content for name, content in contents["hub"].items() if name in contents["folder"]}
     assert contents["folder"].keys() == contents["s3"].keys()
@@ -224,7 +224,7 @@ def test_one_model_failing_does_not_stop_the_others_and_each_failure_is_named(
     served.add("org/gated", checkpoint, access="gated")
     arguments = ["org/gated", "org/missing", "org/model", "--output", str(tmp_path / "out")]
     assert main(arguments) == 65
-    assert published(tmp_path / "out").keys() == set(ARTIFACTS)
+    assert published(tmp_path / "out").keys() == ALL_ARTIFACTS
     summary = capsys.readouterr().out
     assert re.search(r"ModelUnavailable .*org/gated.*HF_TOKEN", summary)
     assert re.search(r"ModelUnavailable .*org/missing", summary)

@@ -169,7 +169,10 @@ def test_a_published_survey_and_a_commit_with_the_newest_w_cost_a_few_reads_howe
 
     def find(commit: str, identity: ContentIdentity) -> Any:
         store.reads.clear()
-        return find_published(store, listing, "local/model", commit, source, identity, None, "lm_head.weight", tensors)
+        name = "lm_head.weight"
+        return find_published(
+            store, listing, "local/model", commit, source, identity, None, name, tensors, lambda _: True
+        )
 
     published = find(manifests[3]["commit"], identity)
     assert published.this_survey == manifests[3]

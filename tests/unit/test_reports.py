@@ -20,12 +20,13 @@ from job.monitor import progress
 from job.monitor.current import CurrentStage
 from job.monitor.progress import ProgressReporter
 from job.outcome import Outcome
-from job.plan import plan_models
+from job.plan import NUMBERS_ROW_NBYTES, TOKEN_ROW_NBYTES, plan_models
 from job.report.model_page import model_page
 from job.report.plan_table import kubernetes_limits, print_plan
 from job.report.terminal import print_summary
 from job.report.text import escape
 from job.settings import read_settings
+from job.store.artifacts import TOKEN_ARTIFACTS
 from tests.checkpoints import planted, write_checkpoint
 from tests.unit.test_metrics import metrics_in
 
@@ -246,15 +247,19 @@ def test_a_plan_states_what_the_survey_reads_and_publishes(
     assert main([str(model), *output]) == 0
     (path,) = (tmp_path / "out").rglob("manifest.json")
     manifest = json.loads(path.read_text())
+    tokens = sum(manifest["artifacts"].pop(name, {"size": 0})["size"] for name in TOKEN_ARTIFACTS)
     tensors = sum(entry["size"] for entry in manifest["artifacts"].values())
-    assert abs(tensors - planned["output_nbytes"]) < 4000 * 3 + 4 * 1000, "ids take one byte here, and headers count"
+    planned_tokens = 4000 * (NUMBERS_ROW_NBYTES if kind == "no-tokenizer" else TOKEN_ROW_NBYTES)
+    assert 0 < tokens < planned_tokens * 1.1
+    expected = planned["output_nbytes"] - planned_tokens
+    assert abs(tensors - expected) < 4000 * 3 + 4 * 1000, "ids take one byte here, and headers count"
     assert (need()["read_nbytes"], need()["output_nbytes"]) == (0, 0)
 
 
 def test_a_plan_ends_with_what_output_grows_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_checkpoint(tmp_path / "one", planted(1000, 16, []))
     assert main(["plan", str(model), "--output", str(tmp_path / "out")]) == 0
-    assert "; OUTPUT grows by 101.1 kB" in capsys.readouterr().out  # 32,000 + 64,000 + 64 + 5,000
+    assert "; OUTPUT grows by 111.1 kB" in capsys.readouterr().out  # 32,000 + 64,000 + 64 + 5,000 + 10,000
 
 
 def wide_outcomes() -> list[Outcome]:

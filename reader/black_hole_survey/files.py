@@ -1,16 +1,20 @@
 """The files of one survey: their tensors as bytes, and the bytes of rows, each checked against the manifest."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from black_hole_survey.errors import CorruptArtifact, NotPublished, QuantisedW
 from black_hole_survey.manifest import Artifact, Manifest
 from black_hole_survey.store import Range, Store
 from black_hole_survey.tensors import FLOATS, StoredTensor, join_limited, parse_header
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ARTIFACTS: Final = {
     "W": "W",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +69,8 @@ class S3Store:
         return content
 
     def fill(self, key: str, nbytes: int, ranges: Sequence[Range]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         pieces = [
             Range(each.begin + begin, each.target[begin : begin + MAX_RANGE_NBYTES])
             for each in ranges

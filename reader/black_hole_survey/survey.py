@@ -1,13 +1,14 @@
 """One published survey: its tensors, rows, tokens and manifest, each read when it is first asked for."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from black_hole_survey.errors import NotPublished
 from black_hole_survey.export import Layout, export_survey
@@ -17,6 +18,9 @@ from black_hole_survey.store import Store
 from black_hole_survey.tables import AnyTable, TableLibrary, read_parquet
 from black_hole_survey.tensors import AnyTensor, Framework, StoredTensor, from_bytes, join_limited
 from black_hole_survey.verify import verify_artifact
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class DeadTokens(TypedDict):

@@ -3,8 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Final
 
@@ -126,6 +124,8 @@ class Surveys(Mapping[str, Survey]):
             except InvalidManifest as error:
                 return error
 
+        from concurrent.futures import ThreadPoolExecutor  # here, because it imports much
+
         listed = list(keys)
         with ThreadPoolExecutor(READERS) as pool:
             found = dict(zip(listed, pool.map(read, listed), strict=True))
@@ -136,6 +136,8 @@ class Surveys(Mapping[str, Survey]):
 
     def _unknown(self, name: str, model: str) -> SurveysError:
         """What to say of a name that stands for no survey: those of its model, or the models, most similar first."""
+        from difflib import SequenceMatcher
+
         surveys = [f"{model}@{each}" for each in self._keys_of(model, "")]
         models = [] if surveys else list(self)
         there = surveys or sorted(models, key=lambda each: -SequenceMatcher(None, each.lower(), name.lower()).ratio())

@@ -3,6 +3,8 @@
 Source of the format: https://huggingface.co/docs/safetensors/index#format
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -11,12 +13,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from black_hole_survey.errors import CorruptArtifact, MissingPackage
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 Framework = Literal["torch", "numpy"]
 
@@ -143,11 +145,11 @@ def join_limited(names: Iterable[str], limit: int = 10) -> str:
     return (", ".join(listed[:limit]) or "nothing") + rest
 
 
-def _array(content: memoryview, tensor: StoredTensor, dtype: "np.dtype[Any]") -> NDArray[Any]:
+def _array(content: memoryview, tensor: StoredTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ndarray(tensor.shape, dtype, content, tensor.begin)
 
 
-def _torch_tensor(content: memoryview, tensor: StoredTensor) -> "torch.Tensor":
+def _torch_tensor(content: memoryview, tensor: StoredTensor) -> torch.Tensor:
     import torch
 
     if tensor.dtype == "BF16":

@@ -215,23 +215,19 @@ def survey_located(
     others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
     own = output.check_own(others)
     results["artifacts"] |= {name: entry for name, entry in others.items() if name not in own}
-    dead_tokens = results["artifacts"].get("dead_tokens")
-    for survey in filter(None, (published.tokens_survey, other)):
-        if dead_tokens and survey["artifacts"].get("dead_tokens") == dead_tokens:
-            token_counts = survey.get("token_counts")
     manifest = build_manifest(
         checkpoint,
         w,
         results,
         names,
-        token_counts=token_counts,
+        token_counts=published_token_counts(results, published.tokens_survey, other) or token_counts,
         chosen_by_user=ref.tensor is not None or ref.file is not None,
         note=ref.note,
         page=page_key(published.folder),
         sequence=max(published.last_sequence, last_sequence) + 1,
         previous=compare_with_previous(published, results, store.read),
         bytes_fetched=located.bytes_fetched(),
-        seconds=monitor.seconds,
+        seconds={**monitor.seconds, **{name: round(seconds, 3) for name, seconds in names.seconds.items()}},
         activity_seconds=monitor.activity_seconds,
     )
     publish_survey(store, published.folder, manifest, model_page(manifest))
@@ -361,6 +357,15 @@ def add_tokens(
     artifacts, summary = publish_tokens(output, names, numbers, workspace)
     results["artifacts"] |= {name: artifact_entry(artifact) for name, artifact in artifacts.items()}
     return token_counts_entry(summary)
+
+
+def published_token_counts(results: ResultsOfW, *surveys: Manifest | None) -> TokenCounts | None:
+    """What one of these surveys counts, if it published the lists of dead tokens that ``results`` names."""
+    named = results["artifacts"].get("dead_tokens")
+    counts = (
+        survey.get("token_counts") for survey in surveys if survey and survey["artifacts"].get("dead_tokens") == named
+    )
+    return next(filter(None, counts), None) if named else None
 
 
 def settle_tie(

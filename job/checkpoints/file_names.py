@@ -18,13 +18,20 @@ TOKENIZER_FILES: Final = (
     "tokenizer.model",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "tekken.json",
+    "qwen.tiktoken",
+    "tiktoken.model",
+    "tokenizer.tiktoken",
+    "hy.tiktoken",
+    "cl100k_base.tiktoken",
+    "o200k_base.tiktoken",
     "vocab.json",
     "vocab.txt",
     "merges.txt",
     "added_tokens.json",
     "special_tokens_map.json",
 )
-"""The files that a tokenizer of the transformers library may be made of; it reads ``CONFIG``, too."""
+"""The files that a tokenizer may be made of; the transformers library reads ``CONFIG``, too."""
 
 HUB_DOWNLOADS: Final = ".cache/huggingface/download/"
 """Where ``hf download --local-dir`` keeps what is not finished."""

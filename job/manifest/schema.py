@@ -281,7 +281,7 @@ class Manifest(ResultsOfW, SummaryFields):
     examined_by: NotRequired[str]
     """The last later version of the tool that looked into the checkpoint again, and chose the same tensor."""
     seconds: NotRequired[dict[str, float]]
-    """The duration of each stage."""
+    """The duration of each stage, and of what the process of the tokenizer did meanwhile."""
     published_at: str
     """The time of publication in UTC, as ISO 8601."""
     sequence: NotRequired[int]

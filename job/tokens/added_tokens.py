@@ -14,7 +14,7 @@ _NAMED: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"
 
 def stated_ids(path: Path) -> dict[str, int]:
     """The ids that tokenizer.json, tokenizer_config.json or added_tokens.json gives to added tokens."""
-    parsed = _parse(path)
+    parsed = read_object(path)
     if path.name == "tokenizer.json":
         listed = parsed.get("added_tokens")
         items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
@@ -31,7 +31,7 @@ def ids_stated_beside(folder: Path) -> dict[str, int]:
 
 def flags_stated_beside(folder: Path) -> dict[str, bool]:
     """Whether tokenizer_config.json calls a token special, by the token."""
-    entries = [entry for _, entry in _decoder_entries(_parse(folder / "tokenizer_config.json"))]
+    entries = [entry for _, entry in _decoder_entries(read_object(folder / "tokenizer_config.json"))]
     return {str(entry.get("content")): entry.get("special") is True for entry in entries}
 
 
@@ -39,7 +39,7 @@ def names_of_special_tokens(folder: Path) -> frozenset[str]:
     """The tokens that the files beside a vocabulary name for a special purpose: the end of a text, padding, …"""
     named: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        parsed = _parse(folder / file)
+        parsed = read_object(folder / file)
         more = parsed.get("additional_special_tokens")
         for value in [*(parsed.get(name) for name in _NAMED), *(more if isinstance(more, list) else ())]:
             content = value.get("content") if isinstance(value, dict) else value
@@ -55,7 +55,7 @@ def disputed_ids(stated: Mapping[str, int], loaded: Mapping[str, int]) -> set[in
     return {stated[token] for token in differing} | {loaded[token] for token in differing}
 
 
-def _parse(path: Path) -> dict[str, object]:
+def read_object(path: Path) -> dict[str, object]:
     """A JSON file with an object; empty if there is no such file, or it holds something else. Of a large one with a
     list of added tokens only that list: all of it takes 20 times its size."""
     if not path.exists():

@@ -41,7 +41,7 @@ _RESERVED_NAMES: Final = (
     r"<dummy\d{5}>|\[PAD\d+\]",  # llama.cpp's converters, for rows beyond the tokenizer
 )
 """Names of tokens that vocabularies keep for later use. A model may have been trained to use one all the same."""
-_RESERVED_NAME: Final = re.compile("|".join(_RESERVED_NAMES))
+_RESERVED_NAME: Final = re.compile("|".join(_RESERVED_NAMES), re.ASCII)
 _ENDS_OF_RESERVED_NAMES: Final = frozenset(">]<0123456789")
 """The last characters of these names. To compare whole names of 150,000 tokens takes a tenth of a second."""
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
+from job.tokens.byte_level import BYTES
 from job.tokens.tokenizer import Spelling, Tokenizer, TokenizerInfo
 
 _SPACE: Final = "▁"
@@ -12,21 +13,10 @@ _BYTE: Final = re.compile(r"<0x([0-9A-F]{2})>")
 """A SentencePiece token for a single byte."""
 
 
-def _gpt2_characters() -> dict[str, int]:
-    """The byte of each character in GPT-2's tokens. A printable byte has its own character, and each other byte has the
-    next character from U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(0x100)) - set(printable))
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-
-
-_GPT2_BYTES: Final[Mapping[str, int]] = _gpt2_characters()
-
-
 def _decode_byte_level(piece: str) -> str:
-    if not _GPT2_BYTES.keys() >= set(piece):
+    if not BYTES.keys() >= set(piece):
         return piece  # an added token is stored as plain text
-    raw = bytes(_GPT2_BYTES[char] for char in piece)
+    raw = bytes(BYTES[char] for char in piece)
     try:
         return raw.decode()
     except UnicodeDecodeError:  # part of a character, or an added token with a character such as é
@@ -69,15 +59,23 @@ def from_vocabulary(
         model: the file's ``tokenizer.ggml.model``.
         added: the ids of added tokens. Those of byte-level BPE are plain text.
         special: the ids of control tokens and of the unknown one.
-        unused: the ids that the file marks as unused.
+        unused: the ids that the file calls unused.
     """
-    spelling = _SPELLINGS.get(model, "unknown")
+    n_ids, spelling = len(tokens), _SPELLINGS.get(model, "unknown")
     decode = _DECODERS.get(spelling, str)
-    info = TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=len(tokens), n_ids=len(tokens), n_own_ids=len(tokens))
     plain = added if spelling == "byte-level" else frozenset()
 
     def texts(ids: Sequence[int]) -> list[str]:
         return [tokens[id] if id in plain else decode(tokens[id]) for id in ids]
 
-    marks = (frozenset(added), frozenset(special), frozenset(unused))
-    return Tokenizer(info, tokens, texts, spelling, *marks, backend=None)
+    within = frozenset(range(n_ids)).intersection  # a file may have more types than tokens
+    return Tokenizer(
+        TokenizerInfo(f"gguf {model}".rstrip(), n_tokens=n_ids, n_ids=n_ids, n_own_ids=n_ids),
+        tokens,
+        texts,
+        spelling,
+        added=within(added),
+        special=within(special),
+        unused=within(unused),
+        backend=None,
+    )

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from job.tokens.rank_files import RANK_FILES, is_rank_file, load_rank_file
+from job.tokens.sentencepiece_model import SENTENCEPIECE_FILES, is_known_class, load_sentencepiece
+from job.tokens.tekken import load_tekken
 from job.tokens.tokenizer import Tokenizer, errors_translated
+from job.tokens.tokenizer_class import stated_class
 from job.tokens.tokenizer_json import load_tokenizer_json
 from job.tokens.transformers_files import load_by_transformers
 
@@ -14,5 +18,19 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         TokenizerUnusable: the folder has no tokenizer or no vocabulary, or a tokenizer that needs code of its own.
     """
     with errors_translated():
-        tokenizer_json = folder / "tokenizer.json"
-        return load_tokenizer_json(tokenizer_json) if tokenizer_json.exists() else load_by_transformers(folder)
+        if (path := folder / "tokenizer.json").exists():
+            return load_tokenizer_json(path)
+        if (path := folder / "tekken.json").exists():
+            return load_tekken(path)
+        for path in (folder / name for name in (*RANK_FILES, *SENTENCEPIECE_FILES)):
+            if path.exists() and is_rank_file(path):
+                return load_rank_file(path)
+        for path in (folder / name for name in SENTENCEPIECE_FILES):
+            # A class may take the ids from another file, and the pieces alone from this one.
+            if path.exists() and (not _has_word_list(folder) or is_known_class(stated_class(folder))):
+                return load_sentencepiece(path)
+        return load_by_transformers(folder)
+
+
+def _has_word_list(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("vocab.json", "vocab.txt"))

@@ -20,8 +20,10 @@ _LIMITS: Final = Limits(cpu_seconds=600, seconds=600, nbytes=2 << 30)
 """The largest tokenizers load in seconds; a converted one takes about a minute. A machine with many cores needs more
 memory than others, for stacks."""
 
+_MARKS: Final = ("added", "special", "unused")
+"""The sets of ids of a vocabulary."""
 _PRELOADED: Final = (
-    *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions"),
+    *("job.tokens.process", "job.tokens.columns", "job.tokens.descriptions", "job.tokens.reachability"),
     *("tokenizers", "arro3.core", "arro3.io", "unicodedataplus"),
 )
 _SERVER: Final = ForkServer(preload=_PRELOADED)
@@ -89,7 +91,8 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     Raises:
         TransientError: the scratch disk is full, or fails.
     """
-    content = {"model": vocabulary.model, "tokens": vocabulary.tokens, "added": sorted(vocabulary.added)}
+    marks = {name: sorted(getattr(vocabulary, name)) for name in _MARKS}
+    content = {"model": vocabulary.model, "tokens": vocabulary.tokens, **marks}
     write_scratch(path, json.dumps(content).encode())
 
 
@@ -125,7 +128,8 @@ def _load(folder: str | None, vocabulary: str | None) -> Tokenizer:
 
 def _read_vocabulary(path: Path) -> Tokenizer:
     content = json.loads(path.read_bytes())
-    return from_vocabulary(content["model"], content["tokens"], frozenset(content["added"]))
+    added, special, unused = (frozenset(content[name]) for name in _MARKS)
+    return from_vocabulary(content["model"], content["tokens"], added, special=special, unused=unused)
 
 
 def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:
@@ -141,14 +145,19 @@ def _check_alike(pieces: Sequence[str | None], own: Tokenizer) -> None:
 
 def _describe(tokenizer: Tokenizer, n_rows: int, columns: Path) -> dict[str, float]:
     """Write the columns. Returns how long what took, in seconds."""
-    from job.tokens.columns import write_token_columns  # these import numpy, which the caller may not need
+    # These import numpy, which the caller may not need.
+    from job.tokens.columns import write_token_columns
     from job.tokens.descriptions import describe_tokens
+    from job.tokens.reachability import Claims, encoding_claims
 
     begin = time.perf_counter()
-    descriptions = describe_tokens(tokenizer, n_rows)
+    tokens = describe_tokens(tokenizer, n_rows)
     described = time.perf_counter()
-    unknown: list[bool | None] = [None] * len(tokenizer.pieces)
+    unknown: list[bool | None] = [None] * len(tokens.pieces)
+    claims = Claims(unknown, unknown)
+    if tokenizer.backend:
+        claims = encoding_claims(tokenizer.backend, tokens.pieces, tokens.texts, tokens.token_bytes, tokenizer.added)
     claimed = time.perf_counter()
-    write_token_columns(descriptions, unknown, unknown, n_rows, columns)
+    write_token_columns(tokens, claims.round_trips, claims.reachable, n_rows, columns)
     written = time.perf_counter()
     return {"describe tokens": described - begin + written - claimed, "reachability": claimed - described}

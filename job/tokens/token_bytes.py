@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from job.tokens.byte_level import BYTES
 from job.tokens.tokenizer import Spelling, Tokenizer
 
 _SPACE: Final = "▁"
@@ -14,18 +15,6 @@ _BYTE_PIECE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """A SentencePiece piece for a single byte."""
 _WITHIN_A_WORD: Final = "##"
 """How a WordPiece piece begins that does not begin a word."""
-
-
-def _gpt2_characters() -> dict[str, int]:
-    """The byte of each character in a byte-level piece: a printable byte is its own character, and each other byte has
-    the next character from U+0100 (``bytes_to_unicode`` of GPT-2's encoder)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(0x100)) - set(printable))
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-
-
-GPT2_BYTES: Final[Mapping[str, int]] = _gpt2_characters()
-"""The byte of each character in a byte-level piece."""
 
 
 def exact_bytes(tokenizer: Tokenizer, texts: Sequence[str | None]) -> list[bytes | None]:
@@ -88,8 +77,8 @@ def _utf8(text: str) -> bytes | None:
 def _of_byte_level(pieces: Sequence[str | None], texts: Sequence[str | None]) -> list[bytes | None]:
     """All at once, because most vocabularies are spelled so. A piece with other characters is plain text, and so is one
     that the library decodes so although the bytes would be no text."""
-    byte_of_character = np.full(max(map(ord, GPT2_BYTES)) + 2, -1, np.int16)
-    byte_of_character[[ord(character) for character in GPT2_BYTES]] = list(GPT2_BYTES.values())
+    byte_of_character = np.full(max(map(ord, BYTES)) + 2, -1, np.int16)
+    byte_of_character[[ord(character) for character in BYTES]] = list(BYTES.values())
     joined = "".join(piece or "" for piece in pieces).encode("utf-32-le", "surrogatepass")
     characters = np.frombuffer(joined, np.uint32)
     of_characters = byte_of_character[np.minimum(characters, len(byte_of_character) - 1)]

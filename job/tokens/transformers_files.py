@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from job.tokens.added_tokens import disputed_ids, ids_stated_beside
 from job.tokens.file_choice import TOKENIZER_FILES, VOCABULARY_FILES
@@ -11,9 +11,6 @@ from job.tokens.tokenizer_json import from_backend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_SENTENCEPIECE_FILES: Final = frozenset({"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"})
-"""The vocabularies that the transformers library reads with further packages only."""
 
 
 def load_by_transformers(folder: Path) -> Tokenizer:
@@ -28,12 +25,7 @@ def load_by_transformers(folder: Path) -> Tokenizer:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # any, as errors_translated says
-        vocabularies = present & VOCABULARY_FILES
-        if vocabularies and vocabularies <= _SENTENCEPIECE_FILES and _lacks_a_package(error):
-            raise TokenizerUnusable(
-                f"SentencePiece files ({', '.join(sorted(vocabularies))}) are not read; a tokenizer.json is"
-            ) from error
-        if vocabularies:
+        if present & VOCABULARY_FILES:
             raise
         raise _without_vocabulary("the tokenizer", present, VOCABULARY_FILES) from error
     _check_vocabulary_file(tokenizer, present)
@@ -83,11 +75,6 @@ def _in_python(
     pieces = [piece(id) for id in range(info.n_ids)]
     marks = (frozenset(added), frozenset(special), frozenset[int]())
     return Tokenizer(info, pieces, texts, "unknown", *marks, backend=None)
-
-
-def _lacks_a_package(error: Exception) -> bool:
-    """Whether the transformers library asks for a package. It tries several, and raises ValueError for the last one."""
-    return isinstance(error, ImportError) or "pip install" in str(error)
 
 
 def _check_vocabulary_file(tokenizer: "PreTrainedTokenizerBase", present: Set[str]) -> None:

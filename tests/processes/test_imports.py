@@ -14,7 +14,7 @@ LIBRARIES = frozenset(
     {
         *("torch", "transformers", "accelerate", "tokenizers", "gguf", "numpy", "numpy.ma"),
         *("httpx2", "huggingface_hub", "boto3", "prometheus_client", "pythonjsonlogger"),
-        *("rich.progress", "rich.logging"),
+        *("rich.progress", "rich.logging", "unicodedataplus", "sentencepiece"),
     }
 )
 """Those that take long to import and that not every run needs."""

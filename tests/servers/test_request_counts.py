@@ -194,7 +194,7 @@ def by_another_version(output: Path) -> None:
     """Make a published manifest and its copy those of another version of the tool."""
     manifest = manifest_in(output)
     manifest["tool"]["version"] = "0.0.1"
-    for path in output.rglob("*.json"):
+    for path in (*output.rglob("manifest.json"), *output.rglob("latest.json")):
         path.write_text(json.dumps(manifest))
 
 

@@ -19,6 +19,10 @@ class Vocabulary:
     """By token id."""
     added: frozenset[int] = frozenset()
     """The ids of tokens that the file calls added: they are spelled as plain text."""
+    special: frozenset[int] = frozenset()
+    """The ids of control tokens and of the unknown one."""
+    unused: frozenset[int] = frozenset()
+    """The ids that the file calls unused."""
 
 
 @dataclass(frozen=True)

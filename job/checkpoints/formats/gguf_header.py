@@ -3,7 +3,7 @@
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from math import prod
 from struct import Struct, unpack_from
@@ -43,6 +43,8 @@ TYPES_OF_TOKENS = "tokenizer.ggml.token_type"
 _PLAIN_TYPES = frozenset({TokenType.CONTROL, TokenType.USER_DEFINED})
 """The types of added tokens, which are spelled as plain text."""
 
+_SPECIAL_TYPES = frozenset({TokenType.CONTROL, TokenType.UNKNOWN})
+
 _SCALARS: Mapping[int, Struct] = {
     GGUFValueType.UINT8: Struct("<B"),
     GGUFValueType.INT8: Struct("<b"),
@@ -80,7 +82,7 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
     _check_version(cursor)
     n_tensors = cursor.count(MAX_TENSORS, 24, "tensors")
     n_keys = cursor.count(MAX_KEYS, 13, "keys")
-    metadata, tokens, added = _metadata(cursor, n_keys)
+    metadata, tokens, types = _metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise cursor.corrupt(f"found general.alignment {alignment!r:.80}, expected a power of two")
@@ -90,7 +92,8 @@ def parse_gguf_header(prefix: bytes, file: str, file_size: int, where: str) -> G
         raise cursor.corrupt(f"found {len(tensors):,} names for {len(infos):,} tensors, expected one each")
     data_begin = -(-cursor.position // alignment) * alignment
     model = str(metadata.get("tokenizer.ggml.model", ""))
-    vocabulary = Vocabulary(file, model, tokens, added) if tokens else None
+    marks = (_ids(types, _PLAIN_TYPES), _ids(types, _SPECIAL_TYPES), _ids(types, {TokenType.UNUSED}))
+    vocabulary = Vocabulary(file, model, tokens, *marks) if tokens else None
     return GgufFile(metadata, vocabulary, _to_file_offsets(tensors, data_begin, alignment, file_size, cursor))
 
 
@@ -170,11 +173,11 @@ def _check_version(cursor: _Cursor) -> None:
         )
 
 
-def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...], frozenset[int]]:
-    """The keys with a single value, the tokens, and the ids of the added ones."""
+def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str, ...], tuple[int, ...]]:
+    """The keys with a single value, the tokens, and their types."""
     metadata: dict[str, Value] = {}
     tokens: tuple[str, ...] = ()
-    added: frozenset[int] = frozenset()
+    types: tuple[int, ...] = ()
     seen = set()
     for _ in range(n_keys):
         key = cursor.name()
@@ -189,12 +192,12 @@ def _metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, Value], tuple[str
         elif kind == GGUFValueType.ARRAY and key == TOKENS:
             tokens = _token_strings(cursor)
         elif kind == GGUFValueType.ARRAY and key == TYPES_OF_TOKENS:
-            added = _added_ids(cursor)
+            types = _token_types(cursor)
         elif kind == GGUFValueType.ARRAY:
             _skip_array(cursor, 1)
         else:
             raise cursor.corrupt(f"found a value of type {kind:,} for the key {key!r:.200}, expected type 0 to 12")
-    return metadata, tokens, added
+    return metadata, tokens, types
 
 
 def _token_strings(cursor: _Cursor) -> tuple[str, ...]:
@@ -205,16 +208,20 @@ def _token_strings(cursor: _Cursor) -> tuple[str, ...]:
     return tuple(cursor.raw_string().decode(errors="replace") for _ in range(count))
 
 
-def _added_ids(cursor: _Cursor) -> frozenset[int]:
-    """The ids of added tokens. Step over types that are not stored as ggml stores them."""
+def _token_types(cursor: _Cursor) -> tuple[int, ...]:
+    """The types by token id. Step over types that are not stored as ggml stores them."""
     begin = cursor.position
     if cursor.integer(_U32) != GGUFValueType.INT32:
         cursor.position = begin
         _skip_array(cursor, 1)
-        return frozenset()
+        return ()
     count = cursor.count(MAX_TOKENS, 4, "types of tokens")
-    types = unpack_from(f"<{count}i", cursor.prefix, cursor.skip(4 * count))
-    return frozenset(id for id, kind in enumerate(types) if kind in _PLAIN_TYPES)
+    return unpack_from(f"<{count}i", cursor.prefix, cursor.skip(4 * count))
+
+
+def _ids(types: Iterable[int], kinds: Set[int]) -> frozenset[int]:
+    """The ids of tokens of these types."""
+    return frozenset(id for id, kind in enumerate(types) if kind in kinds)
 
 
 def _skip_array(cursor: _Cursor, depth: int) -> None:

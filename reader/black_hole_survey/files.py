@@ -63,6 +63,12 @@ class SurveyFiles:
             NotPublished: the survey has none of this name.
         """
         artifacts = self.manifest["artifacts"]
+        if name not in artifacts and name == "valid_ids" and "tokens" in artifacts:
+            reason = self.manifest["tokenizer"].get("unusable", "it has no tokenizer")
+            raise NotPublished(
+                f"{self.survey}: found no valid_ids ({reason}), expected a tokenizer that can be read; take the rows' "
+                "norms and holes from tokens"
+            )
         if name not in artifacts:
             setting = "tokens" if name in ("dead_tokens", "valid_ids") else name
             raise NotPublished(

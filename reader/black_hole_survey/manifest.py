@@ -106,6 +106,14 @@ class Tokenizer(TypedDict):
     unusable: NotRequired[str]
 
 
+class TokenCounts(TypedDict):
+    """How many rows stand for what; null where it cannot be told."""
+
+    classes: dict[str, int] | None
+    dead_tokens: dict[str, int | None]
+    valid_ids: int | None
+
+
 class Tool(TypedDict):
     """The program that wrote the manifest."""
 
@@ -128,6 +136,7 @@ class Manifest(TypedDict):
     artifacts: dict[str, Artifact]
     pages: NotRequired[dict[str, str]]
     tokenizer: Tokenizer
+    token_counts: NotRequired[TokenCounts | None]
     warnings: list[str]
     tool: NotRequired[Tool]
     published_at: str

@@ -24,10 +24,14 @@ def publish(tmp_path: Path) -> Publish:
     """Surveys a checkpoint into the same folder each time."""
 
     def survey(
-        name: str = "model", w: torch.Tensor | None = None, *arguments: str, output: str | Path = tmp_path / "surveys"
+        name: str = "model",
+        w: torch.Tensor | None = None,
+        *arguments: str,
+        output: str | Path = tmp_path / "surveys",
+        n_tokens: int | None = N_ROWS - 4,
     ) -> Path:
         w = planted(N_ROWS, HIDDEN_SIZE, GROUPS) if w is None else w
-        checkpoint = write_checkpoint(tmp_path / "models" / name, w, n_tokens=N_ROWS - 4)
+        checkpoint = write_checkpoint(tmp_path / "models" / name, w, n_tokens=n_tokens)
         assert main([str(checkpoint), "--output", str(output), *arguments]) == 0
         return Path(output)
 

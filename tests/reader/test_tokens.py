@@ -78,6 +78,15 @@ def test_a_survey_without_tokens_is_refused_with_what_to_do(publish: Publish) ->
             ask()
 
 
+def test_without_a_tokenizer_the_table_has_what_is_known_and_valid_ids_say_why_not(publish: Publish) -> None:
+    survey = open_surveys(publish(n_tokens=None))["local/model"]
+    assert list(survey.tokens) == ["id", "norm", "gamma_norm", "hole"]
+    assert survey.dead_tokens["ids"]["in_black_hole"] == IN_HOLES
+    assert survey.dead_tokens["ids"]["unreachable"] is None
+    with pytest.raises(NotPublished, match=r"found no valid_ids \(the checkpoint has no tokenizer"):
+        _ = survey.valid_ids
+
+
 def test_dead_tokens_and_valid_ids_are_those_of_the_table(publish: Publish) -> None:
     survey = open_surveys(publish())["local/model"]
     dead = survey.dead_tokens

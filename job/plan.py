@@ -36,8 +36,8 @@ from job.tokens.files import tokenizer_file_names
 logger = logging.getLogger(__name__)
 
 TOKEN_ROW_NBYTES, NUMBERS_ROW_NBYTES = 40, 10
-"""For each row, what is published of the tokens: with a tokenizer, and without. Measured: 25 bytes with Qwen's tokens;
-9 without a tokenizer."""
+"""For each row, what is published of the tokens: with a tokenizer, and without. Measured: 25 bytes with Qwen's tokens
+(benchmarks/tokens.py). Without a tokenizer, the three numbers take 9."""
 
 _STATUS: Final[dict[Status, PlanStatus]] = {
     "surveyed": "to survey",

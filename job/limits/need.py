@@ -39,7 +39,7 @@ BLAS_NBYTES: Final = 50_000_000
 """The buffers of a BLAS, and stripes of products. Measured in all, with 2,560 columns: 125 MB of 197."""
 TOKEN_SCRATCH_FACTOR, TOKEN_SCRATCH_NBYTES = 3, 110
 """On disk: the tokens' pieces, texts and bytes, none of which take more than the tokenizer's files; and for each row,
-what else is said of it, once as Arrow and once as Parquet. Measured with Qwen's 151,936 rows: 105 bytes a row."""
+what else is said of it, once as Arrow and once as Parquet."""
 COPIES_OF_W: Final = 5
 """torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
 LOG_NBYTES: Final = 50 << 20

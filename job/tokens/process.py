@@ -86,16 +86,12 @@ def describe_in_process(
     }
     columns.unlink(missing_ok=True)
     try:
-        try:
-            answer = _SERVER.call(answer_request, request, _LIMITS)
-        except CallFailed as error:
-            if not columns.exists():
-                raise
-            logger.warning("the tokens are described, but not whether text encodes to them (%s)", error)
-            answer = _SERVER.call(answer_request, {**request, "claims": False}, _LIMITS)
-        answer = cast("_Answer", answer)
+        answer = cast("_Answer", _SERVER.call(answer_request, request, _LIMITS))
     except CallFailed as error:
-        raise TokenizerUnusable(f"the tokenizer cannot be read ({error}); check its files") from error
+        answer = {"unusable": f"the tokenizer cannot be read ({error}); check its files"}
+    if "unusable" in answer and with_claims and columns.exists():
+        logger.warning("the tokens are described, but not whether text encodes to them: %s", answer["unusable"])
+        return describe_in_process(folder, vocabulary, n_rows, columns, with_claims=False)
     if "unusable" in answer:
         raise TokenizerUnusable(answer["unusable"])
     return DescribedTokens(TokenizerInfo(**answer["info"]), answer["seconds"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow.parquet
+import pyarrow.parquet  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
 
 from job.tokens.process import describe_in_process
@@ -58,9 +58,8 @@ def _print_table(folder: Path) -> None:
             for names in SELECTIONS
         }
         shares = "; ".join(f"{names}: {share:.1%}" for names, share in parts.items())
-        print(
-            f"  table, holes {what}: {nbytes / 1e6:.1f} MB, written in {seconds:.2f} s; of it, with the footer, {shares}"
-        )
+        written = f"{nbytes / 1e6:.1f} MB, written in {seconds:.2f} s"
+        print(f"  table, holes {what}: {written}; of it, with the footer, {shares}")
 
 
 SELECTIONS: Final = (("id", "hole"), ("id", "piece", "hole"), ())

@@ -21,9 +21,9 @@ from job.scratch import disk_errors_translated
 from job.tokens.classes import CLASSES
 
 ROW_GROUP_ROWS: Final = 4_096
-"""Measured by ``python -m benchmarks.tokens`` with Qwen's 151,936 rows, 2,100 of them in holes: ``id`` and ``hole`` of the
-holes, with the footer, take 1.8 % of the file's 3.7 MB. With half as many rows in a group it is 3.1 %, of 3.9 MB; with
-four times as many 0.6 %, but then each reader of a few rows decompresses more."""
+"""Measured by ``python -m benchmarks.tokens`` with Qwen's 151,936 rows, 2,100 of them in holes: ``id`` and ``hole`` of
+the holes, with the footer, take 1.8 % of the file's 3.7 MB. With half as many rows in a group it is 3.1 %, of 3.9 MB;
+with four times as many 0.6 %, but then each reader of a few rows decompresses more."""
 METADATA_KEY: Final = "black_hole_survey"
 """The key of the file's metadata, a JSON object. It is one key, because arro3 writes several in random order."""
 _BATCH_ROWS: Final = 16_384

@@ -2,6 +2,7 @@
 
     .venv/bin/python -m benchmarks.tokens
 
+No package carries a vocabulary of 262,144 tokens, so Qwen's and Mistral's are put together to one of about that size.
 The vocabularies are real ones that packages carry. Qwen's has the holes published for Qwen3-4B-Instruct-2507, as far as
 their ids are published; the other members are spread evenly between the first and the last id of their hole.
 """
@@ -10,6 +11,7 @@ import json
 import sysconfig
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -40,11 +42,32 @@ def main() -> None:
             folder = Path(name) / str(number)
             folder.mkdir()
             (folder / as_file).symlink_to(file)
-            described = describe_in_process(folder, None, n_rows, folder / "columns")
-            steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in described.seconds.items())
-            print(f"{title}: {n_rows:,} rows; {steps}")
+            _describe(title, folder, n_rows)
             if n_rows == QWEN_ROWS:
                 _print_table(folder)
+        (folder := Path(name) / "both").mkdir()
+        _describe("Qwen and Mistral, tekken", folder, _write_both(folder / "tekken.json"))
+
+
+def _describe(title: str, folder: Path, n_rows: int) -> None:
+    described = describe_in_process(folder, None, n_rows, folder / "columns")
+    steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in described.seconds.items())
+    print(f"{title}: {n_rows:,} rows; {steps}")
+
+
+def _write_both(path: Path) -> int:
+    """Write Mistral's file with the tokens of both: its own ranks, then those of Qwen's that it has not. Left out is
+    what Mistral's control tokens are called. Returns the number of ids."""
+    tekken = json.loads(FILES["Mistral, tekken"][0].read_bytes())
+    qwen = (line.split()[0].decode() for line in FILES["Qwen, tiktoken"][0].read_bytes().splitlines())
+    tokens = dict.fromkeys([*(token["token_bytes"] for token in tekken["vocab"]), *qwen])
+    for name in (b"<unk>", b"<s>", b"</s>"):
+        tokens.pop(b64encode(name).decode())
+    tekken["vocab"] = [{"rank": rank, "token_bytes": token, "token_str": None} for rank, token in enumerate(tokens)]
+    n_ids: int = len(tokens) + tekken["config"]["default_num_special_tokens"]
+    tekken["config"] |= {"default_vocab_size": n_ids, "num_vocab_tokens": len(tokens)}
+    path.write_text(json.dumps(tekken), "utf-8")
+    return n_ids
 
 
 def _print_table(folder: Path) -> None:

@@ -121,6 +121,16 @@ def test_dead_tokens_and_valid_ids_agree_with_the_table_and_with_the_manifests_c
     assert "| beyond the tokenizer | 3 |" in page
 
 
+def test_the_map_of_special_tokens_counts_where_no_config_of_the_tokenizer_names_them(
+    served: LoopbackHub, checkpoint: Path, output: Path
+) -> None:
+    (checkpoint / "special_tokens_map.json").write_text('{"eos_token": "token5"}')
+    served.add("org/model", checkpoint)
+    manifest = survey(output)
+    assert table_of(manifest, output)["class"][5] == "special"
+    assert "special_tokens_map.json" in manifest["tokenizer"]["files"]
+
+
 def test_without_a_tokenizer_nothing_is_said_of_tokens(served: LoopbackHub, checkpoint: Path, output: Path) -> None:
     (checkpoint / "tokenizer.json").unlink()
     served.add("org/model", checkpoint)

@@ -7,6 +7,9 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
+from job.tokens.claims.reachability import encoding_claims
+from job.tokens.descriptions import describe_tokens
+from job.tokens.kinds.byte_level import CHARACTERS
 from job.tokens.kinds.loading import load_tokenizer
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 
@@ -83,9 +86,25 @@ def test_added_tokens_are_special_where_a_file_says_so(tmp_path: Path) -> None:
     config = {"added_tokens_decoder": entries, "eos_token": {"content": "t3"}, "bos_token": "<s>", "unk_token": None}
     tokenizer = save_and_load(tmp_path, written, **config)
     assert tokenizer.pieces[10:] == ["<s>", "<think>", "<pad>", "<x>", "<call>"]
-    assert tokenizer.added == {10, 11, 12, 13, 14}
+    assert tokenizer.added == {3, 10, 11, 12, 13, 14}
     assert tokenizer.special == {3, 10, 12}
     assert tokenizer.unused == frozenset()
+
+
+def test_a_token_that_ends_answers_is_valid_though_only_the_config_names_it(tmp_path: Path) -> None:
+    pieces = [*CHARACTERS, "</s>", "a>"]
+    written = tokenizers.Tokenizer(models.BPE({piece: id for id, piece in enumerate(pieces)}, [("a", ">")]))
+    written.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    written.decoder = decoders.ByteLevel()
+    tokenizer = save_and_load(tmp_path, written, eos_token="</s>")
+    assert tokenizer.special == {256}
+    assert tokenizer.info.n_own_ids == 258
+    assert tokenizer.backend
+    tokens = describe_tokens(tokenizer, 258)
+    claims = encoding_claims(tokenizer.backend, tokens.pieces, tokens.texts, tokens.token_bytes, tokenizer.added)
+    # As transformers does, which takes a named token out of a text before it is split.
+    assert (claims.round_trips[256], claims.reachable[256]) == (True, True)
+    assert claims.reachable[257] is False
 
 
 def test_the_backend_neither_cuts_nor_pads(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ def tokenizer_folder(names: Collection[str], weight_file: str) -> str:
 
 def needed_files(names: Collection[str], folder: str) -> list[str]:
     """The files that a tokenizer in a folder may be made of, whether they are there or not."""
-    needed = _WITH_TOKENIZER_JSON if f"{folder}tokenizer.json" in names else TOKENIZER_FILES
+    if f"{folder}tokenizer.json" not in names:
+        return [folder + name for name in TOKENIZER_FILES]
+    # Where there is no tokenizer_config.json, only the map may name special tokens.
+    has_config = f"{folder}tokenizer_config.json" in names
+    needed = _WITH_TOKENIZER_JSON if has_config else (*_WITH_TOKENIZER_JSON, "special_tokens_map.json")
     return [folder + name for name in needed]
 
 

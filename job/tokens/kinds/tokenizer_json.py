@@ -36,21 +36,23 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
     for token in lacking:
         backend.add_tokens([tokenizers.AddedToken(token, normalized=False, special=flags.get(token, True))])
     own = set(backend.get_vocab(with_added_tokens=False).values())  # one at a time: they are large
-    every, decoder = backend.get_vocab(with_added_tokens=True), backend.get_added_tokens_decoder()
-    added = decoder.keys()
+    every, listed = backend.get_vocab(with_added_tokens=True), backend.get_added_tokens_decoder().keys()
+    named = names_of_special_tokens(path.parent) & every.keys()
+    # As transformers does: a token that is named for a purpose is taken out of a text before the model runs.
+    backend.add_special_tokens(sorted(token for token in named if every[token] not in listed))
+    decoder = backend.get_added_tokens_decoder()
     if not own:
         raise TokenizerUnusable("found an empty vocabulary in tokenizer.json, expected tokens; check the file")
-    n_own_ids = number_of_ids(own - added)
-    while n_own_ids not in added and backend.id_to_token(n_own_ids) is not None:
+    n_own_ids = number_of_ids(own - listed)
+    while n_own_ids not in listed and backend.id_to_token(n_own_ids) is not None:
         n_own_ids += 1  # a list of unigrams may end with a token that it has twice
     disputed = disputed_ids(stated, every) | disputed_ids(beside, every) | contradicted
-    n_ids = max(n_own_ids, number_of_ids(added), number_of_ids(every.values()), number_of_ids(disputed))
-    named = names_of_special_tokens(path.parent) & every.keys()
+    n_ids = max(n_own_ids, number_of_ids(decoder), number_of_ids(every.values()), number_of_ids(disputed))
     special = {id for id, token in decoder.items() if token.special} | {every[token] for token in named}
     return from_backend(
         backend,
         TokenizerInfo(f"tokenizers {type(backend.model).__name__}", len(every), n_ids, n_own_ids),
-        added=added,
+        added=decoder,
         special=special,
         disputed=disputed,
     )

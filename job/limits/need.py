@@ -40,6 +40,8 @@ BLAS_NBYTES: Final = 50_000_000
 TOKEN_SCRATCH_FACTOR, TOKEN_SCRATCH_NBYTES = 3, 110
 """On disk: the tokens' pieces, texts and bytes, none of which take more than the tokenizer's files; and for each row,
 what else is said of it, once as Arrow and once as Parquet."""
+NUMBERS_SCRATCH_NBYTES: Final = 10
+"""The same for each row where no token can be named."""
 COPIES_OF_W: Final = 5
 """torch.unique holds the rows, its own copies of them, and one more copy if W holds a −0 or a NaN."""
 LOG_NBYTES: Final = 50 << 20
@@ -88,7 +90,7 @@ def survey_need(
             published one in a folder.
         reads_w: whether W is read; not if its tensors are published.
         tokenizer_nbytes: the size of the tokenizer's files.
-        describes_tokens: whether the tokens of the rows are written to a table.
+        describes_tokens: whether what the rows stand for is written down, for a table or for the holes' names.
         parts_in_flight: how many parts of an upload are sent at a time; 0 if OUTPUT is a folder.
         covariance: whether the covariance is computed.
     """
@@ -100,7 +102,8 @@ def survey_need(
         copy_nbytes += location.nbytes if stored_by_rows else math.prod(location.shape) * BITS[location.dtype] // 8
     tables_nbytes = 0
     if describes_tokens:
-        tables_nbytes = TOKEN_SCRATCH_FACTOR * tokenizer_nbytes + TOKEN_SCRATCH_NBYTES * location.shape[0]
+        row_nbytes = TOKEN_SCRATCH_NBYTES if tokenizer_nbytes else NUMBERS_SCRATCH_NBYTES
+        tables_nbytes = TOKEN_SCRATCH_FACTOR * tokenizer_nbytes + row_nbytes * location.shape[0]
     of_w = BASE_NBYTES
     if reads_w:
         of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)

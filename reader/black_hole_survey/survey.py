@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-import numpy as np
-
 from black_hole_survey.errors import NotPublished
 from black_hole_survey.export import Layout, export_survey
 from black_hole_survey.files import ARTIFACTS, SurveyFiles
@@ -20,6 +18,7 @@ from black_hole_survey.tensors import AnyTensor, Framework, StoredTensor, from_b
 from black_hole_survey.verify import verify_artifact
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -157,6 +156,8 @@ class Survey:
             QuantisedW: W is stored quantised.
             CorruptArtifact: the file is not what the manifest says.
         """
+        import numpy as np
+
         wanted = self._checked_ids(ids)
         stored = StoredTensor(self._files.dtype_of(of), (len(wanted), self.hidden_size))
         unique, places = np.unique(wanted, return_inverse=True)
@@ -211,6 +212,8 @@ class Survey:
         return export_survey(self._files, Path(folder), layout)
 
     def _checked_ids(self, ids: Iterable[int]) -> NDArray[np.int64]:
+        import numpy as np
+
         found = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
         if found.dtype == bool:
             if found.shape != (self.n_rows,):

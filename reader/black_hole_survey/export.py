@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import numpy as np
-
 from black_hole_survey.errors import ExportRefused
 from black_hole_survey.tensors import StoredTensor, header, to_float32
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from black_hole_survey.files import SurveyFiles
@@ -102,6 +101,8 @@ def _small(survey: SurveyFiles, name: str) -> dict[str, Content]:
 
 def _rows(survey: SurveyFiles, matrix: str) -> Iterator[NDArray[np.uint8]]:
     """The rows of a matrix as bytes, in blocks."""
+    import numpy as np
+
     n_rows, hidden_size = survey.shape
     step = max(1, BLOCK_NBYTES // (8 * max(1, hidden_size)))
     for begin in range(0, n_rows, step):

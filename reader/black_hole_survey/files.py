@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from black_hole_survey.errors import CorruptArtifact, NotPublished, QuantisedW
 from black_hole_survey.manifest import Artifact, Manifest
 from black_hole_survey.store import Range, Store
 from black_hole_survey.tensors import FLOATS, StoredTensor, join_limited, parse_header
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 ARTIFACTS: Final = {
@@ -110,6 +109,8 @@ class SurveyFiles:
         The file of such a matrix holds no other tensor, so its rows are the last bytes of the file, and its header need
         not be fetched.
         """
+        import numpy as np
+
         artifact, n_rows = self.artifact(matrix), self.shape[0]
         row_nbytes = StoredTensor(self.dtype_of(matrix), self.shape[1:]).nbytes
         begin = artifact["size"] - n_rows * row_nbytes

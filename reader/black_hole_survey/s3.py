@@ -13,7 +13,7 @@ from black_hole_survey.manifest import checked_key
 from black_hole_survey.store import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 ADDRESS: Final = re.compile(r"s3://([^/]+)/?(.*?)/*")
 MAX_RANGE_NBYTES: Final = 8 << 20
 """One connection to S3 gives about 90 MB/s, so a large tensor comes over several at once, in pieces of this size."""
+MAX_GAP_NBYTES: Final = 1 << 19
+"""Ranges that are no farther apart come by one request, and what lies between them is dropped: a request takes boto3
+about 6 ms of processor time, in which one connection gives that much. 10,000 rows of 5 kB, scattered over 0.8 GB,
+came in 4.5 s instead of 62 s; 2,000 in 4.6 s instead of 10 s."""
 CONNECTIONS: Final = 16
 ATTEMPTS: Final = 4
 """How often a range is asked for if its body breaks off; boto3 itself sends only failed requests again."""
@@ -40,24 +44,27 @@ class S3Store:
 
     def list_keys(self, prefix: str = "") -> list[str]:
         begin = f"{self.prefix}/" if self.prefix else ""
+        client = self._client  # before what follows, which needs boto3 to name its errors
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=begin + prefix)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=begin + prefix)
             found = [item["Key"] for page in pages for item in page.get("Contents", [])]
         except _s3_errors() as error:
             self._refuse(self.url(prefix), error)
         return sorted(key.removeprefix(begin) for key in found)
 
     def read(self, key: str) -> bytes | None:
+        client = self._client
         try:
-            return self._client.get_object(Bucket=self.bucket, Key=self._checked(key))["Body"].read()
+            return client.get_object(Bucket=self.bucket, Key=self._checked(key))["Body"].read()
         except _s3_errors() as error:
             if _code(error) in MISSING:
                 return None
             self._refuse(self.url(key), error)
 
     def size(self, key: str) -> int | None:
+        client = self._client
         try:
-            return self._client.head_object(Bucket=self.bucket, Key=self._checked(key))["ContentLength"]
+            return client.head_object(Bucket=self.bucket, Key=self._checked(key))["ContentLength"]
         except _s3_errors() as error:
             if _code(error) in MISSING:
                 return None
@@ -76,9 +83,10 @@ class S3Store:
             for each in ranges
             for begin in range(0, len(each.target), MAX_RANGE_NBYTES)
         ]
+        spans = list(_join_near(pieces))
         client = self._client  # now, because threads may not make it at once
-        with ThreadPoolExecutor(min(CONNECTIONS, max(1, len(pieces)))) as pool:
-            futures = [pool.submit(self._fill_piece, client, key, nbytes, piece) for piece in pieces]
+        with ThreadPoolExecutor(min(CONNECTIONS, max(1, len(spans)))) as pool:
+            futures = [pool.submit(self._fill_span, client, key, nbytes, span) for span in spans]
             try:
                 for future in futures:
                     future.result()
@@ -87,8 +95,9 @@ class S3Store:
                 raise
 
     def chunks(self, key: str) -> Iterator[bytes]:
+        client = self._client
         try:
-            body = self._client.get_object(Bucket=self.bucket, Key=self._checked(key))["Body"]
+            body = client.get_object(Bucket=self.bucket, Key=self._checked(key))["Body"]
             yield from body.iter_chunks(CHUNK_NBYTES)
         except _s3_errors() as error:
             self._refuse(self.url(key), error)
@@ -113,6 +122,17 @@ class S3Store:
             return session.client("s3", config=config)
         except setting_errors as error:
             self._refuse(f"s3://{self.bucket}", error)
+
+    def _fill_span(self, client: S3Client, key: str, nbytes: int, span: Sequence[Range]) -> None:
+        """Read ranges that lie near each other by one request, in which what lies between them comes too."""
+        if len(span) == 1:
+            self._fill_piece(client, key, nbytes, span[0])
+            return
+        begin = span[0].begin
+        content = memoryview(bytearray(_end(span[-1]) - begin))
+        self._fill_piece(client, key, nbytes, Range(begin, content))
+        for each in span:
+            each.target[:] = content[each.begin - begin : _end(each) - begin]
 
     def _fill_piece(self, client: S3Client, key: str, nbytes: int, piece: Range) -> None:
         """Read one range. The answer has to say that it is this range of a file of this size."""
@@ -163,6 +183,23 @@ def parse_address(address: str) -> S3Store:
     if parts is None:
         raise UnreadableStore(f"{address}: found no bucket in it, expected s3://bucket/prefix; correct it")
     return S3Store(parts[1], parts[2])
+
+
+def _end(piece: Range) -> int:
+    return piece.begin + len(piece.target)
+
+
+def _join_near(pieces: Iterable[Range]) -> Iterator[list[Range]]:
+    """Ascending ranges, those together that one request is to bring."""
+    span: list[Range] = []
+    for piece in pieces:
+        is_near = span and piece.begin - _end(span[-1]) <= MAX_GAP_NBYTES
+        if span and not (is_near and _end(piece) - span[0].begin <= MAX_RANGE_NBYTES):
+            yield span
+            span = []
+        span.append(piece)
+    if span:
+        yield span
 
 
 def _read_into(body: StreamingBody, target: memoryview) -> bool:

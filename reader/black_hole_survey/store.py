@@ -36,7 +36,7 @@ class Store(Protocol):
         """
 
     def fill(self, key: str, nbytes: int, ranges: Sequence[Range]) -> None:
-        """Read ranges of a file of ``nbytes`` bytes.
+        """Read ranges of a file of ``nbytes`` bytes; they are ascending and do not overlap.
 
         Raises:
             CorruptArtifact: the file does not exist or has another size.

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-import numpy as np
-
 from black_hole_survey.errors import NotPublished
 from black_hole_survey.export import Layout, export_survey
 from black_hole_survey.files import ARTIFACTS, SurveyFiles
@@ -20,6 +18,7 @@ from black_hole_survey.tensors import AnyTensor, Framework, StoredTensor, from_b
 from black_hole_survey.verify import verify_artifact
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -135,6 +134,12 @@ class Survey:
         """
         if name not in self._tensors:
             artifact = ARTIFACTS.get(name, name)
+            published = self.manifest["artifacts"].get(artifact)
+            if name not in ARTIFACTS and not (published and published["key"].endswith(".safetensors")):
+                raise NotPublished(
+                    f"{self.name}: found no tensor {name!r}, expected one of {', '.join(ARTIFACTS)}; ask for one "
+                    "of them"
+                )
             if artifact not in self._loaded:
                 self._loaded[artifact] = self._files.load_tensors(artifact)
             content, tensors = self._loaded[artifact]
@@ -157,6 +162,8 @@ class Survey:
             QuantisedW: W is stored quantised.
             CorruptArtifact: the file is not what the manifest says.
         """
+        import numpy as np
+
         wanted = self._checked_ids(ids)
         stored = StoredTensor(self._files.dtype_of(of), (len(wanted), self.hidden_size))
         unique, places = np.unique(wanted, return_inverse=True)
@@ -211,14 +218,20 @@ class Survey:
         return export_survey(self._files, Path(folder), layout)
 
     def _checked_ids(self, ids: Iterable[int]) -> NDArray[np.int64]:
-        found = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
+        import numpy as np
+
+        found = np.asarray(list(ids) if isinstance(ids, Iterable) and not hasattr(ids, "__array__") else ids)
         if found.dtype == bool:
             if found.shape != (self.n_rows,):
                 raise IndexError(f"{self.name}: found a mask of shape {found.shape}, expected ({self.n_rows},)")
             return np.flatnonzero(found)
         if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-            raise TypeError(f"{self.name}: found ids as {found.dtype} {found.shape}, expected a list of integers")
+            raise TypeError(
+                f"{self.name}: found ids as {found.dtype} {found.shape}, expected a list of integers; for one row: [7]"
+            )
         outside = found[(found < 0) | (found >= self.n_rows)]
         if outside.size:
-            raise IndexError(f"{self.name}: found row {outside[0]}, expected 0 to {self.n_rows - 1}")
+            raise IndexError(
+                f"{self.name}: found row {outside[0]}, expected 0 to {self.n_rows - 1}; leave out ids that are no rows"
+            )
         return found.astype(np.int64)

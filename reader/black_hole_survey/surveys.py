@@ -35,12 +35,13 @@ class Surveys(Mapping[str, Survey]):
         return f"open_surveys({self._store.url('').rstrip('/')!r})"
 
     def __iter__(self) -> Iterator[str]:
-        """All models of which there is a survey, sorted."""
+        """All models of which there is a survey, sorted. A model of which only requested tensors were surveyed is
+        listed as ``org/name@commit/tensor-…``, once for each, because its name alone does not say which."""
         keys = self._store.list_keys()
-        found = [
-            match["model"] for key in keys for match in [LATEST.fullmatch(key) or MANIFEST.fullmatch(key)] if match
-        ]
-        return iter(sorted(set(found)))
+        matches = [match for key in keys for match in [LATEST.fullmatch(key) or MANIFEST.fullmatch(key)] if match]
+        ids = {(match["model"], match.groupdict().get("id", "")) for match in matches}
+        models = {model for model, id_ in ids if "/" not in id_}
+        return iter(sorted(models | {f"{model}@{id_}" for model, id_ in ids if model not in models}))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-import numpy as np
-
 from black_hole_survey.errors import CorruptArtifact, MissingPackage
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -38,6 +37,7 @@ NUMPY_NAMES: Final = {
     "BOOL": "bool",
 }
 """numpy's names of dtypes, by those of safetensors. BF16 is not among them: numpy has no such dtype."""
+ITEM_SIZES: Final = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _FILE_ORDER: Final = ("F64", "F32", "I32", "BF16", "F16", "U8", "BOOL")
 """The order of dtypes in which the safetensors library writes tensors, so that each is aligned; then by name."""
@@ -58,7 +58,7 @@ class StoredTensor:
 
 def item_nbytes(dtype: str) -> int:
     """The size of one item of a dtype, by safetensors' name for it; 0 for a dtype that surveys do not use."""
-    return 2 if dtype == "BF16" else np.dtype(NUMPY_NAMES[dtype]).itemsize if dtype in NUMPY_NAMES else 0
+    return ITEM_SIZES.get(dtype, 0)
 
 
 def default_framework() -> Framework:
@@ -121,18 +121,20 @@ def from_bytes(content: memoryview, tensor: StoredTensor, framework: Framework, 
     if framework == "torch":
         return _torch_tensor(content, tensor)
     if tensor.dtype != "BF16":
-        return _array(content, tensor, np.dtype(NUMPY_NAMES[tensor.dtype]))
+        return _array(content, tensor, NUMPY_NAMES[tensor.dtype])
     try:
         import ml_dtypes
     except ImportError as error:
         raise MissingPackage(
             f"{where}: found BF16, which numpy lacks, expected ml_dtypes or torch for it; pip install ml_dtypes"
         ) from error
-    return _array(content, tensor, np.dtype(ml_dtypes.bfloat16))
+    return _array(content, tensor, ml_dtypes.bfloat16)
 
 
 def to_float32(rows: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
     """The numbers of rows of bytes, (n, row_nbytes) → (n, columns). Exact but for F64, which is rounded."""
+    import numpy as np
+
     if dtype == "BF16":  # the upper half of a float32
         return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return rows.view(NUMPY_NAMES[dtype]).astype(np.float32, copy=False)
@@ -145,7 +147,9 @@ def join_limited(names: Iterable[str], limit: int = 10) -> str:
     return (", ".join(listed[:limit]) or "nothing") + rest
 
 
-def _array(content: memoryview, tensor: StoredTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _array(content: memoryview, tensor: StoredTensor, dtype: str | type[Any]) -> NDArray[Any]:
+    import numpy as np
+
     return np.ndarray(tensor.shape, dtype, content, tensor.begin)
 
 
@@ -153,5 +157,5 @@ def _torch_tensor(content: memoryview, tensor: StoredTensor) -> torch.Tensor:
     import torch
 
     if tensor.dtype == "BF16":
-        return torch.from_numpy(_array(content, tensor, np.dtype(np.int16))).view(torch.bfloat16)
-    return torch.from_numpy(_array(content, tensor, np.dtype(NUMPY_NAMES[tensor.dtype])))
+        return torch.from_numpy(_array(content, tensor, "int16")).view(torch.bfloat16)
+    return torch.from_numpy(_array(content, tensor, NUMPY_NAMES[tensor.dtype]))

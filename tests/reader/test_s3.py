@@ -1,5 +1,6 @@
 """Reading from a real S3 server: requests counted by a proxy before it, refusals, and answers that break off."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from black_hole_survey import CorruptArtifact, UnknownSurvey, UnreadableStore, open_surveys
+from black_hole_survey import CorruptArtifact, MissingPackage, UnknownSurvey, UnreadableStore, open_surveys
 from tests.checkpoints import planted
 from tests.reader.conftest import GROUPS, IN_HOLES, Publish
 from tests.servers.meddling_store import Asked, Meddling, What, meddling_store
@@ -54,15 +55,24 @@ def test_a_single_row_takes_two_requests(
     assert torch.equal(row, planted(N_ROWS, HIDDEN_SIZE, GROUPS)[[700]])
 
 
-def test_adjacent_rows_come_as_one_range(
+def test_rows_near_each_other_come_by_one_request(
     address: str, s3_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    survey = open_surveys(address)["local/model"]
+    ids = [8, 5, 6, 20, 100, 700, 7, 8]
     with counted(s3_server, monkeypatch) as asked:
-        survey = open_surveys(address)["local/model"]
-        rows = survey.rows([8, 5, 6, 100, 7, 8])
-    assert len([request for request in asked if "W.safetensors" in request]) == 2
-    assert torch.equal(rows, survey.W[[8, 5, 6, 100, 7, 8]])
+        rows = open_surveys(address)["local/model"].rows(ids)
+    assert len([request for request in asked if "W.safetensors" in request]) == 2  # of 5 to 100, and of 700
+    assert torch.equal(rows, planted(N_ROWS, HIDDEN_SIZE, GROUPS)[ids])
+
+
+def test_rows_near_each_other_come_by_several_requests_where_one_would_be_too_large(
+    address: str, s3_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = list(range(0, N_ROWS, 2))
+    with counted(s3_server, monkeypatch) as asked:
+        rows = open_surveys(address)["local/model"].rows(ids)
+    assert len([request for request in asked if "W.safetensors" in request]) == 8  # 2 MB in ranges of 256 kB
+    assert torch.equal(rows, planted(N_ROWS, HIDDEN_SIZE, GROUPS)[ids])
 
 
 def test_every_tensor_equals_what_was_published(address: str) -> None:
@@ -187,6 +197,15 @@ def test_requests_are_not_signed_where_there_are_no_keys(
     with counted(s3_server, monkeypatch, look), pytest.raises(UnreadableStore, match="AccessDenied"):
         open_surveys(address)["local/model"]
     assert signed == [False]
+
+
+def test_without_boto3_it_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("boto3", "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, package, None)
+    surveys = open_surveys("s3://bucket/surveys")
+    for ask in (lambda: list(surveys), lambda: surveys["org/name"], lambda: surveys.table()):
+        with pytest.raises(MissingPackage, match=r"^s3://bucket: found no boto3, expected it; pip install boto3$"):
+            ask()
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///surveys"])

@@ -110,6 +110,23 @@ def test_a_survey_of_a_requested_tensor_is_not_the_newest_but_can_be_opened(publ
     assert surveys.table("pandas")["survey"].tolist() == [f"local/model@{chosen.parent.name}", name]
 
 
+def test_each_listed_name_opens_also_where_only_a_requested_tensor_was_surveyed(
+    publish: Publish, tmp_path: Path
+) -> None:
+    publish("other")
+    folder = publish()
+    (tmp_path / "list.yaml").write_text(f"- model: {tmp_path}/models/model\n  tensor: lm_head.weight\n")
+    shutil.rmtree(folder / "local" / "model")
+    assert main(["--models-file", str(tmp_path / "list.yaml"), "--output", str(folder)]) == 0
+    (path,) = (folder / "local" / "model").rglob("manifest.json")
+    surveys = open_surveys(folder)
+    requested = f"local/model@{path.parent.parent.name}/{path.parent.name}"
+    assert list(surveys) == [requested, "local/other"]
+    assert [survey.manifest["model"] for survey in surveys.values()] == ["local/model", "local/other"]
+    with pytest.raises(UnknownSurvey, match=f"local/model: found no such survey .* expected one of {requested}"):
+        surveys["local/model"]
+
+
 def test_without_latest_json_the_newest_manifest_counts(publish: Publish) -> None:
     folder = publish()
     publish("model", planted(40, 8, [[1, 2]]))

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -164,3 +165,17 @@ def test_a_file_that_is_not_as_the_manifest_says_is_refused(publish: Publish, da
     if damage in ("truncated", "missing"):
         with pytest.raises(CorruptArtifact, match=expected[damage]):
             survey.rows([39])
+
+
+@pytest.mark.parametrize("name", ["tokens", "dead_tokens", "report", "w"])
+def test_what_is_no_tensor_is_refused_with_those_that_are(publish: Publish, name: str) -> None:
+    survey = open_surveys(publish())["local/model"]
+    with pytest.raises(NotPublished, match=f"found no tensor '{name}', expected one of W, mu, gamma_centered"):
+        survey.tensor(name)
+
+
+@pytest.mark.parametrize("ids", [7, None, slice(0, 3)])
+def test_ids_that_are_no_list_are_refused_with_what_to_write(publish: Publish, ids: Any) -> None:
+    survey = open_surveys(publish())["local/model"]
+    with pytest.raises(TypeError, match=r"local/model@\w+: found ids as .*, expected a list of integers; for one row"):
+        survey.rows(ids)

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from safetensors.torch import save_file
 
 from entrypoint import main
-from job.limits.need import PART_NBYTES, TOKEN_SCRATCH_FACTOR, TOKEN_SCRATCH_NBYTES
+from job.limits.need import NUMBERS_SCRATCH_NBYTES, PART_NBYTES, TOKEN_SCRATCH_FACTOR, TOKEN_SCRATCH_NBYTES
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.loopback_hub import Fault, LoopbackHub
 from tests.servers.seaweed import SeaweedServer
@@ -89,8 +89,9 @@ def test_a_plan_says_of_each_model_what_its_survey_takes_or_why_it_fails(
         to_read = nbytes + tokenizer_nbytes(folders[kind])
         assert (need["w_nbytes"], need["read_nbytes"], need["checkpoint_nbytes"]) == (nbytes, to_read, size)
         # W's rows are read again from the output, so only the tokenizer and the tables are on disk.
-        tables = TOKEN_SCRATCH_FACTOR * tokenizer_nbytes(folders[kind]) + TOKEN_SCRATCH_NBYTES * 300
-        assert need["scratch_nbytes"] == tokenizer_nbytes(folders[kind]) + tables
+        of_tokenizer = tokenizer_nbytes(folders[kind])
+        row_nbytes = TOKEN_SCRATCH_NBYTES if of_tokenizer else NUMBERS_SCRATCH_NBYTES
+        assert need["scratch_nbytes"] == of_tokenizer + TOKEN_SCRATCH_FACTOR * of_tokenizer + 300 * row_nbytes
         assert need["tie"] == "untied"
     surveyed = [folders[kind] for kind in models.values() if kind in ("whole", "sharded")]
     assert planned["totals"]["read_nbytes"] == sum(300 * 16 * 2 + tokenizer_nbytes(folder) for folder in surveyed)

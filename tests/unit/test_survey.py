@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from entrypoint import main
 from job.checkpoints.sources.folder import open_folder
-from job.limits.need import TOKEN_SCRATCH_NBYTES
+from job.limits.need import NUMBERS_SCRATCH_NBYTES
 from tests.checkpoints import planted, write_checkpoint
 from tests.surveys import survey
 
@@ -371,7 +371,7 @@ def test_a_head_stored_by_columns_in_a_bin_is_planned_surveyed_and_compared_in_f
     torch.save(names, checkpoint / "pytorch_model.bin")
     assert main(["plan", str(checkpoint), "--output", str(output), "--format", "json"]) == 0
     need = json.loads(capsys.readouterr().out)["models"][0]["need"]
-    tables = 400 * TOKEN_SCRATCH_NBYTES
+    tables = 400 * NUMBERS_SCRATCH_NBYTES
     assert need["scratch_nbytes"] == 400 * 8 * 2 + tables
     assert main(["plan", str(checkpoint), "--output", str(output), "--format", "json", "--tensors", "mu"]) == 0
     need = json.loads(capsys.readouterr().out)["models"][0]["need"]

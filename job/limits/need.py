@@ -40,6 +40,8 @@ BLAS_NBYTES: Final = 50_000_000
 TOKEN_SCRATCH_FACTOR, TOKEN_SCRATCH_NBYTES = 3, 110
 """On disk: the tokens' pieces, texts and bytes, none of which take more than the tokenizer's files; and for each row,
 what else is said of it, once as Arrow and once as Parquet."""
+MAX_TEXTS_NBYTES: Final = 60_000_000
+"""Of the pieces, texts and bytes of any vocabulary. A larger file holds other things, and is no reason to refuse W."""
 NUMBERS_SCRATCH_NBYTES: Final = 10
 """The same for each row where no token can be named."""
 COPIES_OF_W: Final = 5
@@ -103,7 +105,8 @@ def survey_need(
     tables_nbytes = 0
     if describes_tokens:
         row_nbytes = TOKEN_SCRATCH_NBYTES if tokenizer_nbytes else NUMBERS_SCRATCH_NBYTES
-        tables_nbytes = TOKEN_SCRATCH_FACTOR * tokenizer_nbytes + row_nbytes * location.shape[0]
+        texts_nbytes = min(TOKEN_SCRATCH_FACTOR * tokenizer_nbytes, MAX_TEXTS_NBYTES)
+        tables_nbytes = texts_nbytes + row_nbytes * location.shape[0]
     of_w = BASE_NBYTES
     if reads_w:
         of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)

@@ -12,6 +12,15 @@ WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
 INDEX_FILES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 """The index of each of ``WEIGHT_FILES``, where they are in shards."""
 
+RANK_FILES: Final = (
+    "qwen.tiktoken",
+    "tiktoken.model",
+    "tokenizer.tiktoken",
+    "hy.tiktoken",
+    "cl100k_base.tiktoken",
+    "o200k_base.tiktoken",
+)
+"""The names of tiktoken's rank files."""
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -19,12 +28,7 @@ TOKENIZER_FILES: Final = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tekken.json",
-    "qwen.tiktoken",
-    "tiktoken.model",
-    "tokenizer.tiktoken",
-    "hy.tiktoken",
-    "cl100k_base.tiktoken",
-    "o200k_base.tiktoken",
+    *RANK_FILES,
     "vocab.json",
     "vocab.txt",
     "merges.txt",

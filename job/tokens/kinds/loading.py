@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from job.tokens.kinds.rank_files import RANK_FILES, is_rank_file, load_rank_file
+from job.checkpoints.file_names import RANK_FILES
+from job.tokens.kinds.rank_files import is_rank_file, load_rank_file
 from job.tokens.kinds.sentencepiece_model import SENTENCEPIECE_FILES, is_known_class, load_sentencepiece
 from job.tokens.kinds.tekken import load_tekken
 from job.tokens.kinds.tokenizer_class import stated_class

@@ -14,15 +14,6 @@ from job.tokens.kinds.ranked_bytes import AddedNames, Splitting, from_ranks
 from job.tokens.kinds.tokenizer_class import stated_class
 from job.tokens.tokenizer import Tokenizer, TokenizerUnusable
 
-RANK_FILES: Final = (
-    "qwen.tiktoken",
-    "tiktoken.model",
-    "tokenizer.tiktoken",
-    "hy.tiktoken",
-    "cl100k_base.tiktoken",
-    "o200k_base.tiktoken",
-)
-
 _CONTRACTIONS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST: Final = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _ONE_DIGIT: Final = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}"

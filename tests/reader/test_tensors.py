@@ -111,7 +111,7 @@ def test_a_tensor_that_was_not_published_is_refused_with_what_to_do(publish: Pub
         NotPublished, match=r"found W, mu, expected gamma_centered; .* gamma_centered among the TENSORS"
     ):
         _ = survey.gamma_centered
-    with pytest.raises(NotPublished, match="expected nonsense"):
+    with pytest.raises(NotPublished, match="found no tensor 'nonsense', expected one of W, mu, "):
         survey.tensor("nonsense")
 
 

@@ -9,11 +9,11 @@ import duckdb
 import numpy as np
 import pandas  # type: ignore[import-untyped]  # it ships no types
 import polars
-import pyarrow.fs  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.dataset  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.fs  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
 import tokenizers
-from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-untyped]
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch_file
 from tokenizers.models import WordLevel
@@ -255,26 +255,16 @@ def by_polars(key: str, endpoint: str) -> int:
     return len(rows.filter(polars.col("hole") > 0).collect())
 
 
-class DuckDbFiles(ArrowFSWrapper):  # type: ignore[misc]  # it has no types
-    """An S3 store for duckdb, whose own extension for S3 is no part of its package."""
-
-    protocol = "arrows3"
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return path.removeprefix("arrows3://")
-
-
 def by_duckdb(key: str, endpoint: str) -> int:
-    # It reads the footer twice.
+    # By way of pyarrow, which reads the footer twice: duckdb's own extension for S3 is no part of its package.
+    tokens = pyarrow.dataset.dataset(key, filesystem=s3_files(endpoint))
     with duckdb.connect() as connection:
-        connection.register_filesystem(DuckDbFiles(s3_files(endpoint)))
-        query = f"SELECT id, hole FROM read_parquet('arrows3://{key}') WHERE hole > 0"  # noqa: S608 - the test's own
-        return len(connection.execute(query).fetchall())
+        connection.register("tokens", tokens)
+        return len(connection.execute("SELECT id, hole FROM tokens WHERE hole > 0").fetchall())
 
 
 @pytest.mark.parametrize(
-    ("read", "share"), [(by_pyarrow, 0.05), (by_pandas, 0.05), (by_polars, 0.15), (by_duckdb, 0.25)]
+    ("read", "share"), [(by_pyarrow, 0.05), (by_pandas, 0.05), (by_polars, 0.15), (by_duckdb, 0.06)]
 )
 def test_only_the_holes_of_a_table_in_s3_take_a_few_percent_of_its_bytes(
     read: Callable[[str, str], int], share: float, s3_server: SeaweedServer, s3_bucket: str, tmp_path: Path

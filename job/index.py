@@ -46,8 +46,10 @@ def index_output(settings: Settings) -> Rows:
     Raises:
         ConfigError, TransientError: the store cannot be listed, read or written to.
     """
-    store = open_store(settings.output, (), settings.parts).check()
-    return update_index(store)
+    store = open_store(settings.output, (), settings.parts)
+    checking = call_beside(store.check)  # a dozen requests, which need not be waited for before the listing
+    listing, known = store.listing(""), known_rows(store)
+    return update_index(checking.result(), listing, known)
 
 
 def end_run(
@@ -93,7 +95,7 @@ def end_run(
     def update() -> None:
         store.write(key, content)
         try:
-            update_index(store)
+            update_index(store, store.listing(""), known_rows(store))
         except ConfigError as error:
             # Whoever may not list may still read and write.
             logger.warning("%s; the index gets the surveys of this worker alone", error)
@@ -109,21 +111,24 @@ def end_run(
         ) from error
 
 
-def update_index(store: Store) -> Rows:
+def update_index(store: Store, listing: Mapping[str, ListedObject], known: Rows) -> Rows:
     """Bring the index up to date with everything that is published.
+
+    Args:
+        listing: of all objects.
+        known: the rows that need not be read again.
 
     Raises:
         ConfigError, TransientError: the store cannot be listed, read or written to.
     """
     deadline = time.monotonic() + MAX_SECONDS
-    known = known_rows(store)
     while True:
-        listing = store.listing("")
         known = with_pages(bring_up_to_date(store, known, marks_of_manifests(listing)), listing)
         write_index(store, known, read_outcomes(store, listing), listing)
         if ended_runs(store.listing(RUNS)) == ended_runs(listing) or time.monotonic() > deadline:
             logger.info("%s: %d surveys", store.url(PAGE_KEY), len(known.rows))
             return known
+        listing = store.listing("")
 
 
 def ended_runs(listing: Mapping[str, ListedObject]) -> dict[str, str | None]:

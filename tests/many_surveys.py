@@ -35,7 +35,7 @@ def manifest_like(
 ) -> dict[str, Any]:
     """A manifest of this model with these holes of tokens. ``fields`` replace those of the manifest."""
     n_tokens = sum(map(len, holes))
-    made = json.loads(json.dumps(real))
+    made: dict[str, Any] = json.loads(json.dumps(real))
     made |= {"model": model, "commit": commit, "pages": {"report": f"{model}/{commit}/report.md"}, "revision": None}
     made["w_sha256"] = hashlib.sha256(f"{model} {commit}".encode(errors="surrogatepass")).hexdigest()
     made["statistics"] |= {

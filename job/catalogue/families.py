@@ -51,10 +51,11 @@ def date_of(row: SurveyRow) -> str:
 
 
 def families(rows: Sequence[SurveyRow]) -> list[Family]:
-    """The families with several models, each by the newest survey of its models. The largest comes first."""
+    """The families with several models, each by the newest survey of its models. Those with holes come first,
+    and of them the largest."""
     members = _groups(rows, lambda row: row.family if row.is_latest else None)
     found = [_family(name, rows, places) for name, places in members.items()]
-    return sorted(found, key=lambda family: (-len(family.releases), family.name))
+    return sorted(found, key=lambda family: (not family.holes, -len(family.releases), family.name))
 
 
 def same_w(rows: Sequence[SurveyRow]) -> list[list[int]]:

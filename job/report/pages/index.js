@@ -75,15 +75,16 @@
           search: (i) => [data.model[i], data.commit[i], data.revision[i], data.tensor[i], data.w_sha256[i], ...facts.heads[i].flatMap((hole) => hole[1])].join(" "),
         },
         ...(hasRevisions ? [{ name: "revision", title: "revision", kind: "text", width: "7rem", value: revision }] : []),
-        { name: "released", title: "released", kind: "text", width: "6.5rem", value: (i) => data.released[i], text: (i) => day(data.released[i]) || "–", hint: "when the Hub says that the repository was created" },
-        count("n_rows", "rows"), count("hidden_size", "columns", { width: "5rem" }),
-        { name: "dtype", title: "dtype", kind: "text", width: "4.5rem", value: (i) => data.dtype[i] },
-        count("black_holes", "holes", { width: "4.5rem" }), count("black_hole_tokens", "in holes", { hint: "rows that are in a hole" }),
-        { name: "share_of_rows", title: "share", kind: "number", width: "6rem", value: (i) => data.share_of_rows[i], text: (i) => percent(data.share_of_rows[i]), hint: "rows in holes of all rows" },
-        count("largest", "largest", { width: "5rem", hint: "the population of the largest hole" }),
-        { name: "changed", title: "changed", kind: "number", width: "6rem", value: (i) => (data.changed[i] < 0 ? null : data.joined[i] + data.left[i]), text: changes, hint: "tokens that joined or left holes since the survey before" },
-        count("n_warnings", "warnings", { width: "5.5rem" }),
-        { name: "published_at", title: "surveyed", kind: "text", width: "6.5rem", value: (i) => data.published_at[i], text: (i) => day(data.published_at[i]) },
+        count("black_hole_tokens", "in holes", { width: "5rem", hint: "rows that are in a hole" }),
+        count("black_holes", "holes", { width: "4.2rem" }),
+        count("largest", "largest", { width: "4.8rem", hint: "the population of the largest hole" }),
+        { name: "share_of_rows", title: "share", kind: "number", width: "5rem", value: (i) => data.share_of_rows[i], text: (i) => percent(data.share_of_rows[i]), hint: "rows in holes of all rows" },
+        { name: "changed", title: "changed", kind: "number", width: "5.2rem", value: (i) => (data.changed[i] < 0 ? null : data.joined[i] + data.left[i]), text: changes, hint: "tokens that joined or left holes since the survey before" },
+        count("n_rows", "rows", { width: "5rem" }), count("hidden_size", "columns", { width: "5rem" }),
+        { name: "dtype", title: "dtype", kind: "text", width: "4rem", value: (i) => data.dtype[i] },
+        { name: "released", title: "released", kind: "text", width: "6rem", value: (i) => data.released[i], text: (i) => day(data.released[i]) || "–", hint: "when the Hub says that the repository was created" },
+        { name: "published_at", title: "surveyed", kind: "text", width: "6rem", value: (i) => data.published_at[i], text: (i) => day(data.published_at[i]) },
+        count("n_warnings", "warnings", { width: "5.2rem" }),
       ],
       filters: [
         { name: "family", title: "Family", options: distinct("family"), test: (i, value) => data.family[i] === value },
@@ -100,6 +101,7 @@
     return row;
   }
   const number = (value) => make("td", { class: "number" }, value ?? "–");
+  const date = (text) => make("td", { class: "date" }, text);
   const link = (i, text) => make("td", {}, make("a", { href: facts.pages[i] }, text));
   const short = (i) => data.model[i].slice(data.organisation[i].length + 1) || data.model[i];
 
@@ -126,7 +128,7 @@
       ? "Where the date of release is not known, the date of the survey stands for it. Hollow: no token is new."
       : "Hollow: no token is new in a hole.";
     document.querySelector("#family-releases tbody").replaceChildren(...releases.map((release) => cells(make("tr"),
-      day(release.date), link(release.row, short(release.row)), number(integer(data.black_holes[release.row])),
+      date(day(release.date)), link(release.row, short(release.row)), number(integer(data.black_holes[release.row])),
       number(integer(data.black_hole_tokens[release.row])), number((release.is_whole ? "" : "≥ ") + integer(release.n_new)), number(integer(release.n_gone)),
       make("td", {}, make("span", { class: "tokens" }, ...tokens(release.new), release.n_new > release.new.length ? `and ${integer(release.n_new - release.new.length)} more` : "")))));
     document.querySelector("#family-holes tbody").replaceChildren(...holes.map((hole) => cells(make("tr"),
@@ -149,7 +151,7 @@
     document.getElementById("revision-caption").textContent =
       `${rows.length} surveys, ${distinctW} different W. Hollow: W is that of the revision before.`;
     document.querySelector("#revision-rows tbody").replaceChildren(...rows.map((row, i) => cells(make("tr"),
-      data.revision[row] || "–", link(row, data.commit[row].slice(0, 8)), day(data.committed[row]) || "–", number(integer(data.black_holes[row])),
+      data.revision[row] || "–", link(row, data.commit[row].slice(0, 8)), date(day(data.committed[row]) || "–"), number(integer(data.black_holes[row])),
       number(integer(data.black_hole_tokens[row])), number(data.changed[row] < 0 ? null : integer(data.joined[row])),
       number(data.changed[row] < 0 ? null : integer(data.left[row])), same[i] ? "the same" : data.w_sha256[row].slice(0, 8))));
   });

@@ -79,7 +79,7 @@ const timeline = (() => {
     } else {
       for (const point of points) svg.append(make("line", { x1: x(point.x), x2: x(point.x), y1: y(0), y2: y(point.y), class: "stem" }));
     }
-    const taken = [];
+    const taken = points.map((point) => [x(point.x) - 6, x(point.x) + 6, y(point.y)]); // no name lies on a dot
     for (const point of [...points].sort((a, b) => b.y - a.y)) {
       const at = [x(point.x), y(point.y)];
       const dot = make("circle", { cx: at[0], cy: at[1], r: points.length > 80 ? 3.5 : 5, class: point.hollow ? "dot hollow" : "dot" });
@@ -89,8 +89,9 @@ const timeline = (() => {
       const link = make("a", { href: point.href, "aria-label": point.title });
       link.append(dot);
       svg.append(link);
+      if (options.line) continue; // the axis names the points
       const name = point.label.length > 34 ? point.label.slice(0, 33) + "…" : point.label;
-      const long = name.length * 6.6;
+      const long = name.length * 7.2;
       const side = at[0] + 10 + long > width ? -1 : 1;
       const box = side === 1 ? [at[0] + 8, at[0] + 8 + long] : [at[0] - 8 - long, at[0] - 8];
       if (box[0] < 0 || taken.some((other) => box[0] < other[1] && other[0] < box[1] && Math.abs(other[2] - at[1]) < 14)) continue;

@@ -270,6 +270,9 @@ class Manifest(ResultsOfW, SummaryFields):
     """Where the checkpoint was read from."""
     revision: NotRequired[str | None]
     """The requested revision; null if none was requested."""
+    revisions: NotRequired[list[str]]
+    """All names that the commit had when it was surveyed, of those that patterns in the list match; ``revision`` comes
+    first. Absent if the list has no patterns."""
     commit: str
     """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
     followed_from: NotRequired[list[str]]

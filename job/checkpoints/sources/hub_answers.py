@@ -80,6 +80,22 @@ class CollectionAnswer(_Answer):
     items: list[JsonValue]
 
 
+class NamedRef(_Answer):
+    """A branch, a tag or a pull request. What git allows in a name: its git-check-ref-format."""
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]{1,255}$")]
+    ref: Annotated[str, Field(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]{1,255}$")]
+    target_commit: Annotated[str, Field(alias="targetCommit", pattern=r"^[0-9a-f]{40}$")]
+
+
+class RefsAnswer(_Answer):
+    """The branches and tags of a repository. Pull requests are there if they were asked for."""
+
+    branches: list[JsonValue]
+    tags: list[JsonValue]
+    pull_requests: Annotated[list[JsonValue], Field(alias="pullRequests")] = []
+
+
 class NotAHubsAnswer(Exception):
     """The answer is not what a Hub answers. The message says where, without the answer's own text."""
 
@@ -132,3 +148,5 @@ LISTED = TypeAdapter(ListedAnswer)
 PAGE = TypeAdapter(list[JsonValue])
 COLLECTION = TypeAdapter(CollectionAnswer)
 ITEM = TypeAdapter(CollectionItem)
+REFS = TypeAdapter(RefsAnswer)
+REF = TypeAdapter(NamedRef)

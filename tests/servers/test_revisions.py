@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from job.checkpoints.sources.revisions import revisions_of
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, ModelError, ModelUnavailable, TransientError, UnsupportedCheckpoint
+from job.locate import locate
 from job.models.references import ModelRef
 from job.models.revisions import ModelRevisions
+from job.store.folder import FolderStore
 from tests.checkpoints import planted, write_checkpoint
 from tests.servers.hub_protocol import Json
 from tests.servers.loopback_hub import Fault, LoopbackHub
@@ -134,6 +137,26 @@ def test_each_revision_is_compared_with_the_one_before_it(trained: LoopbackHub, 
     assert [manifest["previous"]["black_holes"] for manifest in manifests[1:]] == n_holes[:-1]
     latest = json.loads((output / "org/model/latest.json").read_text())
     assert latest["commit"] == commits[STEPS[-1]]
+
+
+def test_the_manifests_that_a_new_revision_needs_are_read_several_at_once(
+    trained: LoopbackHub, survey: Survey, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert survey("- {model: org/model, revisions: ['step*']}\n") == 0
+    trained.add("org/model", write_step(tmp_path / "models" / "next", 15, "next", 200), branch="next")
+    at_once, read = Barrier(N_STEPS // 2), FolderStore.read
+
+    def read_together(store: FolderStore, key: str) -> bytes | None:
+        if key.endswith("/manifest.json"):
+            at_once.wait(timeout=60)
+        return read(store, key)
+
+    monkeypatch.setattr(FolderStore, "read", read_together)
+    located = locate(ModelRef("hub", "org/model", "next"), access_to(trained), FolderStore(output), frozenset({"W"}))
+    assert located.published.last_sequence == N_STEPS
+    previous = located.published.previous_survey
+    assert previous is not None
+    assert previous["revision"] == STEPS[-1]
 
 
 def test_published_revisions_cost_a_request_each_and_one_for_their_names(

@@ -35,6 +35,8 @@ class Page:
     """HTML, made by a template of ``template``."""
     scripts: tuple[str, ...] = ()
     """Names of files in this folder, which run in this order."""
+    styles: tuple[str, ...] = ("page.css",)
+    """Names of files in this folder, which become one style in this order."""
     columns: Mapping[str, Column] = field(default_factory=dict)
     """By name: letters, digits and hyphens."""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -47,7 +49,7 @@ def page_bytes(page: Page) -> bytes:
 
 
 def _parts(page: Page) -> Iterator[str]:
-    style, scripts = _source("page.css"), [_source(name) for name in page.scripts]
+    style, scripts = "".join(map(_source, page.styles)), [_source(name) for name in page.scripts]
     policy = "; ".join(
         (
             "default-src 'none'",

@@ -18,7 +18,12 @@ from job.store.json_file import json_value
 if TYPE_CHECKING:
     from job.report.pages.token_rows import NamedCodes, RowTable
 
-_SCRIPTS: Final = ("columns.js", "table.js", "model.js")
+_STYLES: Final = ("page.css", "pictures.css")
+_SCRIPTS: Final = (
+    *("columns.js", "table.js", "members.js", "scales.js", "figures.js"),
+    *("norms_chart.js", "populations_chart.js", "makeup_chart.js", "distances_chart.js", "charts.js"),
+    *("sky.js", "cloud_marks.js", "cloud.js", "model.js"),
+)
 _MAX_FIRST_HOLES: Final = 8
 """The number of holes that show before the script runs."""
 _MAX_FIRST_TOKENS: Final = 6
@@ -76,6 +81,7 @@ def model_page(manifest: Manifest, rows: Rows) -> bytes:
         title=f"{manifest['model']}: {headline(manifest)}",
         body=body,
         scripts=_SCRIPTS,
+        styles=_STYLES,
         columns=dict(_columns(manifest, rows, texts)),
         facts=_facts(manifest, rows),
     )

@@ -25,7 +25,7 @@ class CentroidShift:
     norm_b: float
 
 
-def compare_centroids(mu_a: NDArray[np.float32], mu_b: NDArray[np.float32]) -> CentroidShift:
+def centroid_shift(mu_a: NDArray[np.float32], mu_b: NDArray[np.float32]) -> CentroidShift:
     """How far the centroid moved from A to B, both (hidden_size,)."""
     a, b = mu_a.astype(np.float64), mu_b.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -101,6 +101,13 @@ class PublishedSurvey:
         return np.frombuffer(digests, np.dtype("V32"))
 
 
+def lacking(artifact: str, a: PublishedSurvey, b: PublishedSurvey) -> str:
+    """Which survey does not publish an artifact; empty if both do."""
+    names = [name for name, survey in (("A", a), ("B", b)) if not survey.has(artifact)]
+    verb = "do not publish" if len(names) > 1 else "does not publish"
+    return f"{' and '.join(names)} {verb} {artifact}" if names else ""
+
+
 @dataclass(frozen=True)
 class TokenTable:
     """A survey's tokens.parquet."""

@@ -34,6 +34,8 @@ class SurveyName(TypedDict):
     published_at: str
     folder: str
     """Below OUTPUT."""
+    page: str | None
+    """The key of the page that shows it."""
     tensor: str
 
 

@@ -195,7 +195,7 @@ def number_text(value: Number) -> str:
 
 def signed(value: float) -> str:
     """A change."""
-    return f"{value:+.4g}"
+    return f"{value:+.4g}" if value else "0"
 
 
 def token_text(token: DifferentToken) -> str:

@@ -14,6 +14,7 @@ from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.parallel import call_beside
+from job.compare import publish_changes
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
 from job.limits.need import refuse_what_does_not_fit
@@ -173,7 +174,7 @@ def survey_model(
             if other is None or not tensors <= other["artifacts"].keys():
                 raise
             return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
-    changes = survey_changes(published, manifest)
+    changes = survey_changes(published, manifest, store.url)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
@@ -233,6 +234,7 @@ def survey_located(
         seconds={**monitor.seconds, **{name: round(seconds, 3) for name, seconds in names.seconds.items()}},
         activity_seconds=monitor.activity_seconds,
     )
+    manifest = publish_changes(store, published, manifest)
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 

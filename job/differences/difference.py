@@ -1,7 +1,5 @@
 """Compares two published surveys: reads both, and says how they differ."""
 
-from collections.abc import Mapping
-
 from job.differences.hole_lists import holes_entry
 from job.differences.matrices import RowsOfW, compare_centroids, compare_w
 from job.differences.published_data import PublishedSurvey, read_table
@@ -79,9 +77,3 @@ def _is_changed(difference: SurveyDifference) -> bool:
         or (classes is not None and bool(classes["moves"]))
         or (valid is not None and bool(valid["became_valid"]["count"] or valid["became_invalid"]["count"]))
     )
-
-
-def is_surely_unchanged(a: Mapping[str, object], b: Mapping[str, object]) -> bool:
-    """Whether two manifests alone show that nothing changed: the same W, and the same files of the tokenizer."""
-    fields = ("w_sha256", "tokenizer", "token_counts")
-    return all(a.get(name) == b.get(name) for name in fields)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from job.differences.published_data import PublishedSurvey
+from job.differences.published_data import PublishedSurvey, folder_of
 from job.errors import ConfigError, join_limited
 from job.manifest.filing import latest_key, manifest_key, publication_order, read_manifest
 from job.store.store import Store
@@ -73,8 +73,7 @@ def _newest(store: Store, model: str) -> PublishedSurvey | None:
         return None
     latest = read_manifest(store, latest_key(model))
     if latest is not None and latest["model"] == model:
-        folder = next((page.rpartition("/")[0] for page in latest.get("pages", {}).values()), None)
-        return PublishedSurvey(store, folder or f"{model}/{latest['commit']}", latest)
+        return PublishedSurvey(store, folder_of(latest), latest)
     # A run may have been killed before it wrote the copy of the manifest.
     chosen = [found for found in _all_of(store, model) if not found.manifest["tensor"]["chosen_by_user"]]
     return max(chosen, key=_order, default=None)

@@ -101,6 +101,12 @@ class PublishedSurvey:
         return np.frombuffer(digests, np.dtype("V32"))
 
 
+def folder_of(manifest: Manifest) -> str:
+    """The folder of a survey, which its pages lie in; if it names none, that of its commit."""
+    pages = manifest.get("pages", {}).values()
+    return next((key.rpartition("/")[0] for key in pages), f"{manifest['model']}/{manifest['commit']}")
+
+
 def lacking(artifact: str, a: PublishedSurvey, b: PublishedSurvey) -> str:
     """Which survey does not publish an artifact; empty if both do."""
     names = [name for name, survey in (("A", a), ("B", b)) if not survey.has(artifact)]

@@ -299,7 +299,7 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports gguf, which is not needed if everything is published
+    from job.measuring.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
     stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))

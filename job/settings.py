@@ -47,7 +47,7 @@ report. Models already published are skipped.""",
 Nothing is surveyed or written. From headers alone, a plan says of each model which tensor W is and why, what its survey
 would read and need, whether it is published already, or why it will fail. The exit status is the one that the survey
 would have, as far as headers tell.""",
-    "compare": """Say how two published surveys differ: A and B, or A and the one before it.
+    "compare": """Say how two published surveys differ, or a survey and the one before it.
 
 Tokens that entered or left black holes; holes that merged, split, appeared or vanished; how ids map where the
 tokenizers differ; how far the centroid moved, and which norms changed most. Only OUTPUT is read.""",
@@ -192,6 +192,7 @@ of {", ".join(KEYS)}. What a query finds and cannot be surveyed is passed over.
 Every option can be given in the environment under the name shown."""
 
 _SURVEYS_HELP: Final = f"""A and B are published surveys: {EXPECTED_SURVEY}. A commit may be shortened.
+A survey that is named alone is B, and the one before it of the same model is A.
 
 Every option can be given in the environment under the name shown."""
 

@@ -114,9 +114,11 @@ def test_a_run_leads_with_the_model_then_its_revision_then_nothing(
     assert first_lines()[0] == f"New: 1 model ({where})"
     assert first_lines()[0] == "Nothing new"
     write_checkpoint(tmp_path / "model", planted(40, 8, [[1, 2, 5], [7, 8]]))
-    assert first_lines() == [
+    lines = first_lines()
+    (page,) = tmp_path.rglob("changes.html")
+    assert lines == [
         f"New: 1 revision ({where})",
-        f"Black holes changed in {where}: 1 → 2 holes, 2 → 5 tokens (joined 5, 7, 8)",
+        f"Black holes changed in {where}: 1 → 2 holes, 2 → 5 tokens (joined 5, 7, 8); what changed: {page}",
     ]
 
 

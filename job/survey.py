@@ -14,6 +14,7 @@ from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.parallel import call_beside
+from job.compare import publish_changes
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
 from job.limits.need import refuse_what_does_not_fit
@@ -184,7 +185,7 @@ def survey_model(
             if other is None or not tensors <= other["artifacts"].keys():
                 raise
             return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
-    changes = survey_changes(published, manifest)
+    changes = survey_changes(published, manifest, store.url)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
@@ -244,6 +245,7 @@ def survey_located(
         seconds={**monitor.seconds, **{name: round(seconds, 3) for name, seconds in names.seconds.items()}},
         activity_seconds=monitor.activity_seconds,
     )
+    manifest = publish_changes(store, published, manifest)
     if make_page(store, published.folder, manifest):
         manifest = with_html(manifest, published.folder)
     publish_survey(store, published.folder, manifest, model_page(manifest))
@@ -310,7 +312,7 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports gguf, which is not needed if everything is published
+    from job.measuring.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
     stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))

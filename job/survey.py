@@ -54,12 +54,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
-    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+def open_output(settings: Settings) -> tuple[Store, Access]:
+    """The store to publish to, which keeps what is written to it, and the access to checkpoints. Removes what killed
+    runs left.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run has no
-            pinned list; no model was surveyed.
+        ConfigError, TransientError: the store cannot be written to.
     """
     store, access = store_and_access(settings)
     store = store.check()
@@ -68,6 +68,15 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
         logger.warning("leftovers of earlier runs stay: %s", error)
     remove_abandoned(settings.scratch)
+    return store, access
+
+
+def run(settings: Settings, store: Store, access: Access, progress: ProgressReporter) -> Iterator[Outcome]:
+    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+
+    Raises:
+        ConfigError, TransientError: a query cannot be resolved, or the run has no pinned list; no model was surveyed.
+    """
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(

@@ -163,12 +163,12 @@ def test_published_revisions_cost_a_request_each_and_one_for_their_names(
     large: LoopbackHub, survey: Survey, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert survey(ALL) == 0
-    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in (output / "org").rglob("*") if path.is_file()}
     large.log.clear()
     large.repos["org/model"].tags["v2.0"] = large.repos["org/model"].refs["step3"]
     assert survey(ALL) == 0
     assert len(large.log) == 1 + N_STEPS
-    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in (output / "org").rglob("*") if path.is_file()} == before
     large.add("org/model", write_step(tmp_path / "models" / "next", 20, "next"), branch="step12")
     large.log.clear()
     capsys.readouterr()

@@ -14,6 +14,9 @@ from job.models.references import ModelRef, can_have_revisions, checked_parts, h
 MAX_REVISIONS: Final = 1_000
 """How many commits an entry may stand for. An entry that stands for more is probably a mistake."""
 
+REF_NAME: Final = r"[^\x00-\x20\x7f~^:?*\[\\]{1,255}"
+"""What git allows in a name (git-check-ref-format), near enough: no blank, control character or wildcard."""
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -49,6 +52,11 @@ class NamedCommit:
     ref: str
     """Its whole name in git: ``refs/tags/v1.0``."""
     commit: str
+
+
+def is_ref_name(name: str) -> bool:
+    """Whether a text can be the name of a branch or a tag, in UTF-8."""
+    return bool(re.fullmatch(REF_NAME, name)) and not re.search("[\ud800-\udfff]", name)
 
 
 def with_revisions(model: ModelRef, patterns: Sequence[str]) -> ModelRevisions:

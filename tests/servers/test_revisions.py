@@ -11,6 +11,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from entrypoint import main
+from job.catalogue.families import revisions
+from job.catalogue.rows_file import rows_of_parquet
 from job.checkpoints.sources.open import Access, open_checkpoint
 from job.checkpoints.sources.revisions import revisions_of
 from job.checkpoints.transport.cooldowns import Cooldowns
@@ -137,6 +139,10 @@ def test_each_revision_is_compared_with_the_one_before_it(trained: LoopbackHub, 
     assert [manifest["previous"]["black_holes"] for manifest in manifests[1:]] == n_holes[:-1]
     latest = json.loads((output / "org/model/latest.json").read_text())
     assert latest["commit"] == commits[STEPS[-1]]
+    indexed = rows_of_parquet((output / "surveys.parquet").read_bytes(), "surveys.parquet")
+    assert indexed is not None
+    (timeline,) = revisions(indexed.rows)
+    assert [indexed.rows[place].revision for place in timeline] == STEPS
 
 
 def test_the_manifests_that_a_new_revision_needs_are_read_several_at_once(

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from job.models.revisions import REF_NAME
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,10 +97,10 @@ class CollectionAnswer(_Answer):
 
 
 class NamedRef(_Answer):
-    """A branch, a tag or a pull request. What git allows in a name: its git-check-ref-format."""
+    """A branch, a tag or a pull request."""
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]{1,255}$")]
-    ref: Annotated[str, Field(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]{1,255}$")]
+    name: Annotated[str, Field(pattern=f"^{REF_NAME}$")]
+    ref: Annotated[str, Field(pattern=f"^refs/{REF_NAME}$")]
     target_commit: Annotated[str, Field(alias="targetCommit", pattern=r"^[0-9a-f]{40}$")]
 
 

@@ -19,7 +19,7 @@ from job.checkpoints.sources.folder import (
     stored_files,
 )
 from job.errors import CorruptCheckpoint, ModelUnavailable
-from job.models.revisions import NamedCommit
+from job.models.revisions import NamedCommit, is_ref_name
 
 _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.-]*)", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -87,7 +87,7 @@ def cached_revisions(path: Path) -> list[NamedCommit]:
             names[file], names[file] if names[file].startswith("refs/") else f"refs/heads/{names[file]}", commit
         )
         for file, commit in commits.items()
-        if _COMMIT.fullmatch(commit)
+        if _COMMIT.fullmatch(commit) and is_ref_name(names[file])
     ]
 
 

@@ -366,8 +366,8 @@ const cloud = (() => {
     const status = figures.element("p", { class: "cloud-status", role: "status" });
     container.append(figures.element("figure", { class: "picture", "data-picture": "cloud" },
       figures.element("div", { class: "picture-head" }, figures.element("h3", { class: "picture-title" }, TITLE), tools),
-      state.box, status, figures.element("figcaption", {}, sentence(state)),
-      figures.element("p", { class: "cloud-keys" }, `Drag moves; Ctrl and the wheel zoom (after a click, the wheel alone). ${KEYS}`)));
+      state.box, status, figures.element("figcaption", {}, sentence(state), figures.element("p", { class: "cloud-keys" },
+        `Drag moves; Ctrl and the wheel zoom (after a click, the wheel alone). ${KEYS}`))));
     return { axes: axes.querySelector("select"), colour: colour.querySelector("select"), status };
   }
 

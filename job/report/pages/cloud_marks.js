@@ -4,7 +4,11 @@ const cloudMarks = (() => {
   const INK = "#c9ced8";
   const FAINT = "#596171";
   const FANNED = 24;
+  const NAMED = 120;
   const FONT = "system-ui, sans-serif";
+
+  /** Whether two boxes [left, top, right, floor] overlap. */
+  const cover = (one, other) => one[0] < other[2] && one[2] > other[0] && one[1] < other[3] && one[3] > other[1];
 
   /** A pen that draws on a canvas. */
   function canvasPen(context) {
@@ -136,18 +140,29 @@ const cloudMarks = (() => {
       pen.line(...disc.from, disc.x, disc.y, "#b8bcc6", 1);
       pen.circle(...disc.from, 2, "#ffffff");
     }
-    const named = shown.length <= 60;
     for (const disc of shown) {
       const many = disc.holes.length > 1;
-      pen.circle(disc.x, disc.y, disc.r, "#000000", disc === current ? "#7fdbff" : "#ffffff", disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2);
+      pen.circle(disc.x, disc.y, disc.r, "#000000", disc === current ? "#7fdbff" : "#ffffff",
+        disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2);
       if (many && disc.r >= 6) pen.circle(disc.x, disc.y, disc.r - 3.5, null, "#ffffff", 1);
-      if (!named) continue;
-      if (many) pen.text(disc.x, disc.y + disc.r + 13, `${disc.holes.length} holes`, { anchor: "middle", size: 11, halo: true });
-      else if (disc.r >= 7) {
-        const size = Math.min(13, disc.r * (disc.holes[0].id > 99 ? 0.85 : 1.15));
-        pen.text(disc.x, disc.y + size * 0.36, String(disc.holes[0].id), { anchor: "middle", size, weight: "bold",
-          colour: "#ffffff" });
-      } else pen.text(disc.x + disc.r + 3, disc.y + 4, String(disc.holes[0].id), { size: 11, halo: true });
+    }
+    if (shown.length <= NAMED) nameHoles(pen, shown);
+  }
+
+  /** Numbers of holes: in their discs, or beside small ones where there is room. */
+  function nameHoles(pen, shown) {
+    const taken = shown.map(({ x, y, r }) => [x - r, y - r, x + r, y + r]);
+    for (const { x, y, r, holes } of shown) {
+      if (holes.length === 1 && r >= 7) {
+        const size = Math.min(13, r * (holes[0].id > 99 ? 0.85 : 1.15));
+        pen.text(x, y + size * 0.36, String(holes[0].id), { anchor: "middle", size, weight: "bold", colour: "#ffffff" });
+        continue;
+      }
+      const name = holes.length > 1 ? `${holes.length} holes` : String(holes[0].id);
+      const box = [x + r + 2, y - 6, x + r + 4 + 6.5 * name.length, y + 6];
+      if (taken.some((other) => cover(box, other))) continue;
+      taken.push(box);
+      pen.text(x + r + 3, y + 4, name, { size: 11, halo: true });
     }
   }
 
@@ -158,7 +173,7 @@ const cloudMarks = (() => {
       const short = text.length > 28 ? `${text.slice(0, 27)}…` : text;
       const box = [x + 6, y - 8, x + 12 + 7 * short.length, y + 6];
       if (box[2] > plot.left + plot.width) continue;
-      if (taken.some(([left, top, right, floor]) => box[0] < right && box[2] > left && box[1] < floor && box[3] > top)) continue;
+      if (taken.some((other) => cover(box, other))) continue;
       taken.push(box);
       pen.text(x + 8, y + 4, short, { size: 11, halo: true });
     }

@@ -212,10 +212,8 @@ const figures = (() => {
     const tools = element("div", { class: "picture-tools" }, ...(spec.options || []),
       downloads(spec.name, spec.title, asSvg, () => rasterised(asSvg())));
     const head = element("div", { class: "picture-head" }, element("h3", { class: "picture-title" }, spec.title), tools);
-    const figure = element("figure", { class: "picture", "data-picture": spec.name }, head, plot,
-      element("figcaption", {}, spec.caption));
-    if (spec.table) figure.append(spec.table);
-    container.append(figure);
+    const below = element("figcaption", {}, spec.caption, ...(spec.table ? [spec.table] : []));
+    container.append(element("figure", { class: "picture", "data-picture": spec.name }, head, plot, below));
     draw();
     new ResizeObserver(() => { if (Math.floor(plot.clientWidth) !== Number(plot.dataset.width)) draw(); }).observe(plot);
     return draw;

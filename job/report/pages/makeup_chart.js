@@ -113,16 +113,22 @@ const makeupChart = (() => {
     return found;
   }
 
+  /** A column's name: level, or slanted where columns are narrow. */
+  const heading = (name, x, y, narrow) => figures.svg("text", { class: "picture-tick",
+    "text-anchor": narrow ? "start" : "middle", x, y, ...(narrow ? { transform: `rotate(-64 ${x} ${y})` } : {}) }, name);
+
   function drawCells(survey, table, width) {
     const { rows, columns } = table;
-    const [left, top, step] = [94, 40, 36];
-    const wide = Math.min(130, (width - left - 4) / columns.length);
+    const left = width < 480 ? 78 : 94;
+    const step = 36;
+    const wide = Math.min(130, (width - left - (width < 480 ? 46 : 4)) / columns.length);
+    const narrow = wide < 62;
+    const top = narrow ? 104 : 34;
     const write = wide >= 84 ? scales.count : scales.short;
     const nodes = [];
     const marks = [];
-    columns.forEach((klass, column) => spoken(survey.classNames[klass]).split(wide < 84 ? " " : "\n")
-      .forEach((word, line, words) => nodes.push(figures.svg("text", { class: "picture-tick", "text-anchor": "middle",
-        x: left + wide * (column + 0.5), y: top - 10 - 13 * (words.length - 1 - line) }, word))));
+    columns.forEach((klass, column) => nodes.push(heading(spoken(survey.classNames[klass]),
+      left + wide * (column + 0.5), top - 8, narrow)));
     rows.forEach((row, index) => {
       const y = top + index * step;
       nodes.push(figures.svg("text", { class: "picture-tick", x: left - 8, y: y + 21, "text-anchor": "end" }, row.name));
@@ -143,7 +149,7 @@ const makeupChart = (() => {
         const middle = { x: box.x + box.w / 2, "text-anchor": "middle" };
         if (held) nodes.push(figures.svg("text", { ...middle, class: `${tone} picture-strong`, y: y + 16 }, write(held)));
         nodes.push(figures.svg("text", { ...middle, class: held ? tone : "picture-faint", y: y + (held ? 29 : 22) },
-          held ? `of ${write(all)}` : write(all)));
+          held && !narrow ? `of ${write(all)}` : write(all)));
         marks.push({ ...box, lines: () => [`${spoken(survey.classNames[klass])}, ${row.name}`,
           `${scales.count(held)} of ${scales.plural(all, "token")} in holes, ${scales.percent(held / all)}`],
         ids: () => idsIn(survey, row, klass) });
@@ -164,8 +170,8 @@ const makeupChart = (() => {
       `${scales.plural(pairs[0].all, "such token")}. `
       : "No token is in a hole. ";
     figures.picture(container, { name: "matrix", title, gist: caption,
-      caption: `${caption}A cell counts tokens in holes over all tokens of its class and script; the darker, the ` +
-        "larger the share in holes.",
+      caption: `${caption}A cell counts tokens in holes over all tokens of its class and script; the stronger its ` +
+        "tone, the larger the share in holes.",
       draw: (width) => drawCells(survey, table, width),
       table: figures.numbers(["script", "class", "in holes", "tokens", "share"], pairs.slice(0, 60).map((pair) =>
         [pair.row.name, spoken(survey.classNames[pair.klass]), scales.count(pair.held), scales.count(pair.all),

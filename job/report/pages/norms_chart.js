@@ -139,8 +139,8 @@ const normsChart = (() => {
   }
 
   const legend = (survey) => !survey.holes.length ? " No row is in a hole."
-    : survey.holes.length <= FEW ? " A black stroke below the axis is a hole, the longer the more tokens it holds."
-      : " Black bars below the axis count the rows in holes, on a logarithmic scale.";
+    : survey.holes.length <= FEW ? " A stroke below the axis is a hole, the longer the more tokens it holds."
+      : " Bars below the axis count the rows in holes, on a logarithmic scale.";
 
   const overlap = ([a, b], [c, d]) => (Math.min(b, d) - Math.max(a, c)) / (Math.max(b, d) - Math.min(a, c));
 

@@ -118,11 +118,11 @@ const cloud = (() => {
       { class: "cloud-sky", tabindex: 0, role: "group", "aria-label": `${TITLE}. ${KEYS}` },
       canvas,
     );
-    Object.assign(state, { canvas, box, hover: -1, current: 0, discs: [], colours: colours(state), told: () => {} });
+    Object.assign(state, { canvas, box, hover: -1, disc: null, discs: [], colours: colours(state), told: () => {} });
     canvas.setAttribute("aria-label", `${TITLE}: ${sentence(state)}`);
     const paint = cloudView.painter(state, canvas);
-    const move = cloudInput.moves(state, paint);
     const point = cloudInput.pointing(state, paint, figures.tooltip(box));
+    const move = cloudInput.moves(state, paint, point);
     const pick = (picked) => {
       if (picked.length) onPick(picked);
     };
@@ -135,7 +135,8 @@ const cloud = (() => {
       /** Shows two of the directions 1, 2, 3. */
       setAxes(first, second) {
         state.axes = [first, second];
-        Object.assign(state, { hover: -1, current: 0, view: null, colours: colours(state) });
+        point.leave();
+        Object.assign(state, { view: null, colours: colours(state) });
         controls.axes.value = state.axes.join();
         paint.layout();
         paint.all();

@@ -2,10 +2,13 @@
 /** What a reader does with the token cloud: zoom, move, point, pick; by mouse, fingers and keys. */
 const cloudInput = (() => {
   const FARTHEST = 500;
+  const REACH = 12;
   const { clamp, at, fromX, fromY, widest } = cloudView;
 
   const quoted = (survey, id) =>
     survey.text && survey.text[id] !== null ? `“${survey.text[id].replaceAll(" ", "\u00a0")}”` : `token ${id}`;
+
+  const shortened = (text) => (text.length > 40 ? `${text.slice(0, 38)}…` : text);
 
   function tokenLines(survey, id) {
     const facts = [`id ${id}`];
@@ -21,39 +24,42 @@ const cloudInput = (() => {
   function holeLines(survey, holes) {
     const sample = (hole, size) => {
       const ids = members.of(survey).hole(hole.id);
-      return Array.from(ids.subarray(0, size), (id) => quoted(survey, id)).join(" ") + (ids.length > size ? " …" : "");
+      const texts = Array.from(ids.subarray(0, size), (id) => shortened(quoted(survey, id)));
+      return texts.join(" ") + (ids.length > size ? " …" : "");
     };
+    const head = (hole) => `hole ${hole.id}: ${scales.plural(hole.population, "token")}`;
     if (holes.length === 1) {
       const [hole] = holes;
       return [
-        `hole ${hole.id}: ${scales.plural(hole.population, "token")}`,
-        `norm ${scales.number(hole.norm, 6)}`,
+        head(hole),
+        ...(Number.isFinite(hole.norm) ? [`norm ${scales.number(hole.norm, 6)}`] : []),
         sample(hole, 8),
       ];
     }
-    const lines = holes
-      .slice(0, 8)
-      .map((hole) => `hole ${hole.id}: ${scales.plural(hole.population, "token")} ${sample(hole, 1)}`);
+    const lines = holes.slice(0, 8).map((hole) => `${head(hole)} ${sample(hole, 1)}`);
     const more = holes.length - lines.length;
     return [`${holes.length} holes lie here`, ...lines, ...(more ? [`and ${scales.plural(more, "more hole")}`] : [])];
   }
 
   /** What a reader can do to the view. */
-  function moves(state, paint) {
+  function moves(state, paint, point) {
     function zoom(factor, x, y) {
       const [px, py] = [x ?? state.plot.left + state.plot.width / 2, y ?? state.plot.top + state.plot.height / 2];
       const [dx, dy] = [fromX(state, px), fromY(state, py)];
       const scale = clamp(state.view.scale * factor, state.fitted.scale * widest(state), state.fitted.scale * FARTHEST);
       const share = state.view.scale / scale;
       state.view = { x: dx + (state.view.x - dx) * share, y: dy + (state.view.y - dy) * share, scale };
+      point.leave();
       paint.all();
     }
     function pan(dx, dy) {
       state.view = { ...state.view, x: state.view.x - dx / state.view.scale, y: state.view.y + dy / state.view.scale };
+      point.leave();
       paint.all();
     }
     function reset() {
       state.view = { ...state.fitted };
+      point.leave();
       paint.all();
     }
     return { zoom, pan, reset };
@@ -62,49 +68,48 @@ const cloudInput = (() => {
   /** Hover and what a click takes: a disc first, else the nearest token. */
   function pointing(state, paint, tip) {
     let nearest = null;
-    let [key, disc] = ["", null];
+    let key = "";
+    let holes = [];
     function find(x, y) {
-      disc = state.discs.findLast((one) => Math.hypot(one.x - x, one.y - y) <= one.r + 3) || null;
+      state.disc = state.discs.findLast((one) => Math.hypot(one.x - x, one.y - y) <= one.r + 3) || null;
+      holes = state.disc ? state.disc.holes : [];
       if (key !== state.axes.join()) {
         key = state.axes.join();
-        nearest = sky.index({
-          ids: state.ids,
-          x: state.directions[state.axes[0] - 1],
-          y: state.directions[state.axes[1] - 1],
-        });
+        const [across, up] = state.axes.map((axis) => state.directions[axis - 1]);
+        nearest = sky.index({ ids: state.ids, x: across, y: up });
       }
-      const place = disc ? -1 : nearest(fromX(state, x), fromY(state, y), 12 / state.view.scale);
+      const place = state.disc ? -1 : nearest(fromX(state, x), fromY(state, y), REACH / state.view.scale);
       state.hover = place < 0 ? -1 : state.ids[place];
-      state.current = disc ? disc.holes[0].id : 0;
     }
     function show(x, y) {
-      const { canvas } = state;
-      if (disc) tip.show(x, y, holeLines(state.survey, disc.holes));
+      if (holes.length) tip.show(x, y, holeLines(state.survey, holes));
       else if (state.hover >= 0) tip.show(x, y, tokenLines(state.survey, state.hover));
       else tip.hide();
-      canvas.dataset.hover = disc ? `hole ${disc.holes[0].id}` : state.hover >= 0 ? state.hover : "";
-      paint.over();
+      state.canvas.dataset.hover = holes.length ? `hole ${holes[0].id}` : state.hover >= 0 ? state.hover : "";
+      paint.pointed();
+    }
+    function hover(x, y) {
+      find(x, y);
+      show(x, y);
+    }
+    /** Tells one hole, whatever others its disc stands for. */
+    function tell(hole) {
+      state.disc = state.discs.find((disc) => disc.holes.includes(hole));
+      state.hover = -1;
+      holes = [hole];
+      show(state.disc.x, state.disc.y);
     }
     function leave() {
-      [state.hover, state.current, disc] = [-1, 0, null];
+      [state.hover, state.disc, holes] = [-1, null, []];
       tip.hide();
       state.canvas.dataset.hover = "";
-      paint.over();
+      paint.pointed();
     }
-    const taken = () =>
-      disc
-        ? disc.holes.flatMap(({ id }) => [...members.of(state.survey).hole(id)])
-        : state.hover >= 0
-          ? [state.hover]
-          : [];
-    return {
-      hover: (x, y) => {
-        find(x, y);
-        show(x, y);
-      },
-      leave,
-      taken,
-    };
+    function taken() {
+      if (holes.length) return holes.flatMap(({ id }) => Array.from(members.of(state.survey).hole(id)));
+      return state.hover >= 0 ? [state.hover] : [];
+    }
+    return { hover, tell, leave, taken };
   }
 
   /** Pointer, wheel and pinch. One finger scrolls the page up and down, two zoom. */
@@ -164,12 +169,11 @@ const cloudInput = (() => {
     if (!state.holes.length) return;
     const size = state.holes.length;
     state.stepped = state.stepped === undefined ? (step > 0 ? 0 : size - 1) : (state.stepped + step + size) % size;
-    const { id } = state.holes[state.stepped];
-    const place = state.place.get(id);
+    const hole = state.holes[state.stepped];
+    const place = state.place.get(hole.id);
     state.view = { ...state.view, x: at(state, place, 0), y: at(state, place, 1) };
     paint.now();
-    const disc = state.discs.find(({ holes }) => holes.some((hole) => hole.id === id));
-    point.hover(disc.x, disc.y);
+    point.tell(hole);
   }
 
   function listenToKeys(state, box, move, paint, point, pick) {

@@ -39,7 +39,7 @@ const cloudMarks = (() => {
         context.lineWidth = size;
         context.lineCap = "round";
         context.beginPath();
-        for (const [x, y] of points) {
+        for (const { x, y } of points) {
           context.moveTo(x, y);
           context.lineTo(x + 0.01, y);
         }
@@ -83,7 +83,7 @@ const cloudMarks = (() => {
         put("circle", { cx: x, cy: y, r, fill: fill || "none", stroke: stroke || "none", "stroke-width": width || 0 }),
       dots: (points, size, colour) =>
         put("path", {
-          d: points.map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`).join(""),
+          d: points.map(({ x, y }) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`).join(""),
           stroke: colour,
           "stroke-width": size,
           "stroke-linecap": "round",
@@ -126,11 +126,12 @@ const cloudMarks = (() => {
   function group(spots) {
     const cells = new Map();
     const groups = [];
-    const key = (x, y) => `${Math.floor(x / 48)},${Math.floor(y / 48)}`;
+    const side = Math.ceil(1.6 * spots.reduce((sofar, { r }) => Math.max(sofar, r), 4));
+    const key = (x, y) => Math.floor(x / side) * 65536 + Math.floor(y / side);
     for (const spot of spots) {
       let home = null;
-      for (let dx = -48; dx <= 48 && !home; dx += 48) {
-        for (let dy = -48; dy <= 48 && !home; dy += 48) {
+      for (let dx = -side; dx <= side && !home; dx += side) {
+        for (let dy = -side; dy <= side && !home; dy += side) {
           home =
             (cells.get(key(spot.x + dx, spot.y + dy)) || []).find(
               (other) => Math.hypot(other.x - spot.x, other.y - spot.y) < 0.8 * (other.r + spot.r),
@@ -144,7 +145,8 @@ const cloudMarks = (() => {
       const made = { x: spot.x, y: spot.y, r: spot.r, spots: [spot] };
       groups.push(made);
       const cell = key(spot.x, spot.y);
-      cells.set(cell, [...(cells.get(cell) || []), made]);
+      if (cells.has(cell)) cells.get(cell).push(made);
+      else cells.set(cell, [made]);
     }
     return groups;
   }
@@ -183,21 +185,14 @@ const cloudMarks = (() => {
     return shown;
   }
 
-  function drawHoles(pen, shown, current) {
+  function drawHoles(pen, shown) {
     for (const disc of shown.filter(({ from }) => from)) {
       pen.line(...disc.from, disc.x, disc.y, "#b8bcc6", 1);
       pen.circle(...disc.from, 2, "#ffffff");
     }
     for (const disc of shown) {
       const many = disc.holes.length > 1;
-      pen.circle(
-        disc.x,
-        disc.y,
-        disc.r,
-        "#000000",
-        disc === current ? "#7fdbff" : "#ffffff",
-        disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2,
-      );
+      pen.circle(disc.x, disc.y, disc.r, "#000000", "#ffffff", disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2);
       if (many && disc.r >= 6) pen.circle(disc.x, disc.y, disc.r - 3.5, null, "#ffffff", 1);
     }
     if (shown.length <= NAMED) nameHoles(pen, shown);

@@ -2,6 +2,7 @@
 /** What the token cloud shows: its state, where a token lies on the canvas, how it is drawn. */
 const cloudView = (() => {
   const LIT = "#7fdbff";
+  const DIMMED = 0.6;
   const MOST_PIXELS = 1600000;
   const MOST_NAMES = 80;
 
@@ -69,46 +70,38 @@ const cloudView = (() => {
     return `direction ${axis}` + (Number.isFinite(share) ? ` (${scales.percent(share)} of the variance)` : "");
   }
 
-  /** Draws all that lies over the sky with a pen, and keeps the discs for the pointer. */
+  const spot = (state, id) => ({ x: toX(state, at(state, id, 0)), y: toY(state, at(state, id, 1)) });
+  const inside = ({ left, top, width, height }, { x, y }) =>
+    x >= left && y >= top && x <= left + width && y <= top + height;
+
+  /** The discs of the holes in view. */
+  function placeDiscs(state) {
+    const { plot } = state;
+    const spots = state.holes
+      .map((hole) => ({
+        ...spot(state, state.place.get(hole.id)),
+        hole,
+        r: cloudMarks.radius(hole.population, state.holes.length),
+      }))
+      .filter((place) => inside(plot, place));
+    return cloudMarks.discs(spots, (x, y, r) => ({
+      x: clamp(x, plot.left + r, plot.left + plot.width - r),
+      y: clamp(y, plot.top + r, plot.top + plot.height - r),
+    }));
+  }
+
+  /** Draws with a pen all that lies over the sky, but for what the pointer is on. */
   function drawOver(state, pen) {
     const { plot, survey } = state;
-    const inside = (x, y) =>
-      x >= plot.left && y >= plot.top && x <= plot.left + plot.width && y <= plot.top + plot.height;
-    const points = state.lit
-      .map((id) => [toX(state, at(state, id, 0)), toY(state, at(state, id, 1))])
-      .filter((point) => inside(...point));
+    const points = state.lit.map((id) => spot(state, id)).filter((place) => inside(plot, place));
     const size = points.length > 3000 ? 2.5 : 6;
     if (size > 3) pen.dots(points, size + 3, "#000000");
     pen.dots(points, size, LIT);
     if (survey.text) {
-      cloudMarks.drawNames(
-        pen,
-        plot,
-        state.within.ids.map((id) => ({
-          text: survey.text[id] ?? "",
-          x: toX(state, at(state, id, 0)),
-          y: toY(state, at(state, id, 1)),
-        })),
-      );
+      const named = state.within.ids.map((id) => ({ ...spot(state, id), text: survey.text[id] ?? "" }));
+      cloudMarks.drawNames(pen, plot, named);
     }
-    const spots = state.holes
-      .map((hole) => ({
-        hole,
-        x: toX(state, at(state, state.place.get(hole.id), 0)),
-        y: toY(state, at(state, state.place.get(hole.id), 1)),
-        r: cloudMarks.radius(hole.population, state.holes.length),
-      }))
-      .filter(({ x, y }) => inside(x, y));
-    const keep = (x, y, r) => ({
-      x: clamp(x, plot.left + r, plot.left + plot.width - r),
-      y: clamp(y, plot.top + r, plot.top + plot.height - r),
-    });
-    state.discs = cloudMarks.discs(spots, keep);
-    const current = state.discs.find(({ holes }) => holes.some(({ id }) => id === state.current)) || null;
-    cloudMarks.drawHoles(pen, state.discs, current);
-    if (state.hover >= 0) {
-      pen.circle(toX(state, at(state, state.hover, 0)), toY(state, at(state, state.hover, 1)), 5, null, "#ffffff", 1.5);
-    }
+    cloudMarks.drawHoles(pen, state.discs);
     cloudMarks.drawAxes(pen, plot, {
       toX: (x) => toX(state, x),
       toY: (y) => toY(state, y),
@@ -118,6 +111,14 @@ const cloudView = (() => {
     });
     cloudMarks.drawLegend(pen, plot, state.colours, survey.classNames);
     state.litInView = points.length;
+  }
+
+  /** Rings the token or the disc that the pointer is on. */
+  function drawPointed(state, pen) {
+    if (state.disc) pen.circle(state.disc.x, state.disc.y, state.disc.r, null, LIT, 3);
+    if (state.hover < 0) return;
+    const { x, y } = spot(state, state.hover);
+    pen.circle(x, y, 5, null, "#ffffff", 1.5);
   }
 
   /** Paints the sky of the current view into a canvas of its own. */
@@ -143,67 +144,90 @@ const cloudView = (() => {
     state.within = sky.within(drawn, state.view, plot, MOST_NAMES);
   }
 
-  /** The canvas and how it is drawn again: `all` after a change of view, `over` after one of marks. */
+  /** Says on the canvas what it shows, for those who cannot see it. */
+  function label(state, canvas) {
+    canvas.dataset.scale = (state.view.scale / state.fitted.scale).toPrecision(5);
+    canvas.dataset.axes = state.axes.join("×");
+    canvas.dataset.colour = state.colour;
+    canvas.dataset.highlighted = state.lit.length;
+    canvas.dataset.discs = JSON.stringify(
+      state.discs
+        .slice(0, 24)
+        .map(({ x, y, holes }) => [Math.round(x), Math.round(y), ...holes.slice(0, 8).map(({ id }) => id)]),
+    );
+    state.told();
+  }
+
+  function layout(state, canvas) {
+    const width = Math.max(280, Math.floor(canvas.parentElement.clientWidth));
+    const height = Math.round(clamp(width * (width < 600 ? 0.95 : 0.6), 300, 680));
+    const left = width < 600 ? 60 : 66;
+    state.plot = { left, top: 42, width: width - left - 12, height: height - 42 - 44 };
+    [state.width, state.height] = [width, height];
+    const before = state.fitted;
+    state.fitted = fit(state);
+    if (!before || !state.view) state.view = { ...state.fitted };
+    else state.view = { ...state.view, scale: (state.view.scale * state.fitted.scale) / before.scale };
+  }
+
+  /** A canvas of the picture's size in device pixels, ready to be drawn on in CSS pixels. */
+  function prepared(state, canvas) {
+    const ratio = window.devicePixelRatio || 1;
+    const [width, height] = [Math.round(state.width * ratio), Math.round(state.height * ratio)];
+    if (canvas.width !== width || canvas.height !== height) {
+      [canvas.width, canvas.height] = [width, height];
+      [canvas.style.width, canvas.style.height] = [`${state.width}px`, `${state.height}px`];
+    }
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return context;
+  }
+
+  /** Draws the sky and the marks over it. */
+  function drawScene(state, canvas, night) {
+    const context = prepared(state, canvas);
+    context.fillStyle = scales.hex(sky.NIGHT);
+    context.fillRect(0, 0, state.width, state.height);
+    context.globalAlpha = state.lit.length ? DIMMED : 1;
+    context.drawImage(night, state.plot.left, state.plot.top, state.plot.width, state.plot.height);
+    context.globalAlpha = 1;
+    drawOver(state, cloudMarks.canvasPen(context));
+  }
+
+  /** How the canvas is drawn again: `all` after a change of view, `over` after one of marks, `pointed` after a hover. */
   function painter(state, canvas) {
-    const night = document.createElement("canvas");
-    let [waiting, stale] = [false, false];
-    function layout() {
-      const width = Math.max(280, Math.floor(canvas.parentElement.clientWidth));
-      const height = Math.round(clamp(width * (width < 600 ? 0.95 : 0.6), 300, 680));
-      const left = width < 600 ? 60 : 66;
-      state.plot = { left, top: 42, width: width - left - 12, height: height - 42 - 44 };
-      [state.width, state.height] = [width, height];
-      const before = state.fitted;
-      state.fitted = fit(state);
-      if (!before || !state.view) state.view = { ...state.fitted };
-      else state.view = { ...state.view, scale: (state.view.scale * state.fitted.scale) / before.scale };
-    }
-    function compose() {
-      const ratio = window.devicePixelRatio || 1;
-      const [width, height] = [Math.round(state.width * ratio), Math.round(state.height * ratio)];
-      if (canvas.width !== width || canvas.height !== height) {
-        [canvas.width, canvas.height] = [width, height];
-        [canvas.style.width, canvas.style.height] = [`${state.width}px`, `${state.height}px`];
+    const [night, scene] = [document.createElement("canvas"), document.createElement("canvas")];
+    const [POINTED, OVER, ALL] = [1, 2, 3];
+    let stale = 0;
+    function draw() {
+      if (stale === ALL) {
+        paintSky(state, night);
+        state.discs = placeDiscs(state);
       }
-      const context = canvas.getContext("2d");
-      context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      context.fillStyle = scales.hex(sky.NIGHT);
-      context.fillRect(0, 0, state.width, state.height);
-      context.globalAlpha = state.lit.length ? 0.6 : 1;
-      context.drawImage(night, state.plot.left, state.plot.top, state.plot.width, state.plot.height);
-      context.globalAlpha = 1;
-      drawOver(state, cloudMarks.canvasPen(context));
-      canvas.dataset.scale = (state.view.scale / state.fitted.scale).toPrecision(5);
-      canvas.dataset.axes = state.axes.join("×");
-      canvas.dataset.colour = state.colour;
-      canvas.dataset.highlighted = state.lit.length;
-      canvas.dataset.discs = JSON.stringify(
-        state.discs
-          .slice(0, 24)
-          .map(({ x, y, holes }) => [Math.round(x), Math.round(y), ...holes.slice(0, 8).map(({ id }) => id)]),
-      );
-      state.told();
+      if (stale >= OVER) {
+        drawScene(state, scene, night);
+        label(state, canvas);
+      }
+      stale = 0;
+      const context = prepared(state, canvas);
+      context.drawImage(scene, 0, 0, state.width, state.height);
+      drawPointed(state, cloudMarks.canvasPen(context));
     }
-    function soon(sky_too) {
-      stale = stale || sky_too;
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => {
-        waiting = false;
-        if (stale) paintSky(state, night);
-        stale = false;
-        compose();
-      });
+    function soon(what) {
+      if (!stale) requestAnimationFrame(() => stale && draw());
+      stale = Math.max(stale, what);
+    }
+    function now() {
+      stale = ALL;
+      draw();
     }
     return {
-      layout,
+      layout: () => layout(state, canvas),
       night,
-      all: () => soon(true),
-      over: () => soon(false),
-      now: () => {
-        paintSky(state, night);
-        compose();
-      },
+      all: () => soon(ALL),
+      over: () => soon(OVER),
+      pointed: () => soon(POINTED),
+      now,
     };
   }
 
@@ -217,7 +241,7 @@ const cloudView = (() => {
         width: state.plot.width,
         height: state.plot.height,
         href: night.toDataURL(),
-        opacity: state.lit.length ? 0.6 : 1,
+        opacity: state.lit.length ? DIMMED : 1,
         preserveAspectRatio: "none",
       }),
     ];

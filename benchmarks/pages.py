@@ -75,7 +75,8 @@ def _make(output: Path) -> None:
     seconds, cpu, memory = time.perf_counter() - begin, time.process_time() - cpu, _peak() - before
     page = (output / FOLDER / "report.html").read_bytes()
     print(
-        f"{QWEN_ROWS:,} rows: made in {seconds:.2f} s ({cpu:.2f} s of a processor) with {memory / 1e6:.0f} MB of memory; {len(page) / 1e6:.2f} MB, "
+        f"{QWEN_ROWS:,} rows: made in {seconds:.2f} s ({cpu:.2f} s of a processor) with "
+        f"{memory / 1e6:.0f} MB of memory; {len(page) / 1e6:.2f} MB, "
         f"{len(zlib.compress(page)) / 1e6:.2f} MB when a server compresses it"
     )
 

@@ -254,7 +254,8 @@ class SummaryFields(_Results):
     tensor: TensorEntry
     checkpoint: CheckpointEntry
     pages: NotRequired[dict[str, str]]
-    """The keys of the pages by name: report. A page is made from the manifest, and may be made again at any time."""
+    """The keys of the pages by name: ``report`` is text, ``html`` has pictures, ``changes`` tells what changed since
+    the previous survey. A page is made of the manifest and of what it names, and may be made again at any time."""
     warnings: list[str]
     """What a reader of the results should know."""
     activity_seconds: NotRequired[ActivitySeconds]

@@ -1,7 +1,7 @@
 "use strict";
 /** The token cloud: all tokens on two principal directions as a night sky, with holes, search hits, zoom and hover. */
 const cloud = (() => {
-  const TITLE = "The token cloud";
+  const TITLE = "Tokens on the principal directions of γ′";
   const KEYS = "Arrow keys move, + and − zoom, 0 shows all, N and P go from hole to hole, Enter picks.";
   const AXES = [
     [1, 2],

@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
-from job.ending import Ending, open_standard_streams, write_failure, write_in_place
+from job.ending import LAST_SECONDS, Ending, open_standard_streams, write_failure, write_in_place
 from job.errors import (
     BUG,
     CHANGED,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from job.monitor.current import CurrentStage
     from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
+    from job.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,6 +88,8 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
             return plan(settings)
         case "compare":
             return compare(settings)
+        case "index":
+            return index(settings)
 
 
 def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending: Ending) -> int:
@@ -104,6 +108,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     progress = ProgressReporter(console, console.is_terminal and settings.log_format == "text", metrics)
     worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
+    began_at, store = datetime.now(UTC), None
     outcomes: list[Outcome] = []
     ended_by: BaseException | None = None
 
@@ -122,9 +127,10 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
             # default: longer than a block of rows takes. With two dozen connections, W arrived half as fast.
             sys.setswitchinterval(0.0005)
             metrics.check()
-            from job.survey import run
+            from job.survey import open_output, run
 
-            for outcome in run(settings, progress):
+            store, access = open_output(settings)
+            for outcome in run(settings, store, access, progress):
                 outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
     except BaseException as error:  # noqa: BLE001 - it is told below, and raised again if it is a bug
         ended_by = error
@@ -134,11 +140,50 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     with ExitStack() as last:
         last.callback(tell, settings, outcomes)
         last.callback(log_ending, ended_by, now.model, len(outcomes), metrics.models, is_signal=ending.by_signal)
+        if store:
+            last.callback(
+                update_index_of_run, settings, store, outcomes, ended_by, status, began_at, metrics.models, ending
+            )
         last.callback(metrics.push_last)
         last.callback(record, status)
     if ended_by and not isinstance(ended_by, SurveyError):
         raise ended_by
     return status
+
+
+def update_index_of_run(
+    settings: "Settings",
+    store: "Store",
+    outcomes: "Sequence[Outcome]",
+    ended_by: BaseException | None,
+    status: int,
+    began_at: datetime,
+    n_models: int,
+    ending: Ending,
+) -> None:
+    """Publish what came of the models, and bring the index up to date. If that fails, it is logged."""
+    import logging
+
+    from job.index import end_run
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the index"):
+            end_run(
+                settings,
+                store,
+                outcomes,
+                began_at=began_at,
+                exit_status=status,
+                ended_by=ended_by,
+                n_models=n_models,
+                max_seconds=LAST_SECONDS if ending.by_signal else None,
+            )
+    except SurveyError as error:
+        logger.warning("the index is not up to date: %s; the surveys stand, and the next run or index adds them", error)
+    except BaseException as error:
+        message = "the index is not up to date, by a bug of this program (%s); the surveys stand"
+        logger.warning(message, type(error).__name__, exc_info=True)
 
 
 def _status_of_run(outcomes: "Sequence[Outcome]", ended_by: BaseException | None) -> int:
@@ -204,6 +249,22 @@ def compare(settings: "Settings") -> int:
         sys.excepthook(*sys.exc_info())
         return BUG
     return CHANGED if difference["changed"] else 0
+
+
+def index(settings: "Settings") -> int:
+    """Bring the index of OUTPUT up to date, and return the exit status."""
+    import logging
+
+    from job.index import index_output
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the index"):
+            index_output(settings)
+    except SurveyError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_status
+    return 0
 
 
 def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 
 from job.command_line.options import VerbCommand, VerbGroup, heeds, option, variable, variables_of
 from job.command_line.values import finite, parse_endpoint, parse_names, parse_output, parse_run, parse_token
-from job.errors import BUG, CHANGED, ConfigError, ModelError, Terminated, TransientError
+from job.errors import BUG, CHANGED, ConfigError, ModelError, Terminated, TransientError, join_limited
 from job.geometry.methods import Dedup
 from job.limits.need import default_parts
 from job.models.lists import parse_entry, parse_line, read_list, unique
@@ -34,7 +34,7 @@ DEFAULT_TENSORS: Final = tuple(name for name in TENSORS if name != "covariance")
 
 LogFormat = Literal["text", "json"]
 Format = Literal["table", "text", "json", "html"]
-Verb = Literal["survey", "plan", "compare"]
+Verb = Literal["survey", "plan", "compare", "index"]
 
 VERBS: Final[Mapping[Verb, str]] = {
     "survey": """Survey the unembedding matrices of language models.
@@ -51,6 +51,11 @@ would have, as far as headers tell.""",
 
 Tokens that entered or left black holes; holes that merged, split, appeared or vanished; how ids map where the
 tokenizers differ; how far the centroid moved, and which norms changed most. Only OUTPUT is read.""",
+    "index": """Bring the index of OUTPUT up to date.
+
+The index is index.html, surveys.parquet and surveys.csv: all surveys that are published, a row each, made from their
+manifests alone. Every survey brings it up to date at its end. Only manifests that are new are read; to make all of it
+anew, delete surveys.parquet first.""",
 }
 """What each verb does, for its help. The first is the default: no reference is called like a verb, since references
 have a slash or a dot."""
@@ -184,17 +189,26 @@ class Settings:
     )
 
 
+_VARIABLES_HELP: Final = "Every option can be given in the environment under the name shown."
 _MODELS_HELP: Final = f"""MODELS are references: {EXPECTED.removeprefix("expected ")}.
 
 They may also be queries, which are asked of the Hub anew in every run: 'hub?author=Qwen&name=Qwen3&since=30d', with any
 of {", ".join(KEYS)}. What a query finds and cannot be surveyed is passed over.
 
-Every option can be given in the environment under the name shown."""
+{_VARIABLES_HELP}"""
 
 _SURVEYS_HELP: Final = f"""A and B are published surveys: {EXPECTED_SURVEY}. A commit may be shortened.
 A survey that is named alone is B, and the one before it of the same model is A.
 
-Every option can be given in the environment under the name shown."""
+{_VARIABLES_HELP}"""
+
+_ARGUMENTS: Final[Mapping[Verb, tuple[str, str]]] = {
+    "survey": ("[MODELS]...", _MODELS_HELP),
+    "plan": ("[MODELS]...", _MODELS_HELP),
+    "compare": ("A [B]", _SURVEYS_HELP),
+    "index": ("", _VARIABLES_HELP),
+}
+"""What the help calls a verb's arguments, and what it says of them."""
 
 _AWS: Final = (
     "AWS_...",
@@ -237,13 +251,12 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 def _command(verb: Verb) -> VerbCommand:
     variables = [(one.name, one.help) for one in variables_of(Settings) if heeds(verb, one)]
-    is_comparison = verb == "compare"
-    statuses = _STATUSES_OF_COMPARISON if is_comparison else _STATUSES
-    lists = {"In the environment alone": [*variables, _AWS], "Exit status": statuses}
-    text = f"{VERBS[verb]}\n\n{_SURVEYS_HELP if is_comparison else _MODELS_HELP}"
-    return VerbCommand(
-        verb, text, Settings, partial(_settings, verb), lists, "A [B]" if is_comparison else "[MODELS]..."
-    )
+    metavar, about = _ARGUMENTS[verb]
+    lists = {
+        "In the environment alone": [*variables, _AWS],
+        "Exit status": _STATUSES_OF_COMPARISON if verb == "compare" else _STATUSES,
+    }
+    return VerbCommand(verb, f"{VERBS[verb]}\n\n{about}", Settings, partial(_settings, verb), lists, metavar)
 
 
 def _settings(verb: Verb, context: click.Context) -> Settings:
@@ -261,7 +274,7 @@ def _settings(verb: Verb, context: click.Context) -> Settings:
         )
     return Settings(
         verb=verb,
-        models=_models(typed, options["models_file"], context),
+        models=_models(typed, options["models_file"], context) if verb in _OF_MODELS else _no_models(verb, typed),
         surveys=(),
         hf_token=parse_token("HF_TOKEN", os.environ.get("HF_TOKEN", "").strip()),
         worker=worker,
@@ -306,6 +319,16 @@ def _models(typed: tuple[str, ...], models_file: Path | None, context: click.Con
             "(python entrypoint.py --help tells how)"
         )
     return tuple(unique(models))
+
+
+def _no_models(verb: Verb, typed: tuple[str, ...]) -> tuple[Entry, ...]:
+    """No models. Those of MODELS are for the other verbs."""
+    if typed:
+        raise ConfigError(
+            f"settings: found {join_limited(typed)} after {verb}, expected nothing, since it is of all of OUTPUT; "
+            "remove it"
+        )
+    return ()
 
 
 def _share(run: str | None) -> tuple[int, int]:

@@ -21,7 +21,15 @@ from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import artifact_entry, build_manifest, embedding_entry, token_counts_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
+from job.manifest.filing import (
+    examined,
+    page_key,
+    publish_page,
+    publish_survey,
+    replace_manifest,
+    update_latest,
+    with_html,
+)
 from job.manifest.schema import Manifest, ResultsOfW, TokenCounts, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -30,6 +38,7 @@ from job.monitor.progress import ProgressReporter
 from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
+from job.report.pages.publish import keep_page, make_page
 from job.runs.agreement import share_of_run
 from job.scratch import remove_abandoned, scratch_folder
 from job.settings import Settings
@@ -45,12 +54,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
-    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+def open_output(settings: Settings) -> tuple[Store, Access]:
+    """The store to publish to, which keeps what is written to it, and the access to checkpoints. Removes what killed
+    runs left.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run has no
-            pinned list; no model was surveyed.
+        ConfigError, TransientError: the store cannot be written to.
     """
     store, access = store_and_access(settings)
     store = store.check()
@@ -59,6 +68,15 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
         logger.warning("leftovers of earlier runs stay: %s", error)
     remove_abandoned(settings.scratch)
+    return store, access
+
+
+def run(settings: Settings, store: Store, access: Access, progress: ProgressReporter) -> Iterator[Outcome]:
+    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+
+    Raises:
+        ConfigError, TransientError: a query cannot be resolved, or the run has no pinned list; no model was surveyed.
+    """
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -158,8 +176,10 @@ def survey_model(
     monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
     if published.this_survey and located.status == "already published":
         manifest = published.this_survey
-        if not checkpoint.local_paths:
-            manifest = record_examination(store, published.folder, manifest)
+        new = manifest if checkpoint.local_paths else examined(manifest)
+        if keep_page(store, published.folder, manifest, published.listing):
+            new = with_html(new, published.folder)
+        manifest = replace_manifest(store, published.folder, manifest, new)
         publish_page(store, published.folder, model_page(manifest), published.listing)
         update_latest(store, published.folder, manifest, published.listing)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
@@ -235,6 +255,8 @@ def survey_located(
         activity_seconds=monitor.activity_seconds,
     )
     manifest = publish_changes(store, published, manifest)
+    if make_page(store, published.folder, manifest):
+        manifest = with_html(manifest, published.folder)
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 

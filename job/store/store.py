@@ -57,6 +57,14 @@ class ListedObject:
     """In bytes."""
     etag: str | None = None
     """What the store says of its content; None if it says nothing. Most say the MD5 of what was written at once."""
+    modified: float | None = None
+    """When it was written, in seconds since 1970 by the store's clock; None if the store does not say."""
+
+    @property
+    def mark(self) -> str | None:
+        """A text that changes when the object is written again; None if what is listed does not tell."""
+        told = self.etag or self.modified
+        return None if told is None else f"{self.size} {told}"
 
     def holds(self, content: bytes) -> bool:
         """Whether the listing proves that the object has this content. Without a proof, it may have it all the same."""

@@ -174,7 +174,8 @@ class Bucket:
                 for page in pages:
                     for item in page.get("Contents", []):
                         etag = item.get("ETag", "").strip('"') or None
-                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag)
+                        modified = item["LastModified"].timestamp() if "LastModified" in item else None
+                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag, modified)
             except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
                 raise ConfigError(
                     f"{self.url(prefix)}: found a listing that is not S3's ({type(error).__name__}: {error}), "

@@ -216,6 +216,15 @@ class Comparison(TypedDict):
     """The number of tokens that left; ``left`` lists at most 10,000 of them."""
 
 
+class HubDates(TypedDict):
+    """When the Hub says a model was released. ISO 8601, in UTC; null where the Hub does not say."""
+
+    created_at: str | None
+    """When the repository was created."""
+    last_modified: str | None
+    """When its files were changed last, as of the surveyed revision."""
+
+
 class ToolEntry(TypedDict):
     """The program that wrote the manifest."""
 
@@ -273,6 +282,8 @@ class Manifest(ResultsOfW, SummaryFields):
     """The requested revision; null if none was requested."""
     commit: str
     """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
+    hub_dates: NotRequired[HubDates | None]
+    """When the model was released; null if it was not read from the Hub."""
     followed_from: NotRequired[list[str]]
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry

@@ -177,6 +177,7 @@ def need_of(located: Located, dedup: Dedup, connections: int, parts_in_flight: i
         dedup=dedup,
         connections=connections,
         parts_in_flight=parts_in_flight,
+        projection="projection" in located.tensors_to_publish,
         covariance="covariance" in located.tensors_to_publish,
     )
 
@@ -256,5 +257,6 @@ def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
         "mu": 4 * hidden_size,
         "gamma_centered": 4 * n_rows * hidden_size,
         "black_holes": 5 * n_rows,  # a mask, and ids of at most four bytes
+        "projection": 12 * (n_rows + hidden_size) + 24,
         "covariance": 8 * hidden_size * (hidden_size + 1),
     }

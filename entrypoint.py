@@ -8,11 +8,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from job.ending import LAST_SECONDS, Ending, open_standard_streams, write_failure, write_in_place
-from job.errors import ConfigError, SurveyError, TransientError, exit_status_of, shortages_translated
+from job.errors import (
+    BUG,
+    CHANGED,
+    ConfigError,
+    SurveyError,
+    TransientError,
+    exit_status_of,
+    shortages_translated,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from job.differences.schema import SurveyDifference
     from job.monitor.current import CurrentStage
     from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
@@ -64,7 +73,7 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
 
-    if path := settings.termination_message:
+    if (path := settings.termination_message) and settings.verb != "compare":
         # Until what is imported here can say more.
         ending.record = lambda status: write_in_place(path, f"exit status {status}: no model was reached\n")
 
@@ -77,6 +86,8 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
             return survey(settings, console, now, ending)
         case "plan":
             return plan(settings)
+        case "compare":
+            return compare(settings)
         case "index":
             return index(settings)
 
@@ -220,6 +231,26 @@ def plan(settings: "Settings") -> int:
     return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
+def compare(settings: "Settings") -> int:
+    """Tell how two published surveys differ, and return whether anything changed."""
+    import logging
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the comparison"):
+            from job.compare import compare_published
+
+            difference = compare_published(settings.output, settings.surveys)
+            tell_comparison(settings, difference)
+    except SurveyError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_status
+    except Exception:  # noqa: BLE001 - a bug is told, and is no change
+        sys.excepthook(*sys.exc_info())
+        return BUG
+    return CHANGED if difference["changed"] else 0
+
+
 def index(settings: "Settings") -> int:
     """Bring the index of OUTPUT up to date, and return the exit status."""
     import logging
@@ -271,9 +302,39 @@ def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
         print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
     else:
         print_plan(console_for_results(), plan)
+    check_written("the plan")
+
+
+def tell_comparison(settings: "Settings", difference: "SurveyDifference") -> None:
+    """Print a comparison.
+
+    Raises:
+        TransientError: it cannot be written. (Whoever closes the pipe has read enough.)
+    """
+    from job.report.comparison import comparison_as_json, print_comparison
+    from job.report.messages import console_for_results
+
+    if settings.format == "json":
+        print(comparison_as_json(difference), flush=True)  # noqa: T201 - this is the output
+    elif settings.format == "html":
+        from job.report.pages.compare_page import compare_page
+
+        sys.stdout.buffer.write(compare_page(difference))
+        sys.stdout.buffer.flush()
+    else:
+        print_comparison(console_for_results(), difference)
+    check_written("the comparison")
+
+
+def check_written(what: str) -> None:
+    """Check that standard output took all that was written to it.
+
+    Raises:
+        TransientError: it did not. (Whoever closes the pipe has read enough.)
+    """
     if (failure := write_failure(sys.stdout)) and not isinstance(failure, BrokenPipeError):
         raise TransientError(
-            f"standard output: {failure.strerror}, expected that the plan can be written to it; make room, or send it "
+            f"standard output: {failure.strerror}, expected that {what} can be written to it; make room, or send it "
             "elsewhere, then run again"
         )
 

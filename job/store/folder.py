@@ -78,9 +78,13 @@ class FolderStore:
                 return None
 
     def read_begin(self, key: str, nbytes: int) -> bytes:
+        return self.read_range(key, 0, nbytes)
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
         path = self.path(key)
         with _errors_translated(path), suppress(FileNotFoundError), path.open("rb") as file:
-            return file.read(nbytes)
+            file.seek(begin)
+            return file.read(end - begin)
         return b""
 
     def write(self, key: str, content: bytes) -> None:

@@ -100,6 +100,9 @@ class Store(Protocol):
     def read_begin(self, key: str, nbytes: int) -> bytes:
         """The first ``nbytes`` bytes of an object, or all if it has fewer; none if it does not exist."""
 
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        """The bytes of an object from ``begin`` to ``end``, without ``end`` itself; those of them that it has."""
+
     def write(self, key: str, content: bytes) -> None:
         """Publish a small object. It replaces an object of the same key."""
 

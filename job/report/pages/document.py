@@ -14,6 +14,7 @@ from html import escape as escape_html
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from job import __version__
 from job.report.pages.columns import Column, shown_text
 from job.report.text import escape
 from job.store.json_file import json_value
@@ -21,8 +22,10 @@ from job.store.json_file import json_value
 if TYPE_CHECKING:
     import jinja2
 
+GENERATOR: Final = f"black-hole-survey {__version__}"
+"""What a page names as its maker."""
 _FOLDER: Final = Path(__file__).parent
-_JSON_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+_JSON_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&"})
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Page:
     """HTML, made by a template of ``template``."""
     scripts: tuple[str, ...] = ()
     """Names of files in this folder, which run in this order."""
+    styles: tuple[str, ...] = ("page.css",)
+    """Names of files in this folder, which become one style in this order."""
     columns: Mapping[str, Column] = field(default_factory=dict)
     """By name: letters, digits and hyphens."""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -47,7 +52,7 @@ def page_bytes(page: Page) -> bytes:
 
 
 def _parts(page: Page) -> Iterator[str]:
-    style, scripts = _source("page.css"), [_source(name) for name in page.scripts]
+    style, scripts = "".join(map(_source, page.styles)), [_source(name) for name in page.scripts]
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -60,6 +65,7 @@ def _parts(page: Page) -> Iterator[str]:
     )
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="{GENERATOR}">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
@@ -67,7 +73,7 @@ def _parts(page: Page) -> Iterator[str]:
         '<link rel="icon" href="data:,">\n'
         f"<style>{style}</style>\n</head>\n<body>\n{page.body}\n"
     )
-    facts = json.dumps(json_value(page.facts), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    facts = json.dumps(json_value(page.facts), allow_nan=False, separators=(",", ":"))
     yield f'<script type="application/json" id="facts">{facts.translate(_JSON_ESCAPES)}</script>\n'
     for name, column in page.columns.items():
         yield (

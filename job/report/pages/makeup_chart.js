@@ -274,18 +274,20 @@ const makeupChart = (() => {
           `${caption}A cell counts tokens in holes over all tokens of its class and script; the stronger its ` +
           "tone, the larger the share in holes.",
         draw: (width) => drawCells(survey, table, width),
-        table: pairs.length && figures.numbers(
-          ["script", "class", "in holes", "tokens", "share"],
-          pairs
-            .slice(0, 60)
-            .map((pair) => [
-              pair.row.name,
-              spoken(survey.classNames[pair.klass]),
-              scales.count(pair.held),
-              scales.count(pair.all),
-              scales.percent(pair.held / pair.all),
-            ]),
-        ),
+        table:
+          pairs.length &&
+          figures.numbers(
+            ["script", "class", "in holes", "tokens", "share"],
+            pairs
+              .slice(0, 60)
+              .map((pair) => [
+                pair.row.name,
+                spoken(survey.classNames[pair.klass]),
+                scales.count(pair.held),
+                scales.count(pair.all),
+                scales.percent(pair.held / pair.all),
+              ]),
+          ),
       },
       onPick,
     );

@@ -12,8 +12,9 @@ from job import __version__
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
-from job.checkpoints.sources.open import Access
+from job.checkpoints.sources.access import Access
 from job.checkpoints.transport.parallel import call_beside
+from job.compare import publish_changes
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
 from job.limits.need import refuse_what_does_not_fit
@@ -53,12 +54,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
-    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+def open_output(settings: Settings) -> tuple[Store, Access]:
+    """The store to publish to, which keeps what is written to it, and the access to checkpoints. Removes what killed
+    runs left.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run has no
-            pinned list; no model was surveyed.
+        ConfigError, TransientError: the store cannot be written to.
     """
     store, access = store_and_access(settings)
     store = store.check()
@@ -67,6 +68,15 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
         logger.warning("leftovers of earlier runs stay: %s", error)
     remove_abandoned(settings.scratch)
+    return store, access
+
+
+def run(settings: Settings, store: Store, access: Access, progress: ProgressReporter) -> Iterator[Outcome]:
+    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+
+    Raises:
+        ConfigError, TransientError: a query cannot be resolved, or the run has no pinned list; no model was surveyed.
+    """
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -184,7 +194,7 @@ def survey_model(
             if other is None or not tensors <= other["artifacts"].keys():
                 raise
             return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
-    changes = survey_changes(published, manifest)
+    changes = survey_changes(published, manifest, store.url)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
@@ -229,6 +239,7 @@ def survey_located(
     others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
     own = output.check_own(others)
     results["artifacts"] |= {name: entry for name, entry in others.items() if name not in own}
+    add_explained_variance(results, published.same_w, other)
     manifest = build_manifest(
         checkpoint,
         w,
@@ -244,6 +255,7 @@ def survey_located(
         seconds={**monitor.seconds, **{name: round(seconds, 3) for name, seconds in names.seconds.items()}},
         activity_seconds=monitor.activity_seconds,
     )
+    manifest = publish_changes(store, published, manifest)
     if make_page(store, published.folder, manifest):
         manifest = with_html(manifest, published.folder)
     publish_survey(store, published.folder, manifest, model_page(manifest))
@@ -310,7 +322,7 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports gguf, which is not needed if everything is published
+    from job.measuring.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
     stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))
@@ -382,6 +394,14 @@ def published_token_counts(results: ResultsOfW, *surveys: Manifest | None) -> To
         survey.get("token_counts") for survey in surveys if survey and survey["artifacts"].get("dead_tokens") == named
     )
     return next(filter(None, counts), None) if named else None
+
+
+def add_explained_variance(results: ResultsOfW, *surveys: Manifest | None) -> None:
+    """Add to the statistics what the published projection explains, if it was computed by one of these surveys."""
+    named, statistics = results["artifacts"].get("projection"), results["statistics"]
+    for survey in filter(None, surveys):
+        if named and survey["artifacts"].get("projection") == named:
+            statistics["projection"] = statistics.get("projection") or survey["statistics"].get("projection")
 
 
 def settle_tie(

@@ -44,6 +44,8 @@ class ParsedPage(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         self.attributes += [(tag, name, value) for name, value in found.items()]
+        if tag in ("td", "th", "p", "dt", "dd"):
+            self.texts.append(" ")
         if tag in ("script", "style"):
             self._open = Element(tag, found)
             self.elements.append(self._open)
@@ -85,6 +87,10 @@ class ParsedPage(HTMLParser):
         """The page's facts."""
         (element,) = (element for element in self.elements if element.attributes.get("id") == "facts")
         return json.loads(element.text)
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """A column of numbers."""
+        return np.asarray(self.column(name))
 
     def column(self, name: str) -> "NDArray[Any] | list[str]":
         """A column of the page's data."""

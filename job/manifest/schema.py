@@ -53,6 +53,15 @@ class CentroidSummary(Norms):
     norm: float | None
 
 
+class ExplainedVariance(TypedDict):
+    """How much of the variance of γ′'s rows lies along its three principal directions. NaN and infinity are null."""
+
+    explained_variance: list[float | None]
+    """The mean square of the rows' coordinates along each direction."""
+    share_of_variance: list[float | None]
+    """The same, divided by the mean square of the norms of γ′'s rows."""
+
+
 class Statistics(Counts):
     """All numbers that a survey measures."""
 
@@ -79,6 +88,8 @@ class Statistics(Counts):
     """Norms of the rows of γ′ = W − μ."""
     gamma_centered_norm_of_first_rows: list[float | None]
     """Norms of rows 0 to 9 of γ′."""
+    projection: NotRequired[ExplainedVariance | None]
+    """Of ``projection.safetensors``; null if it is not published."""
 
 
 class TokenName(TypedDict):
@@ -216,6 +227,15 @@ class Comparison(TypedDict):
     """The number of tokens that left; ``left`` lists at most 10,000 of them."""
 
 
+class HubDates(TypedDict):
+    """When the Hub says a model was released. ISO 8601, in UTC; null where the Hub does not say."""
+
+    created_at: str | None
+    """When the repository was created."""
+    last_modified: str | None
+    """When its files were changed last, as of the surveyed revision."""
+
+
 class ToolEntry(TypedDict):
     """The program that wrote the manifest."""
 
@@ -238,7 +258,8 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """The published files by name: W, mu, gamma_centered, black_holes, tokens, dead_tokens, valid_ids, covariance."""
+    """The published files by name: W, mu, gamma_centered, black_holes, tokens, dead_tokens, valid_ids, projection,
+    covariance."""
 
 
 class ResultsOfW(_Results):
@@ -271,8 +292,13 @@ class Manifest(ResultsOfW, SummaryFields):
     """Where the checkpoint was read from."""
     revision: NotRequired[str | None]
     """The requested revision; null if none was requested."""
+    revisions: NotRequired[list[str]]
+    """All names that the commit had when it was surveyed, of those that patterns in the list match; ``revision`` comes
+    first. Absent if the list has no patterns."""
     commit: str
     """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
+    hub_dates: NotRequired[HubDates | None]
+    """When the model was released; null if it was not read from the Hub."""
     followed_from: NotRequired[list[str]]
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry

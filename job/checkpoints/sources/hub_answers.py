@@ -2,11 +2,14 @@
 
 import json
 import logging
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -16,6 +19,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from job.models.revisions import REF_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +47,22 @@ class Sibling(_Answer):
     lfs: LfsPointer | None = None
 
 
+def _date(value: object) -> str | None:
+    """A date as ISO 8601 in UTC; None for what is no date, since nothing but pages shows it."""
+    if isinstance(value, str):
+        with suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(value)
+            return time.astimezone(UTC).isoformat(timespec="seconds") if time.tzinfo else None
+    return None
+
+
 class ModelAnswer(_Answer):
     """A repository at a revision, with its files."""
 
     id: str
     sha: str | None = None
+    created_at: Annotated[str | None, BeforeValidator(_date), Field(alias="createdAt")] = None
+    last_modified: Annotated[str | None, BeforeValidator(_date), Field(alias="lastModified")] = None
     siblings: list[Sibling]
 
 
@@ -78,6 +94,22 @@ class CollectionAnswer(_Answer):
     """A collection."""
 
     items: list[JsonValue]
+
+
+class NamedRef(_Answer):
+    """A branch, a tag or a pull request."""
+
+    name: Annotated[str, Field(pattern=f"^{REF_NAME}$")]
+    ref: Annotated[str, Field(pattern=f"^refs/{REF_NAME}$")]
+    target_commit: Annotated[str, Field(alias="targetCommit", pattern=r"^[0-9a-f]{40}$")]
+
+
+class RefsAnswer(_Answer):
+    """The branches and tags of a repository. Pull requests are there if they were asked for."""
+
+    branches: list[JsonValue]
+    tags: list[JsonValue]
+    pull_requests: Annotated[list[JsonValue], Field(alias="pullRequests")] = []
 
 
 class NotAHubsAnswer(Exception):
@@ -132,3 +164,5 @@ LISTED = TypeAdapter(ListedAnswer)
 PAGE = TypeAdapter(list[JsonValue])
 COLLECTION = TypeAdapter(CollectionAnswer)
 ITEM = TypeAdapter(CollectionItem)
+REFS = TypeAdapter(RefsAnswer)
+REF = TypeAdapter(NamedRef)

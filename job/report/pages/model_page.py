@@ -66,6 +66,7 @@ def model_page(manifest: Manifest, rows: Rows) -> bytes:
         changed=_changed(manifest, texts),
         deduplication=n_rows / statistics["unique_rows"] if statistics["unique_rows"] else None,
         files=_files(manifest),
+        index_link=_link(manifest, "index.html"),
         changes_link=_link(manifest, manifest.get("pages", {}).get("changes")),
         report_link=_link(manifest, manifest.get("pages", {}).get("report")),
         code=_code(manifest),

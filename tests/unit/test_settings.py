@@ -226,8 +226,8 @@ def test_every_field_says_its_setting_once() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_shows_what_it_heeds_and_nothing_else(verb: str, help_of: HelpOf) -> None:
     printed = help_of([verb, "--help"])
-    arguments = "A [B]" if verb == "compare" else "[MODELS]..."
-    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS] {arguments}\n")
+    arguments = {"compare": " A [B]", "index": ""}.get(verb, " [MODELS]...")
+    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS]{arguments}\n")
     shown = set(re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE)) - {"--version"}
     assert shown == {option_name(field) for field, option in options_of(Settings).items() if heeds(verb, option)}
     for variable in variables_of(Settings):

@@ -297,7 +297,10 @@ def test_a_verb_has_its_own_formats(verb: str, default: str, refused: str) -> No
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_takes_the_options_of_the_others(verb: str, tmp_path: Path) -> None:
     unheeded = ["--format", "json", "--plan-concurrency", "2", "--scratch", str(tmp_path), "--show-tokens", "3"]
-    settings = read_settings([verb, "a/b", *unheeded, "--run", "nightly", "--metrics-file", "m", "--pushgateway", ""])
+    arguments = [] if verb == "index" else ["a/b"]
+    settings = read_settings(
+        [verb, *arguments, *unheeded, "--run", "nightly", "--metrics-file", "m", "--pushgateway", ""]
+    )
     assert (settings.format, settings.plan_concurrency, settings.scratch, settings.show_tokens, settings.run) == (
         *("json", 2, tmp_path, 3, "nightly"),
     )

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser
 
+from entrypoint import main
 from tests.browser.chromium import NoChromium, chromium, chromium_path
 from tests.browser.serving import folder_over_http
 from tests.browser.visits import WIDE, View, Visit, faults_of, visiting
@@ -15,6 +17,8 @@ from tests.browser.visits import WIDE, View, Visit, faults_of, visiting
 Origin = Literal["file", "http"]
 Visitor = Callable[..., Visit]
 """``visit(path, view=WIDE, origin="file")`` opens a page."""
+Surveyor = Callable[..., Path]
+"""``surveyed(make, *arguments)``: the folder of the survey of the checkpoint that ``make`` writes into a folder."""
 
 
 def pytest_configure() -> None:
@@ -29,6 +33,20 @@ def pytest_configure() -> None:
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyor:
+    """Surveys checkpoints, each once, by the job itself."""
+
+    @cache
+    def folder(make: Callable[[Path], Path], *arguments: str) -> Path:
+        place = tmp_path_factory.mktemp("surveys")
+        assert main([str(make(place / "checkpoints")), "--output", str(place / "surveys"), *arguments]) == 0
+        (manifest,) = (place / "surveys").rglob("manifest.json")
+        return manifest.parent
+
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,12 @@
+"use strict";
+/** The pictures of one survey but for its cloud, in order. */
+const charts = (() => {
+  /** Draws all pictures into `container`; `onPick` gets the ids of the tokens that a reader picks. */
+  function draw(container, survey, { onPick } = {}) {
+    for (const chart of [normsChart, populationsChart, makeupChart, distancesChart]) {
+      chart.draw(container, survey, onPick);
+    }
+  }
+
+  return { draw };
+})();

@@ -108,6 +108,33 @@ const cloudMarks = (() => {
   /** The discs to draw: {x, y, r, from (true place, where it is elsewhere), holes}. `spots`: {x, y, r, hole}. */
   function discs(spots, inside) {
     const groups = group(spots);
+    const found = spread(groups, inside);
+    return groups.length <= 24 ? apart(found, inside) : found;
+  }
+
+  /** Moves discs apart that cover each other, those of a ring and others among them. */
+  function apart(found, inside) {
+    for (let round = 0; round < 50; round += 1) {
+      let moved = false;
+      found.forEach((one, index) => {
+        for (const other of found.slice(index + 1)) {
+          const [dx, dy] = [other.x - one.x || 0.1, other.y - one.y];
+          const near = Math.hypot(dx, dy);
+          const push = (one.r + other.r + 3 - near) / 2 / near;
+          if (push * near < 0.5) continue;
+          moved = true;
+          for (const [disc, sign] of [[one, -push], [other, push]]) {
+            const from = disc.from || [disc.x, disc.y];
+            Object.assign(disc, inside(disc.x + sign * dx, disc.y + sign * dy, disc.r), { from });
+          }
+        }
+      });
+      if (!moved) break;
+    }
+    return found;
+  }
+
+  function spread(groups, inside) {
     return groups.flatMap((found) => {
       if (found.spots.length === 1) return [{ x: found.x, y: found.y, r: found.r, from: null, holes: [found.spots[0].hole] }];
       if (found.spots.length <= FANNED && groups.length <= 24) return fan(found, inside);

@@ -83,7 +83,7 @@ const distancesChart = (() => {
     const nodes = [figures.svg("image", { x: LEFT, y: TOP, width: side, height: side, href: image(table, place.place),
       preserveAspectRatio: "none", class: "picture-cells", "image-rendering": "pixelated" }),
     ...axes(table, cell, side), ...colourBar(place, x, side),
-    figures.svg("text", { class: "picture-label", x: width - 2, y: TOP + side + 34, "text-anchor": "end" }, "distance")];
+    figures.svg("text", { class: "picture-label", x, y: TOP + side + 16 }, "distance")];
     const at = (index) => {
       const [row, column] = [Math.floor(index / table.size), index % table.size];
       const [one, other] = [table.holes[row], table.holes[column]];

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from job.manifest.schema import Manifest
 from job.report.text import escape
+from job.report.wording import CLASS_TEXTS, LIST_TEXTS, TIE_TEXTS
 from job.store.json_file import json_value
 
 if TYPE_CHECKING:
@@ -14,28 +15,6 @@ if TYPE_CHECKING:
 _MAX_HOLES: Final = 100
 _MAX_TOKENS: Final = 50
 """The number of black holes on the page, and of tokens for each; the manifest has all."""
-
-_TIE_TEXTS: Final = {
-    "tied": "yes, stored once",
-    "tied_copy": "a copy is stored",
-    "untied": "no",
-    "config_says_tied_but_differ": "no, although the config says so",
-}
-
-_CLASS_TEXTS: Final = {
-    "ordinary": "of ordinary tokens",
-    "special": "of control tokens",
-    "reserved": "of reserved tokens",
-    "byte": "of single bytes",
-    "partial_utf8": "of parts of characters",
-    "beyond_tokenizer": "beyond the tokenizer",
-}
-_LIST_TEXTS: Final = {
-    "unreachable": "unreachable: no text encodes to them",
-    "not_round_tripping": "that do not round-trip: their text encodes to other ids",
-    "reserved": "reserved, control tokens among them",
-    "reserved_in_black_hole": "reserved and in a black hole",
-}
 
 _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#&~"} | {"\n": " ", "\r": " "})
 
@@ -78,4 +57,4 @@ def model_page(manifest: Manifest) -> str:
     """The page as Markdown. All texts from a checkpoint are escaped."""
     holes = [{**hole, "tokens": hole["tokens"][:_MAX_TOKENS]} for hole in manifest["black_holes"][:_MAX_HOLES]]
     content = json_value({**manifest, "black_holes": holes})
-    return _template().render(m=content, tie_texts=_TIE_TEXTS, class_texts=_CLASS_TEXTS, list_texts=_LIST_TEXTS)
+    return _template().render(m=content, tie_texts=TIE_TEXTS, class_texts=CLASS_TEXTS, list_texts=LIST_TEXTS)

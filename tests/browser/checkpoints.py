@@ -1,14 +1,17 @@
 """Checkpoints whose surveys show pages at their extremes: hostile texts, very many rows, very many holes, none."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import tokenizers
 from tokenizers.models import WordLevel
 
 from tests.checkpoints import planted, write_checkpoint
 
+Maker: TypeAlias = Callable[[Path], Path]
+"""Writes a checkpoint into a folder."""
 SMOLLM2: Final = Path(__file__).parents[2] / "examples" / "checkpoints" / "SmolLM2-135M-Instruct"
 MINILM: Final = SMOLLM2.parent / "all-MiniLM-L6-v2"
 """Real models: with four black holes, and without any."""

@@ -4,12 +4,13 @@ const cloud = (() => {
   const TITLE = "The token cloud";
   const LIT = "#7fdbff";
   const MOST_PIXELS = 1600000;
+  const MOST_NAMES = 80;
   const FARTHEST = 500;
   const KEYS = "Arrow keys move, + and − zoom, 0 shows all, N and P go from hole to hole, Enter picks.";
   const AXES = [[1, 2], [1, 3], [2, 3]];
 
   const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
-  const quoted = (survey, id) => (survey.text && survey.text[id] !== null ? `“${survey.text[id]}”` : `token ${id}`);
+  const quoted = (survey, id) => (survey.text && survey.text[id] !== null ? `“${survey.text[id].replaceAll(" ", "\u00a0")}”` : `token ${id}`);
 
   function tokenLines(survey, id) {
     const facts = [`id ${id}`];
@@ -100,6 +101,10 @@ const cloud = (() => {
     const size = points.length > 3000 ? 2.5 : 6;
     if (size > 3) pen.dots(points, size + 3, "#000000");
     pen.dots(points, size, LIT);
+    if (survey.text) {
+      cloudMarks.drawNames(pen, plot, state.within.ids.map((id) => ({ text: survey.text[id] ?? "",
+        x: toX(state, at(state, id, 0)), y: toY(state, at(state, id, 1)) })));
+    }
     const spots = state.holes.map((hole) => ({ hole, x: toX(state, at(state, state.place.get(hole.id), 0)),
       y: toY(state, at(state, state.place.get(hole.id), 1)), r: cloudMarks.radius(hole.population, state.holes.length) }))
       .filter(({ x, y }) => inside(x, y));
@@ -133,6 +138,7 @@ const cloud = (() => {
     const drawn = { ids: state.ids, x: state.directions[state.axes[0] - 1], y: state.directions[state.axes[1] - 1] };
     sky.paint(pixels, drawn, state.colours, { ...state.view, scale: state.view.scale * ratio }, { width, height, radius });
     context.putImageData(pixels, 0, 0);
+    state.within = sky.within(drawn, state.view, plot, MOST_NAMES);
   }
 
   /** The canvas and how it is drawn again: `all` after a change of view, `over` after one of marks. */
@@ -419,8 +425,11 @@ const cloud = (() => {
     const controls = assemble(container, state, paint, move, control);
     state.told = () => {
       const away = state.lit.length - state.litInView;
-      const text = state.lit.length ? `${scales.plural(state.lit.length, "token")} lit` +
-        (away ? `, ${scales.count(away)} outside the view` : "") : "";
+      const outside = state.view.scale === state.fitted.scale ? ids.length - state.within.size : 0;
+      const text = [state.lit.length ? `${scales.plural(state.lit.length, "token")} lit` +
+        `${away ? `, ${scales.count(away)} outside the view` : ""}.` : "",
+      outside ? `${scales.plural(outside, "token")} outside the view: zoom out or move to see ${outside === 1 ? "it" : "them"}.`
+        : ""].join(" ").trim();
       if (controls.status.textContent !== text) controls.status.textContent = text;
     };
     paint.layout();

@@ -3,7 +3,7 @@
 const cloudMarks = (() => {
   const INK = "#c9ced8";
   const FAINT = "#596171";
-  const FANNED = 12;
+  const FANNED = 24;
   const FONT = "system-ui, sans-serif";
 
   /** A pen that draws on a canvas. */
@@ -35,13 +35,19 @@ const cloudMarks = (() => {
         context.fillStyle = colour;
         context.fillRect(x, y, width, height);
       },
-      text(x, y, string, { anchor = "start", colour = INK, size = 12, weight = "normal", turned = false } = {}) {
+      text(x, y, string, { anchor = "start", colour = INK, size = 12, weight = "normal", turned = false, halo = false } = {}) {
         context.save();
         context.font = `${weight} ${size}px ${FONT}`;
         context.textAlign = { start: "left", middle: "center", end: "right" }[anchor];
         context.fillStyle = colour;
         context.translate(x, y);
         if (turned) context.rotate(-Math.PI / 2);
+        if (halo) {
+          context.strokeStyle = "#000000";
+          context.lineWidth = 3;
+          context.lineJoin = "round";
+          context.strokeText(string, 0, 0);
+        }
         context.fillText(string, 0, 0);
         context.restore();
       },
@@ -58,15 +64,17 @@ const cloudMarks = (() => {
       dots: (points, size, colour) => put("path", { d: points.map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`).join(""),
         stroke: colour, "stroke-width": size, "stroke-linecap": "round", fill: "none" }),
       rect: (x, y, width, height, colour) => put("rect", { x, y, width, height, fill: colour }),
-      text: (x, y, string, { anchor = "start", colour = INK, size = 12, weight = "normal", turned = false } = {}) =>
+      text: (x, y, string, { anchor = "start", colour = INK, size = 12, weight = "normal", turned = false,
+        halo = false } = {}) =>
         put("text", { x, y, "text-anchor": anchor, fill: colour, "font-size": size, "font-weight": weight,
-          "font-family": FONT, ...(turned ? { transform: `rotate(-90 ${x} ${y})` } : {}) }, string),
+          "font-family": FONT, ...(halo ? { stroke: "#000000", "stroke-width": 3, "stroke-linejoin": "round", "paint-order": "stroke" } : {}),
+          ...(turned ? { transform: `rotate(-90 ${x} ${y})` } : {}) }, string),
     };
   }
 
   /** Radius of a disc by the logarithm of the tokens in it; smaller where there are many holes. */
   function radius(tokens, holes) {
-    const [least, step, most] = holes <= 40 ? [8, 2.2, 22] : holes <= 400 ? [4.5, 1.5, 16] : [3, 1.1, 13];
+    const [least, step, most] = holes <= 40 ? [8, 2.2, 22] : holes <= 400 ? [4.5, 1.5, 16] : [2, 0.9, 11];
     return Math.min(most, least + step * Math.log(Math.max(2, tokens) / 2));
   }
 
@@ -152,15 +160,28 @@ const cloudMarks = (() => {
     const named = shown.length <= 24;
     for (const disc of shown) {
       const many = disc.holes.length > 1;
-      pen.circle(disc.x, disc.y, disc.r, "#000000", disc === current ? "#7fdbff" : "#ffffff", disc.r < 6 ? 1.2 : 2);
+      pen.circle(disc.x, disc.y, disc.r, "#000000", disc === current ? "#7fdbff" : "#ffffff", disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2);
       if (many && disc.r >= 6) pen.circle(disc.x, disc.y, disc.r - 3.5, null, "#ffffff", 1);
       if (!named) continue;
-      if (many) pen.text(disc.x, disc.y + disc.r + 13, `${disc.holes.length} holes`, { anchor: "middle", size: 11 });
+      if (many) pen.text(disc.x, disc.y + disc.r + 13, `${disc.holes.length} holes`, { anchor: "middle", size: 11, halo: true });
       else if (disc.r >= 7) {
         const size = Math.min(13, disc.r * (disc.holes[0].id > 99 ? 0.85 : 1.15));
         pen.text(disc.x, disc.y + size * 0.36, String(disc.holes[0].id), { anchor: "middle", size, weight: "bold",
           colour: "#ffffff" });
       }
+    }
+  }
+
+  /** Texts beside tokens, as far as they do not cover each other. `named`: {x, y, text}. */
+  function drawNames(pen, plot, named) {
+    const taken = [];
+    for (const { x, y, text } of named) {
+      const short = text.length > 28 ? `${text.slice(0, 27)}…` : text;
+      const box = [x + 6, y - 8, x + 12 + 7 * short.length, y + 6];
+      if (box[2] > plot.left + plot.width) continue;
+      if (taken.some(([left, top, right, floor]) => box[0] < right && box[2] > left && box[1] < floor && box[3] > top)) continue;
+      taken.push(box);
+      pen.text(x + 8, y + 4, short, { size: 11, halo: true });
     }
   }
 
@@ -201,12 +222,12 @@ const cloudMarks = (() => {
       pen.rect(left + (step * width) / 64, 10, width / 64 + 0.6, 9, scales.hex(colours.palette[step * 4]));
     }
     const across = scales.linear(colours.low, colours.high, left, left + width);
-    for (const value of scales.ticks(colours.low, colours.high, 3)) {
+    for (const value of scales.ticks(colours.low, colours.high, 4)) {
       pen.line(across(value), 19, across(value), 22, FAINT);
       pen.text(across(value), 33, scales.number(value), { anchor: "middle", size: 11 });
     }
     pen.text(left - 10, 19, colours.label, { anchor: "end" });
   }
 
-  return { canvasPen, svgPen, radius, discs, drawHoles, drawAxes, drawLegend };
+  return { canvasPen, svgPen, radius, discs, drawHoles, drawNames, drawAxes, drawLegend };
 })();

@@ -83,7 +83,7 @@ const distancesChart = (() => {
     const nodes = [figures.svg("image", { x: LEFT, y: TOP, width: side, height: side, href: image(table, place.place),
       preserveAspectRatio: "none", class: "picture-cells", "image-rendering": "pixelated" }),
     ...axes(table, cell, side), ...colourBar(place, x, side),
-    figures.svg("text", { class: "picture-label", x, y: TOP + side + 16 }, "distance")];
+    figures.svg("text", { class: "picture-label", x, y: TOP + side + 34 }, "distance")];
     const at = (index) => {
       const [row, column] = [Math.floor(index / table.size), index % table.size];
       const [one, other] = [table.holes[row], table.holes[column]];
@@ -114,12 +114,13 @@ const distancesChart = (() => {
         : `The nearest are ${named(nearest)}, the farthest ${named(farthest)}.`);
       const typical = survey.norm ? scales.mean(survey.norm) : NaN;
       if (typical > 0) {
-        parts.push(`For comparison: a row of W has a norm of ${scales.number(typical)} on average, so the farthest ` +
-          `two are ${scales.percent(farthest.distance / typical)} of that apart.`);
+        const ratio = farthest.distance / typical;
+        parts.push(`For comparison: a row of W has a norm of ${scales.number(typical)} on average; the farthest two lie ` +
+          `${ratio < 0.99 ? `${scales.percent(ratio)} of` : `${scales.number(ratio, 3)} times`} that apart.`);
       }
     }
     const odd = table.pairs.length - table.finite.length;
-    if (odd) parts.push(`${scales.plural(odd, "pair")} without a finite distance: grey.`);
+    if (odd) parts.push(`${scales.plural(odd, "pair")} ${odd === 1 ? "has" : "have"} no finite distance (grey).`);
     if (survey.holes.length > table.size) parts.push(`Only the ${table.size} most populous holes are shown.`);
     return parts.join(" ");
   }

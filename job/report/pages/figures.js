@@ -152,11 +152,13 @@ const figures = (() => {
       const ids = current >= 0 && marks.at(current).ids ? marks.at(current).ids() : [];
       if (ids.length && onPick) onPick(ids);
     }
-    plot.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const frame = drawn.getBoundingClientRect();
       const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
       choose(marks.find(x, y), x, y);
-    });
+    };
+    plot.addEventListener("pointermove", point);
+    plot.addEventListener("pointerdown", point);
     plot.addEventListener("pointerleave", () => choose(-1));
     plot.addEventListener("blur", () => choose(-1));
     plot.addEventListener("click", pick);

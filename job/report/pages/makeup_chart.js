@@ -158,8 +158,10 @@ const makeupChart = (() => {
     const pairs = table.rows.flatMap((row) => table.columns.map((klass) => ({ row, klass,
       held: table.held(row, klass), all: table.all(row, klass) }))).filter(({ held }) => held);
     pairs.sort((a, b) => b.held - a.held);
-    const caption = pairs.length ? `Most tokens in holes are ${spoken(survey.classNames[pairs[0].klass])} tokens of ` +
-      `script ${pairs[0].row.name}: ${scales.count(pairs[0].held)} of ${scales.plural(pairs[0].all, "such token")}. `
+    const total = members.of(survey).all().length;
+    const caption = pairs.length ? `The largest share of the tokens in holes, ${scales.percent(pairs[0].held / total)}, ` +
+      `is ${spoken(survey.classNames[pairs[0].klass])} (${pairs[0].row.name}): ${scales.count(pairs[0].held)} of ` +
+      `${scales.plural(pairs[0].all, "such token")}. `
       : "No token is in a hole. ";
     figures.picture(container, { name: "matrix", title, gist: caption,
       caption: `${caption}A cell counts tokens in holes over all tokens of its class and script; the darker, the ` +

@@ -14,7 +14,7 @@ const normsChart = (() => {
     const kept = [low, high, ...holeNorms.filter(near)];
     if (first >= low - span) kept.push(first);
     if (last <= high + span) kept.push(last);
-    const [from, to] = [Math.min(...kept), Math.max(...kept)];
+    const [from, to] = [kept.reduce((a, b) => Math.min(a, b)), kept.reduce((a, b) => Math.max(a, b))];
     return to > from ? [from, to] : [from - span / 2, to + span / 2];
   }
 
@@ -132,7 +132,8 @@ const normsChart = (() => {
         "the rows in holes do on average.");
     }
     const odd = panels.map((panel) => panel.values.length - panel.ascending.length);
-    if (Math.max(...odd) > 0) parts.push(`${scales.plural(Math.max(...odd), "norm")} that is NaN or infinite is left out.`);
+    const worst = Math.max(...odd);
+    if (worst) parts.push(`${scales.plural(worst, "norm")} ${worst === 1 ? "is" : "are"} NaN or infinite and left out.`);
     return parts.join(" ");
   }
 

@@ -24,10 +24,13 @@ const populationsChart = (() => {
     const names = holes.filter((_, index) => index % every === 0).map((hole, index) => figures.svg("text", {
       class: "picture-tick", x: left + slot * (index * every + 0.5), y: FLOOR + 16, "text-anchor": "middle" },
     String(hole.id)));
+    const counts = holes.map((hole, index) => figures.svg("text", { class: "picture-tick", "text-anchor": "middle",
+      x: left + slot * (index + 0.5), y: up(hole.population) - 4 }, scales.short(hole.population)));
     const wholes = scales.ticks(0, holes[0].population, 4).filter(Number.isInteger);
     const end = left + slot * holes.length;
     return { height: FLOOR + 42, marks: figures.boxes(marks), nodes: [
       ...figures.axisLeft(up, wholes, { x: left, right: end, top: TOP, label: "tokens" }), ...bars, ...names,
+      ...(slot >= 22 ? counts : []),
       figures.svg("line", { class: "picture-axis", x1: left, x2: end, y1: FLOOR, y2: FLOOR }),
       figures.svg("text", { class: "picture-label", x: Math.max((left + end) / 2, 70), y: FLOOR + 34,
         "text-anchor": "middle" }, "hole, by population")] };
@@ -59,11 +62,11 @@ const populationsChart = (() => {
 
   function sentence(holes) {
     const total = holes.reduce((sofar, { population }) => sofar + population, 0);
-    const [most, median] = [holes[0].population, holes[Math.floor(holes.length / 2)].population];
+    const [most, median, least] = [0, Math.floor(holes.length / 2), holes.length - 1].map((at) => holes[at].population);
     if (holes.length === 1) return `The only hole holds ${scales.plural(most, "token")}.`;
     return `The largest of ${scales.count(holes.length)} holes holds ${scales.count(most)} tokens, ` +
       `${scales.percent(most / total)} of the ${scales.count(total)} tokens in holes; half of the holes hold ` +
-      `${scales.count(median)} or fewer.`;
+      `${median === least ? `only ${scales.count(median)}` : `${scales.count(median)} or fewer`}.`;
   }
 
   function draw(container, survey, onPick) {

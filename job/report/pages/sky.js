@@ -60,41 +60,49 @@ const sky = (() => {
   /** Offsets and weights of the pixels that one token lights. */
   function kernel(radius) {
     const reach = Math.max(1, Math.ceil(radius));
-    const found = [];
+    const [across, down, weights] = [[], [], []];
     for (let y = -reach; y <= reach; y += 1) {
       for (let x = -reach; x <= reach; x += 1) {
-        const weight = Math.exp((-2 * (x * x + y * y)) / (radius * radius));
-        if (weight > 0.08) found.push({ x, y, weight });
+        const weight = Math.min(1, 1.5 * Math.exp((-2 * (x * x + y * y)) / (radius * radius)));
+        if (weight < 0.25) continue;
+        across.push(x);
+        down.push(y);
+        weights.push(weight);
       }
     }
-    return found;
+    return { reach, across: Int32Array.from(across), down: Int32Array.from(down), weights: Float32Array.from(weights) };
   }
 
-  /** Adds up light and colour of the tokens in view: four floats a pixel. */
+  /** Adds up light and colour of the tokens in view: four floats a pixel, with a margin of the kernel's reach. */
   function gather(cloud, colours, view, { width, height, radius }) {
-    const light = new Float32Array(4 * width * height);
-    const lit = kernel(radius);
+    const { reach, across, down, weights } = kernel(radius);
+    const stride = width + 2 * reach;
+    const light = new Float32Array(4 * stride * (height + 2 * reach));
+    const offsets = across.map((x, part) => 4 * (down[part] * stride + x));
+    const flat = Float32Array.from(colours.palette.flat());
     const [xs, ys] = [cloud.x.values, cloud.y.values];
+    const { levels } = colours;
+    const { x: middle, y: centre, scale } = view;
     for (let at = 0; at < xs.length; at += 1) {
-      const x = Math.round((xs[at] - view.x) * view.scale + width / 2);
-      const y = Math.round((view.y - ys[at]) * view.scale + height / 2);
-      if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-      const level = colours.levels[at];
-      const [red, green, blue] = colours.palette[level];
+      const x = Math.floor((xs[at] - middle) * scale + width / 2);
+      const y = Math.floor((centre - ys[at]) * scale + height / 2);
+      if (!(x >= 0 && y >= 0 && x < width && y < height)) continue;
+      const level = levels[at];
       const weight = colours.weights[level];
-      for (let part = 0; part < lit.length; part += 1) {
-        const px = x + lit[part].x;
-        const py = y + lit[part].y;
-        if (px < 0 || py < 0 || px >= width || py >= height) continue;
-        const share = weight * lit[part].weight;
-        const cell = 4 * (py * width + px);
+      const red = flat[3 * level];
+      const green = flat[3 * level + 1];
+      const blue = flat[3 * level + 2];
+      const base = 4 * ((y + reach) * stride + x + reach);
+      for (let part = 0; part < offsets.length; part += 1) {
+        const share = weight * weights[part];
+        const cell = base + offsets[part];
         light[cell] += share * red;
         light[cell + 1] += share * green;
         light[cell + 2] += share * blue;
         light[cell + 3] += share;
       }
     }
-    return light;
+    return { light, reach, stride };
   }
 
   /** The amount of light that only one lit pixel in a hundred exceeds. */
@@ -116,19 +124,37 @@ const sky = (() => {
 
   /** Paints the cloud: the mean colour of the tokens at a pixel, the brighter the more tokens (logarithmically). */
   function paint(pixels, cloud, colours, view, frame) {
-    const light = gather(cloud, colours, view, frame);
+    const { light, reach, stride } = gather(cloud, colours, view, frame);
     const full = Math.log(brightest(light));
-    const out = new Uint32Array(pixels.data.buffer);
-    const night = 0xff000000 | (NIGHT[2] << 16) | (NIGHT[1] << 8) | NIGHT[0];
-    for (let pixel = 0, cell = 0; pixel < out.length; pixel += 1, cell += 4) {
-      const amount = light[cell + 3];
-      if (amount < 0.02) { out[pixel] = night; continue; }
-      const shade = Math.min(1, amount < 1 ? 0.55 * amount : 0.55 + (0.45 * Math.log(amount)) / full) / amount;
-      const red = NIGHT[0] + light[cell] * shade;
-      const green = NIGHT[1] + light[cell + 1] * shade;
-      const blue = NIGHT[2] + light[cell + 2] * shade;
-      out[pixel] = 0xff000000 | (Math.min(255, blue) << 16) | (Math.min(255, green) << 8) | Math.min(255, red);
+    // A token by itself is dim in a crowded view, and bright where tokens lie apart.
+    const least = Math.max(0.6, Math.min(1.1, 1.35 - 0.22 * full));
+    const out = new Uint32Array(pixels.data.buffer).fill(0xff000000 | (NIGHT[2] << 16) | (NIGHT[1] << 8) | NIGHT[0]);
+    for (let row = 0, pixel = 0; row < frame.height; row += 1) {
+      let cell = 4 * ((row + reach) * stride + reach);
+      for (let column = 0; column < frame.width; column += 1, pixel += 1, cell += 4) {
+        const amount = light[cell + 3];
+        if (amount < 0.02) continue;
+        const shade = Math.min(1.45, amount < 1 ? least * amount : least + ((1.45 - least) * Math.log(amount)) / full) / amount;
+        const red = Math.min(255, NIGHT[0] + light[cell] * shade);
+        const green = Math.min(255, NIGHT[1] + light[cell + 1] * shade);
+        const blue = Math.min(255, NIGHT[2] + light[cell + 2] * shade);
+        out[pixel] = 0xff000000 | (blue << 16) | (green << 8) | red;
+      }
     }
+  }
+
+  /** Which placed tokens lie within the view; only their number when there are more than `most`. */
+  function within(cloud, view, { width, height }, most) {
+    const found = [];
+    let size = 0;
+    const [xs, ys] = [cloud.x.values, cloud.y.values];
+    const [across, down] = [width / 2 / view.scale, height / 2 / view.scale];
+    for (let at = 0; at < xs.length; at += 1) {
+      if (Math.abs(xs[at] - view.x) > across || Math.abs(ys[at] - view.y) > down) continue;
+      size += 1;
+      if (size <= most) found.push(cloud.ids[at]);
+    }
+    return { size, ids: size <= most ? found : [] };
   }
 
   /** Finds the token nearest to a point: tokens sorted by the cells of a grid. */
@@ -162,5 +188,5 @@ const sky = (() => {
     };
   }
 
-  return { NIGHT, placed, direction, byValue, byClass, paint, index };
+  return { NIGHT, placed, direction, byValue, byClass, paint, within, index };
 })();

@@ -41,7 +41,7 @@ def open_report(
 
 def open_page(visit: Visitor, survey: Path, view: View = WIDE, origin: Origin = "file") -> Page:
     page = visit(survey / "report.html", view, origin).page
-    page.wait_for_function("'drawn' in document.documentElement.dataset", timeout=60_000)
+    page.wait_for_function("() => 'drawn' in document.documentElement.dataset", timeout=60_000)
     return page
 
 

@@ -76,7 +76,7 @@ def open_pictures(
     page = visit(path, view).page
     page.evaluate(DRAW, [page.evaluate_handle(SURVEY, [n, holes, together]), list(without)])
     page.wait_for_function(
-        "document.querySelector('.cloud-canvas')?.dataset.scale || !document.querySelector('canvas')"
+        "() => document.querySelector('.cloud-canvas')?.dataset.scale || !document.querySelector('canvas')"
     )
     return page
 
@@ -123,7 +123,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(visit: Visitor, tmp_p
     page.keyboard.down("Control")
     page.mouse.wheel(0, -200)
     page.keyboard.up("Control")
-    page.wait_for_function("Number(document.querySelector('.cloud-canvas').dataset.scale) > 1.5")
+    page.wait_for_function("() => Number(document.querySelector('.cloud-canvas').dataset.scale) > 1.5")
     after = page.evaluate("sky_.place(7)")
     assert after == pytest.approx(before, abs=1.5)
     assert page.evaluate("scrollY") == scrolled
@@ -133,7 +133,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(visit: Visitor, tmp_p
     assert page.evaluate("sky_.place(7)") == pytest.approx([after[0] + 60, after[1] + 30], abs=2)
     assert page.evaluate("picked") == []
     page.get_by_role("button", name="Show all again").click()
-    page.wait_for_function("Number(document.querySelector('.cloud-canvas').dataset.scale) === 1")
+    page.wait_for_function("() => Number(document.querySelector('.cloud-canvas').dataset.scale) === 1")
     assert page.evaluate("sky_.place(7)") == pytest.approx(before, abs=1.5)
 
 

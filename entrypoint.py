@@ -4,17 +4,28 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
-from job.ending import Ending, open_standard_streams, write_failure, write_in_place
-from job.errors import ConfigError, SurveyError, TransientError, exit_status_of, shortages_translated
+from job.ending import LAST_SECONDS, Ending, open_standard_streams, write_failure, write_in_place
+from job.errors import (
+    BUG,
+    CHANGED,
+    ConfigError,
+    SurveyError,
+    TransientError,
+    exit_status_of,
+    shortages_translated,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from job.differences.schema import SurveyDifference
     from job.monitor.current import CurrentStage
     from job.outcome import Outcome, PlannedModel
     from job.settings import Settings
+    from job.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,7 +73,7 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
 
-    if path := settings.termination_message:
+    if (path := settings.termination_message) and settings.verb != "compare":
         # Until what is imported here can say more.
         ending.record = lambda status: write_in_place(path, f"exit status {status}: no model was reached\n")
 
@@ -75,6 +86,10 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
             return survey(settings, console, now, ending)
         case "plan":
             return plan(settings)
+        case "compare":
+            return compare(settings)
+        case "index":
+            return index(settings)
 
 
 def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending: Ending) -> int:
@@ -93,6 +108,7 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     metrics = Metrics(now, run=settings.run, worker=settings.worker, file=settings.metrics_file, gateway=gateway)
     progress = ProgressReporter(console, console.is_terminal and settings.log_format == "text", metrics)
     worker = f"index {settings.worker} of {settings.workers}, run {settings.run}" if settings.run else None
+    began_at, store = datetime.now(UTC), None
     outcomes: list[Outcome] = []
     ended_by: BaseException | None = None
 
@@ -111,9 +127,10 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
             # default: longer than a block of rows takes. With two dozen connections, W arrived half as fast.
             sys.setswitchinterval(0.0005)
             metrics.check()
-            from job.survey import run
+            from job.survey import open_output, run
 
-            for outcome in run(settings, progress):
+            store, access = open_output(settings)
+            for outcome in run(settings, store, access, progress):
                 outcomes.append(shorten_manifest(outcome, settings.show_tokens))  # noqa: PERF401 - kept if interrupted
     except BaseException as error:  # noqa: BLE001 - it is told below, and raised again if it is a bug
         ended_by = error
@@ -123,11 +140,50 @@ def survey(settings: "Settings", console: "Console", now: "CurrentStage", ending
     with ExitStack() as last:
         last.callback(tell, settings, outcomes)
         last.callback(log_ending, ended_by, now.model, len(outcomes), metrics.models, is_signal=ending.by_signal)
+        if store:
+            last.callback(
+                update_index_of_run, settings, store, outcomes, ended_by, status, began_at, metrics.models, ending
+            )
         last.callback(metrics.push_last)
         last.callback(record, status)
     if ended_by and not isinstance(ended_by, SurveyError):
         raise ended_by
     return status
+
+
+def update_index_of_run(
+    settings: "Settings",
+    store: "Store",
+    outcomes: "Sequence[Outcome]",
+    ended_by: BaseException | None,
+    status: int,
+    began_at: datetime,
+    n_models: int,
+    ending: Ending,
+) -> None:
+    """Publish what came of the models, and bring the index up to date. If that fails, it is logged."""
+    import logging
+
+    from job.index import end_run
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the index"):
+            end_run(
+                settings,
+                store,
+                outcomes,
+                began_at=began_at,
+                exit_status=status,
+                ended_by=ended_by,
+                n_models=n_models,
+                max_seconds=LAST_SECONDS if ending.by_signal else None,
+            )
+    except SurveyError as error:
+        logger.warning("the index is not up to date: %s; the surveys stand, and the next run or index adds them", error)
+    except BaseException as error:
+        message = "the index is not up to date, by a bug of this program (%s); the surveys stand"
+        logger.warning(message, type(error).__name__, exc_info=True)
 
 
 def _status_of_run(outcomes: "Sequence[Outcome]", ended_by: BaseException | None) -> int:
@@ -175,6 +231,42 @@ def plan(settings: "Settings") -> int:
     return exit_status_of(planned.error for planned in known.values() if planned.error and planned.status == "fails")
 
 
+def compare(settings: "Settings") -> int:
+    """Tell how two published surveys differ, and return whether anything changed."""
+    import logging
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the comparison"):
+            from job.compare import compare_published
+
+            difference = compare_published(settings.output, settings.surveys)
+            tell_comparison(settings, difference)
+    except SurveyError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_status
+    except Exception:  # noqa: BLE001 - a bug is told, and is no change
+        sys.excepthook(*sys.exc_info())
+        return BUG
+    return CHANGED if difference["changed"] else 0
+
+
+def index(settings: "Settings") -> int:
+    """Bring the index of OUTPUT up to date, and return the exit status."""
+    import logging
+
+    from job.index import index_output
+
+    logger = logging.getLogger("job")
+    try:
+        with shortages_translated("the index"):
+            index_output(settings)
+    except SurveyError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_status
+    return 0
+
+
 def tell(settings: "Settings", outcomes: "Sequence[Outcome]") -> None:
     """Print the summary."""
     import logging
@@ -210,9 +302,39 @@ def tell_plan(settings: "Settings", plan: "Sequence[PlannedModel]") -> None:
         print(plan_as_json(plan), flush=True)  # noqa: T201 - this is the output
     else:
         print_plan(console_for_results(), plan)
+    check_written("the plan")
+
+
+def tell_comparison(settings: "Settings", difference: "SurveyDifference") -> None:
+    """Print a comparison.
+
+    Raises:
+        TransientError: it cannot be written. (Whoever closes the pipe has read enough.)
+    """
+    from job.report.comparison import comparison_as_json, print_comparison
+    from job.report.messages import console_for_results
+
+    if settings.format == "json":
+        print(comparison_as_json(difference), flush=True)  # noqa: T201 - this is the output
+    elif settings.format == "html":
+        from job.report.pages.compare_page import compare_page
+
+        sys.stdout.buffer.write(compare_page(difference))
+        sys.stdout.buffer.flush()
+    else:
+        print_comparison(console_for_results(), difference)
+    check_written("the comparison")
+
+
+def check_written(what: str) -> None:
+    """Check that standard output took all that was written to it.
+
+    Raises:
+        TransientError: it did not. (Whoever closes the pipe has read enough.)
+    """
     if (failure := write_failure(sys.stdout)) and not isinstance(failure, BrokenPipeError):
         raise TransientError(
-            f"standard output: {failure.strerror}, expected that the plan can be written to it; make room, or send it "
+            f"standard output: {failure.strerror}, expected that {what} can be written to it; make room, or send it "
             "elsewhere, then run again"
         )
 

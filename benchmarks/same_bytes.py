@@ -59,7 +59,7 @@ RULES: Final = (
     Rule("plan.json",      "pinned_at",             "anything"),
     Rule("plan.json",      "list_sha256",           "anything"),  # of the list, in which a web server was a "mirror"
     Rule("plan.json",      "models.*.ref.source",   "anything"),
-    Rule("report.md",      "*",                     "anything"),  # made of the manifest, in whatever words
+    Rule("report.*",       "*",                     "anything"),  # made of the manifest, in whatever words
     Rule("*.safetensors",  "metadata version",      "anything"),
     Rule("W.safetensors",  "metadata w_sha256",     "nothing"),
     Rule("*.json",         "warnings.*",            "other words"),
@@ -257,7 +257,7 @@ class Table:
             elif difference.verdict == "reworded":
                 if column[difference.checkpoint] == "same":
                     column[difference.checkpoint] = "text"
-                if not difference.file.endswith("report.md"):  # its texts are the manifest's
+                if not difference.file.endswith(("report.md", "report.html")):  # its texts are the manifest's
                     self.rewordings[str(difference.before), str(difference.after)] += 1
         for version, facts in (("BEFORE", before), ("AFTER", after)):
             for name in surprises(scenario, facts):

@@ -33,6 +33,13 @@ def join_limited(items: Sequence[object], limit: int = 5) -> str:
     return ", ".join(map(str, items[:limit])) + (f" and {n_more:,} more" if n_more > 0 else "")
 
 
+CHANGED: Final = 1
+"""The exit status of a comparison that finds something changed, as diff(1) and cmp(1) have it."""
+BUG: Final = 70
+"""The exit status of a comparison that ends by a bug, so that nobody takes it for a change. (EX_SOFTWARE of sysexits.)
+Every other verb ends with Python's own, 1."""
+
+
 class SurveyError(Exception):
     """A failure with a cause outside this program."""
 

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 
 from job.command_line.options import VerbCommand, VerbGroup, heeds, option, variable, variables_of
 from job.command_line.values import finite, parse_endpoint, parse_names, parse_output, parse_run, parse_token
-from job.errors import ConfigError, ModelError, Terminated, TransientError
+from job.errors import BUG, CHANGED, ConfigError, ModelError, Terminated, TransientError, join_limited
 from job.geometry.methods import Dedup
 from job.limits.need import default_parts
 from job.models.lists import parse_entry, parse_line, read_list, unique
@@ -33,8 +33,8 @@ DEFAULT_TENSORS: Final = tuple(name for name in TENSORS if name != "covariance")
 """What is published if nothing is asked for: what costs little more than to read W."""
 
 LogFormat = Literal["text", "json"]
-PlanFormat = Literal["table", "json"]
-Verb = Literal["survey", "plan"]
+Format = Literal["table", "text", "json", "html"]
+Verb = Literal["survey", "plan", "compare", "index"]
 
 VERBS: Final[Mapping[Verb, str]] = {
     "survey": """Survey the unembedding matrices of language models.
@@ -47,9 +47,26 @@ report. Models already published are skipped.""",
 Nothing is surveyed or written. From headers alone, a plan says of each model which tensor W is and why, what its survey
 would read and need, whether it is published already, or why it will fail. The exit status is the one that the survey
 would have, as far as headers tell.""",
+    "compare": """Say how two published surveys differ, or a survey and the one before it.
+
+Tokens that entered or left black holes; holes that merged, split, appeared or vanished; how ids map where the
+tokenizers differ; how far the centroid moved, and which norms changed most. Only OUTPUT is read.""",
+    "index": """Bring the index of OUTPUT up to date.
+
+The index is index.html, surveys.parquet and surveys.csv: all surveys that are published, a row each, made from their
+manifests alone. Every survey brings it up to date at its end. Only manifests that are new are read; to make all of it
+anew, delete surveys.parquet first.""",
 }
 """What each verb does, for its help. The first is the default: no reference is called like a verb, since references
 have a slash or a dot."""
+
+EXPECTED_SURVEY: Final = "org/name, or org/name@revision-or-commit"
+
+_OF_MODELS: Final = ("survey", "plan")
+"""The verbs that take models."""
+
+FORMATS: Final[Mapping[Verb, tuple[Format, ...]]] = {"plan": ("table", "json"), "compare": ("text", "json", "html")}
+"""How a verb can write what it finds, the default first."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +76,15 @@ class Settings:
     verb: Verb
 
     models: tuple[Entry, ...] = field(
-        metadata=variable("MODELS", "References and queries separated by spaces, commas or new lines.")
+        metadata=variable(
+            "MODELS", "References and queries separated by spaces, commas or new lines.", verbs=_OF_MODELS
+        )
     )
     """As listed: queries have not been resolved yet."""
+    surveys: tuple[str, ...]
+    """Those to compare, one or two, as they are typed."""
     # A secret has no option: a command line is visible to every process of the machine.
-    hf_token: str | None = field(repr=False, metadata=variable("HF_TOKEN", "For gated models."))
+    hf_token: str | None = field(repr=False, metadata=variable("HF_TOKEN", "For gated models.", verbs=_OF_MODELS))
     worker: int = field(
         metadata=variable("JOB_COMPLETION_INDEX", "Which worker of the run this is, from 0.", verbs=("survey",))
     )
@@ -74,19 +95,20 @@ class Settings:
     models_file: Path | None = option(
         "A list of models: YAML (each a reference, or model with revision and tensor, or query) or text, one a line.",
         type=click.Path(path_type=Path),
+        verbs=_OF_MODELS,
     )
     output: str = option("A folder, or s3://bucket/prefix.", default="./surveys", parse=parse_output)
     tensors: frozenset[str] = option(
         "Which of these to publish, separated by commas; covariance takes minutes, and memory.",
         default=",".join(DEFAULT_TENSORS),
         parse=partial(parse_names, TENSORS),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     dedup: Dedup = option(
         "How black holes are found: streaming, or by torch.unique with several copies of W in memory. Same result.",
         default="byte-hash",
         type=click.Choice(get_args(Dedup)),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     show_tokens: int = option(
         "Print this many tokens of each black hole.", default=0, type=click.IntRange(min=0), verbs=("survey",)
@@ -94,11 +116,11 @@ class Settings:
     plan_concurrency: int = option(
         "Models that a plan asks about at once.", default=8, type=click.IntRange(1, 64), verbs=("plan",)
     )
-    format: PlanFormat = option(
-        "A plan for people, or one JSON document for machines.",
-        default="table",
-        type=click.Choice(get_args(PlanFormat)),
-        verbs=("plan",),
+    format: Format | None = option(
+        "A plan as table or json; a comparison as text, json or html, one page.",
+        shown_default="table of a plan, text of a comparison",
+        type=click.Choice(get_args(Format)),
+        verbs=tuple(FORMATS),
     )
     log_format: LogFormat = option(
         "Log lines for people or for machines.", default="text", type=click.Choice(get_args(LogFormat))
@@ -108,40 +130,42 @@ class Settings:
         default=tempfile.gettempdir,
         shown_default="the system's temporary folder",
         type=click.Path(path_type=Path, file_okay=False, exists=True, writable=True),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     scratch_limit: int | None = option(
         "Bytes that SCRATCH and the log may have together, such as a container's limits.ephemeral-storage.",
         type=click.IntRange(min=1),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     """None: what the disk has room for."""
     connections: int = option(
         "Ranges of a file in flight at once; each holds 4 MiB.",
         default=12,
         type=click.IntRange(1, 32),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     parts: int = option(
         "Parts of an upload to S3 in flight at once; each holds 10 MiB.",
         default=default_parts,
         shown_default="16, or fewer if memory is short",
         type=click.IntRange(1, 32),
-        verbs=("survey", "plan"),
+        verbs=_OF_MODELS,
     )
     read_timeout: float = option(
         "Seconds without a byte after which a connection is given up and tried again.",
         default=30.0,
         type=click.FloatRange(min=0, min_open=True),
         parse=finite,
+        verbs=_OF_MODELS,
     )
     model_deadline: float = option(
         "Seconds that one model may take; then it fails, and the run goes on with the next.",
         default=43_200.0,
         type=click.FloatRange(min=0, min_open=True),
         parse=finite,
+        verbs=_OF_MODELS,
     )
-    hf_endpoint: str | None = option("Another Hub than https://huggingface.co.", parse=parse_endpoint)
+    hf_endpoint: str | None = option("Another Hub than https://huggingface.co.", parse=parse_endpoint, verbs=_OF_MODELS)
     run: str | None = option(
         "The name that all workers of one run have in common; another for every run.",
         parse=parse_run,
@@ -165,12 +189,26 @@ class Settings:
     )
 
 
+_VARIABLES_HELP: Final = "Every option can be given in the environment under the name shown."
 _MODELS_HELP: Final = f"""MODELS are references: {EXPECTED.removeprefix("expected ")}.
 
 They may also be queries, which are asked of the Hub anew in every run: 'hub?author=Qwen&name=Qwen3&since=30d', with any
 of {", ".join(KEYS)}. What a query finds and cannot be surveyed is passed over.
 
-Every option can be given in the environment under the name shown."""
+{_VARIABLES_HELP}"""
+
+_SURVEYS_HELP: Final = f"""A and B are published surveys: {EXPECTED_SURVEY}. A commit may be shortened.
+A survey that is named alone is B, and the one before it of the same model is A.
+
+{_VARIABLES_HELP}"""
+
+_ARGUMENTS: Final[Mapping[Verb, tuple[str, str]]] = {
+    "survey": ("[MODELS]...", _MODELS_HELP),
+    "plan": ("[MODELS]...", _MODELS_HELP),
+    "compare": ("A [B]", _SURVEYS_HELP),
+    "index": ("", _VARIABLES_HELP),
+}
+"""What the help calls a verb's arguments, and what it says of them."""
 
 _AWS: Final = (
     "AWS_...",
@@ -183,6 +221,14 @@ _STATUSES: Final = (
     (str(TransientError.exit_status), "something failed that a retry may mend"),
     (str(ConfigError.exit_status), "a setting is wrong, or the store refuses it"),
     (str(Terminated.exit_status), "terminated; what is finished stays finished"),
+)
+_STATUSES_OF_COMPARISON: Final = (
+    ("0", "nothing changed, as far as can be told"),
+    (str(CHANGED), "something changed"),
+    (str(BUG), "a bug of this program; a traceback shows it"),
+    (str(TransientError.exit_status), "the store failed, or what is published is damaged"),
+    (str(ConfigError.exit_status), "no survey has such a name, or the store refuses to be read"),
+    (str(Terminated.exit_status), "terminated"),
 )
 
 
@@ -205,13 +251,20 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 def _command(verb: Verb) -> VerbCommand:
     variables = [(one.name, one.help) for one in variables_of(Settings) if heeds(verb, one)]
-    lists = {"In the environment alone": [*variables, _AWS], "Exit status": _STATUSES}
-    return VerbCommand(verb, f"{VERBS[verb]}\n\n{_MODELS_HELP}", Settings, partial(_settings, verb), lists)
+    metavar, about = _ARGUMENTS[verb]
+    lists = {
+        "In the environment alone": [*variables, _AWS],
+        "Exit status": _STATUSES_OF_COMPARISON if verb == "compare" else _STATUSES,
+    }
+    return VerbCommand(verb, f"{VERBS[verb]}\n\n{about}", Settings, partial(_settings, verb), lists, metavar)
 
 
 def _settings(verb: Verb, context: click.Context) -> Settings:
     options = dict(context.params)
-    typed = options.pop("models")
+    typed = options.pop("arguments")
+    options["format"] = _format(verb, options["format"])
+    if verb == "compare":
+        return Settings(verb, models=(), surveys=_surveys(typed), hf_token=None, worker=0, workers=1, **options)
     worker, workers = _share(options["run"])
     message, metrics = options.get("termination_message"), options.get("metrics_file")
     if message and metrics and os.path.realpath(message) == os.path.realpath(metrics):
@@ -221,12 +274,30 @@ def _settings(verb: Verb, context: click.Context) -> Settings:
         )
     return Settings(
         verb=verb,
-        models=_models(typed, options["models_file"], context),
+        models=_models(typed, options["models_file"], context) if verb in _OF_MODELS else _no_models(verb, typed),
+        surveys=(),
         hf_token=parse_token("HF_TOKEN", os.environ.get("HF_TOKEN", "").strip()),
         worker=worker,
         workers=workers,
         **options,
     )
+
+
+def _format(verb: Verb, asked: Format | None) -> Format | None:
+    """How this verb writes what it finds; what is asked is checked only if the verb has formats."""
+    formats = FORMATS.get(verb)
+    if formats is None:
+        return asked
+    if asked not in (None, *formats):
+        raise ConfigError(f"FORMAT: {asked!r} was found, {' or '.join(formats)} was expected of {verb}; correct it")
+    return asked or formats[0]
+
+
+def _surveys(typed: tuple[str, ...]) -> tuple[str, ...]:
+    if not 1 <= len(typed) <= 2:
+        found = ", ".join(map(repr, typed)) or "none"
+        raise ConfigError(f"compare: {found} was found, one or two surveys were expected, each {EXPECTED_SURVEY}")
+    return typed
 
 
 def _models(typed: tuple[str, ...], models_file: Path | None, context: click.Context) -> tuple[Entry, ...]:
@@ -248,6 +319,16 @@ def _models(typed: tuple[str, ...], models_file: Path | None, context: click.Con
             "(python entrypoint.py --help tells how)"
         )
     return tuple(unique(models))
+
+
+def _no_models(verb: Verb, typed: tuple[str, ...]) -> tuple[Entry, ...]:
+    """No models. Those of MODELS are for the other verbs."""
+    if typed:
+        raise ConfigError(
+            f"settings: found {join_limited(typed)} after {verb}, expected nothing, since it is of all of OUTPUT; "
+            "remove it"
+        )
+    return ()
 
 
 def _share(run: str | None) -> tuple[int, int]:

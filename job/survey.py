@@ -14,13 +14,22 @@ from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
 from job.checkpoints.sources.open import Access
 from job.checkpoints.transport.parallel import call_beside
+from job.compare import publish_changes
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated
 from job.geometry.methods import Dedup
 from job.limits.need import refuse_what_does_not_fit
 from job.locate import Located, locate, published_meanwhile
 from job.manifest.build import artifact_entry, build_manifest, embedding_entry, token_counts_entry
 from job.manifest.comparison import compare_with_previous, survey_changes
-from job.manifest.filing import page_key, publish_page, publish_survey, record_examination, update_latest
+from job.manifest.filing import (
+    examined,
+    page_key,
+    publish_page,
+    publish_survey,
+    replace_manifest,
+    update_latest,
+    with_html,
+)
 from job.manifest.schema import Manifest, ResultsOfW, TokenCounts, results_of_w
 from job.models.lists import warn_of_shared_names
 from job.models.references import ModelRef
@@ -29,6 +38,7 @@ from job.monitor.progress import ProgressReporter
 from job.outcome import Outcome, Status, is_passed_over, is_unreached
 from job.plan import need_of, plan_list, resolve_list, store_and_access
 from job.report.model_page import model_page
+from job.report.pages.publish import keep_page, make_page
 from job.runs.agreement import share_of_run
 from job.scratch import remove_abandoned, scratch_folder
 from job.settings import Settings
@@ -44,12 +54,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
-    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+def open_output(settings: Settings) -> tuple[Store, Access]:
+    """The store to publish to, which keeps what is written to it, and the access to checkpoints. Removes what killed
+    runs left.
 
     Raises:
-        ConfigError, TransientError: the store cannot be written to, a query cannot be resolved, or the run has no
-            pinned list; no model was surveyed.
+        ConfigError, TransientError: the store cannot be written to.
     """
     store, access = store_and_access(settings)
     store = store.check()
@@ -58,6 +68,15 @@ def run(settings: Settings, progress: ProgressReporter) -> Iterator[Outcome]:
     except SurveyError as error:  # only space is lost; whether the store can be used, the survey finds out
         logger.warning("leftovers of earlier runs stay: %s", error)
     remove_abandoned(settings.scratch)
+    return store, access
+
+
+def run(settings: Settings, store: Store, access: Access, progress: ProgressReporter) -> Iterator[Outcome]:
+    """Survey all models, or this worker's share, one after another. If a model fails, the run goes on with the next.
+
+    Raises:
+        ConfigError, TransientError: a query cannot be resolved, or the run has no pinned list; no model was surveyed.
+    """
     warn_of_shared_names(settings.models)
     if settings.run:
         refs = share_of_run(
@@ -157,8 +176,10 @@ def survey_model(
     monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
     if published.this_survey and located.status == "already published":
         manifest = published.this_survey
-        if not checkpoint.local_paths:
-            manifest = record_examination(store, published.folder, manifest)
+        new = manifest if checkpoint.local_paths else examined(manifest)
+        if keep_page(store, published.folder, manifest, published.listing):
+            new = with_html(new, published.folder)
+        manifest = replace_manifest(store, published.folder, manifest, new)
         publish_page(store, published.folder, model_page(manifest), published.listing)
         update_latest(store, published.folder, manifest, published.listing)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
@@ -173,7 +194,7 @@ def survey_model(
             if other is None or not tensors <= other["artifacts"].keys():
                 raise
             return Outcome(ref, "already published", monitor.total_seconds, located.bytes_fetched(), other)
-    changes = survey_changes(published, manifest)
+    changes = survey_changes(published, manifest, store.url)
     return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest, changes=changes)
 
 
@@ -233,6 +254,9 @@ def survey_located(
         seconds={**monitor.seconds, **{name: round(seconds, 3) for name, seconds in names.seconds.items()}},
         activity_seconds=monitor.activity_seconds,
     )
+    manifest = publish_changes(store, published, manifest)
+    if make_page(store, published.folder, manifest):
+        manifest = with_html(manifest, published.folder)
     publish_survey(store, published.folder, manifest, model_page(manifest))
     return manifest
 
@@ -297,7 +321,7 @@ def measure_or_reuse(
         results = results_of_w(same_w)
         results["artifacts"] = dict(located.published.artifacts)
         return results, None, None if location.strides else results["w_sha256"]
-    from job.passes import measure  # imports gguf, which is not needed if everything is published
+    from job.measuring.passes import measure  # imports gguf, which is not needed if everything is published
 
     stored = hashlib.sha256()
     stored_chunks = monitor.stopwatch.iterate("source", checkpoint.stream(location, connections))

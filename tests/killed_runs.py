@@ -142,7 +142,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _serve() -> None:
-    import job.passes
+    import job.measuring.passes
     import job.store.s3.store
     import job.survey  # noqa: F401 - so that each child has them
 

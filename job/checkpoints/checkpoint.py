@@ -123,6 +123,10 @@ class Checkpoint:
     """The files on this machine's disk, which cost nothing to read again."""
     set_aside: Mapping[str, str] = field(default_factory=dict)
     """Names that are there but cannot be read as files, each with the reason; a needed one fails the model."""
+    created_at: str | None = None
+    """When its repository was created, as the Hub says: ISO 8601, in UTC."""
+    last_modified: str | None = None
+    """When the files of this revision were changed last, likewise."""
     followed_from: tuple[str, ...] = ()
     """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
     kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)

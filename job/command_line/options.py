@@ -96,7 +96,8 @@ class VerbCommand(click.Command):
     """A verb with its own help. It takes every option, so that the same settings serve several verbs; its help shows
     those that it heeds.
 
-    ``read(context)`` makes the settings; ``lists`` are what its help has below the options.
+    ``read(context)`` makes the settings, of what it finds among the parameters as ``arguments`` too. ``lists`` are what
+    the help has below the options, and ``metavar`` is what it calls the arguments.
     """
 
     def __init__(
@@ -106,14 +107,15 @@ class VerbCommand(click.Command):
         settings: type,
         read: Callable[[click.Context], object],
         lists: Mapping[str, Sequence[tuple[str, str]]],
+        metavar: str,
     ) -> None:
         @click.pass_context
         def callback(context: click.Context, /, **_values: object) -> object:
             return read(context)
 
-        models = click.Argument(["models"], nargs=-1, metavar="[MODELS]...")
+        arguments = click.Argument(["arguments"], nargs=-1, metavar=metavar)
         options = [_click_option(field, option, name) for field, option in options_of(settings).items()]
-        super().__init__(name, callback=callback, help=text, params=[models, *options])
+        super().__init__(name, callback=callback, help=text, params=[arguments, *options])
         click.version_option(__version__, message="black-hole survey %(version)s")(self)
         self.lists = lists
 
@@ -143,7 +145,7 @@ class VerbGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # In a group, the parser takes all that follows the first argument, a verb or a model, for arguments too.
         options, _, _ = self.default.make_parser(ctx).parse_args(list(args))
-        typed = options["models"] if isinstance(options["models"], tuple) else ()  # not if there are none
+        typed = options["arguments"] if isinstance(options["arguments"], tuple) else ()  # not if there are none
         if typed and typed[0] in self.commands:
             args = [typed[0], *args[: -len(typed)], *typed[1:]]
         elif (asked_help := self.get_help_option(ctx)) and asked_help.name in options:

@@ -68,6 +68,9 @@ def build_manifest(
         "source": checkpoint.source,
         "revision": checkpoint.revision,
         "commit": checkpoint.commit,
+        "hub_dates": {"created_at": checkpoint.created_at, "last_modified": checkpoint.last_modified}
+        if checkpoint.created_at or checkpoint.last_modified
+        else None,
         "followed_from": list(checkpoint.followed_from),
         "tensor": {
             "name": unembedding.name,

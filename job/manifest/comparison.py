@@ -39,6 +39,8 @@ class SurveyChanges:
     new_item: NewItem
     black_hole_change: BlackHoleChange | None
     """None if the black holes are the same, or if there is no earlier survey to compare with."""
+    page: str | None = None
+    """The address of the page that shows what changed since that survey, if anything did."""
 
 
 def compare_with_previous(
@@ -76,9 +78,12 @@ def compare_with_previous(
     }
 
 
-def survey_changes(published: Published, manifest: Manifest) -> SurveyChanges | None:
-    """What the survey of this manifest adds; None if the survey was published before."""
-    return SurveyChanges(published.new_item, _black_hole_change(manifest)) if published.new_item else None
+def survey_changes(published: Published, manifest: Manifest, url: Callable[[str], str]) -> SurveyChanges | None:
+    """What the survey of this manifest adds; None if the survey was published before. ``url(key)`` is an address."""
+    if not published.new_item:
+        return None
+    key = manifest.get("pages", {}).get("changes")
+    return SurveyChanges(published.new_item, _black_hole_change(manifest), url(key) if key else None)
 
 
 def _first_rows(results: ResultsOfW, read: Callable[[str], bytes | None]) -> "NDArray[np.int64] | None":

@@ -29,6 +29,10 @@ def page_key(folder: str) -> str:
     return f"{folder}/report.md"
 
 
+def html_key(folder: str) -> str:
+    return f"{folder}/report.html"
+
+
 def latest_key(repo_id: str) -> str:
     return f"{repo_id}/latest.json"
 
@@ -73,15 +77,25 @@ def publish_survey(store: Store, folder: str, manifest: Manifest, page: str) -> 
         publish_page(store, folder, page, {})
 
 
-def record_examination(store: Store, folder: str, manifest: Manifest) -> Manifest:
-    """Record in a published manifest that this version of the tool chooses the same tensor, so that its next run need
-    not look again. Returns the manifest as it is now. One that another run has replaced meanwhile stays."""
+def with_html(manifest: Manifest, folder: str) -> Manifest:
+    """The same manifest, which names the HTML page in ``folder``."""
+    return {**manifest, "pages": {**manifest.get("pages", {}), "html": html_key(folder)}}
+
+
+def examined(manifest: Manifest) -> Manifest:
+    """The same manifest, which says that this version of the tool chooses the same tensor, so that its next run need
+    not look again."""
+    return manifest if is_examined(manifest) else {**manifest, "examined_by": __version__}
+
+
+def replace_manifest(store: Store, folder: str, old: Manifest, new: Manifest) -> Manifest:
+    """Write a manifest in place of a published one, but for one that another run has replaced meanwhile. Returns the
+    manifest as it is now."""
     key = manifest_key(folder)
-    if is_examined(manifest) or read_manifest(store, key) != manifest:
-        return manifest
-    examined: Manifest = {**manifest, "examined_by": __version__}
-    store.write(key, to_json(examined))
-    return examined
+    if new == old or read_manifest(store, key) != old:
+        return old
+    store.write(key, to_json(new))
+    return new
 
 
 def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mapping[str, ListedObject]) -> None:
@@ -101,7 +115,7 @@ def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mappin
         latest is None
         or latest["tensor"]["chosen_by_user"]
         or publication_order(latest) < publication_order(manifest)
-        or (latest.get("pages") == manifest.get("pages") and json_value(latest) != json_value(manifest))
+        or (_is_copy(latest, manifest) and json_value(latest) != json_value(manifest))
         or not (
             latest["commit"] == manifest["commit"]
             or is_whole(latest, listing or store.listing(f"{manifest['model']}/"))
@@ -110,6 +124,11 @@ def update_latest(store: Store, folder: str, manifest: Manifest, listing: Mappin
         content = store.read(manifest_key(folder))
         if content is not None:
             store.write(key, content)
+
+
+def _is_copy(latest: Manifest, manifest: Manifest) -> bool:
+    """Whether both are of the same survey."""
+    return latest.get("pages", {}).get("report") == manifest.get("pages", {}).get("report")
 
 
 def publish_page(store: Store, folder: str, page: str, listing: Mapping[str, ListedObject]) -> bool:

@@ -216,6 +216,15 @@ class Comparison(TypedDict):
     """The number of tokens that left; ``left`` lists at most 10,000 of them."""
 
 
+class HubDates(TypedDict):
+    """When the Hub says a model was released. ISO 8601, in UTC; null where the Hub does not say."""
+
+    created_at: str | None
+    """When the repository was created."""
+    last_modified: str | None
+    """When its files were changed last, as of the surveyed revision."""
+
+
 class ToolEntry(TypedDict):
     """The program that wrote the manifest."""
 
@@ -254,7 +263,8 @@ class SummaryFields(_Results):
     tensor: TensorEntry
     checkpoint: CheckpointEntry
     pages: NotRequired[dict[str, str]]
-    """The keys of the pages by name: report. A page is made from the manifest, and may be made again at any time."""
+    """The keys of the pages by name: ``report`` is text, ``html`` has pictures, ``changes`` tells what changed since
+    the previous survey. A page is made of the manifest and of what it names, and may be made again at any time."""
     warnings: list[str]
     """What a reader of the results should know."""
     activity_seconds: NotRequired[ActivitySeconds]
@@ -272,6 +282,8 @@ class Manifest(ResultsOfW, SummaryFields):
     """The requested revision; null if none was requested."""
     commit: str
     """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
+    hub_dates: NotRequired[HubDates | None]
+    """When the model was released; null if it was not read from the Hub."""
     followed_from: NotRequired[list[str]]
     """The adapters that led to this base model, as ``repo_id@commit``. The requested one comes first."""
     tokenizer: TokenizerEntry

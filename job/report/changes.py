@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, get_args
 
 from job.errors import join_limited
-from job.manifest.comparison import BlackHoleChange
+from job.manifest.comparison import BlackHoleChange, SurveyChanges
 from job.manifest.published import NewItem
 from job.outcome import Outcome
 from job.report.text import escape
@@ -16,21 +16,32 @@ _MAX_IDS: Final = 8
 
 
 def list_changes(outcomes: Sequence[Outcome], max_models: int) -> list[str]:
-    """A line that names the new models, revisions and tensors, and a line for each model with changed black holes.
+    """A line that names the new models, revisions and tensors, and a line for each model that changed, those with
+    changed black holes first.
 
-    ``max_models``: the maximum number of lines for models with changed black holes.
+    ``max_models``: the maximum number of lines for models that changed.
     """
     new_items = [_new_items(outcomes, kind) for kind in get_args(NewItem)]
     if not any(new_items):
         return ["Nothing new"]
-    changes = [
-        f"Black holes changed in {escape(str(outcome.ref))}: {format_change(outcome.changes.black_hole_change)}"
+    changed = [outcome for outcome in outcomes if outcome.changes and outcome.changes.black_hole_change]
+    changed += [
+        outcome
         for outcome in outcomes
-        if outcome.changes and outcome.changes.black_hole_change
+        if outcome.changes and outcome.changes.page and not outcome.changes.black_hole_change
     ]
+    changes = [_change(str(outcome.ref), outcome.changes) for outcome in changed if outcome.changes]
     n_more = len(changes) - max_models
     more = [f"… and in {n_more:,} more"] if n_more > 0 else []
     return [f"New: {', '.join(filter(None, new_items))}", *changes[:max_models], *more]
+
+
+def _change(model: str, changes: SurveyChanges) -> str:
+    if changes.black_hole_change:
+        text = f"Black holes changed in {escape(model)}: {format_change(changes.black_hole_change)}"
+    else:
+        text = f"Changed, but not in its black holes: {escape(model)}"
+    return f"{text}; what changed: {escape(changes.page)}" if changes.page else text
 
 
 def format_change(change: BlackHoleChange) -> str:

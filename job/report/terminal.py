@@ -83,9 +83,8 @@ def _cells(outcome: Outcome) -> dict[str, str]:
 def print_output_location(console: Console, output: str, outcomes: Sequence[Outcome]) -> None:
     """Print where the surveys are, if there are any, and the page of one model: of a new survey, if there is one."""
     new_first = sorted(outcomes, key=lambda outcome: outcome.changes is None)
-    pages = [
-        page for outcome in new_first if outcome.manifest and (page := outcome.manifest.get("pages", {}).get("report"))
-    ]
+    of_outcomes = [outcome.manifest.get("pages", {}) for outcome in new_first if outcome.manifest]
+    pages = [page for pages in of_outcomes if (page := pages.get("html") or pages.get("report"))]
     if pages:
         text = escape(f"surveys are in {output}; begin with {output.rstrip('/')}/{pages[0]}")
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,9 +3,12 @@ sends no request."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import botocore.session
+import botocore.utils
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
@@ -29,7 +32,9 @@ def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
     credentials = RenewableCredentials(retries.refusal_waits)
     one_attempt = Config(retries={"mode": "standard", "total_max_attempts": 1})  # retry_requests() sends the others
     try:
-        client = session_with(credentials).client("s3", config=config.merge(one_attempt))
+        session = session_with(credentials)
+        session._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
+        client = session.client("s3", config=config.merge(one_attempt))
     except (BotoCoreError, ValueError) as error:  # botocore raises ValueError for an invalid endpoint
         raise ConfigError(
             f"{where}: {without_password(str(error))}, expected usable AWS_… settings; correct them, or the profile "
@@ -37,6 +42,17 @@ def create_client(config: Config, where: str, retries: S3Retries) -> S3Client:
         ) from error
     retry_requests(client, retries, credentials.renew)
     return client
+
+
+def parse_timestamp(value: str) -> datetime:
+    """The time that an answer states. botocore takes 40 µs for each object of a listing, which is most of what a
+    listing of thousands costs; the form that S3 uses takes 1 µs."""
+    with suppress(ValueError, TypeError):  # some protocols state a number
+        time = datetime.fromisoformat(value)
+        if time.tzinfo:
+            return time
+    parsed: datetime = botocore.utils.parse_timestamp(value)
+    return parsed
 
 
 def checksum_setting() -> str | None:

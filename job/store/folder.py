@@ -78,9 +78,13 @@ class FolderStore:
                 return None
 
     def read_begin(self, key: str, nbytes: int) -> bytes:
+        return self.read_range(key, 0, nbytes)
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
         path = self.path(key)
         with _errors_translated(path), suppress(FileNotFoundError), path.open("rb") as file:
-            return file.read(nbytes)
+            file.seek(begin)
+            return file.read(end - begin)
         return b""
 
     def write(self, key: str, content: bytes) -> None:
@@ -112,10 +116,7 @@ class FolderStore:
                 write(chunk)
 
     def listing(self, prefix: str) -> dict[str, ListedObject]:
-        return {key: ListedObject(size) for key, size in self.sizes(prefix).items()}
-
-    def sizes(self, prefix: str) -> dict[str, int]:
-        sizes = {}
+        listing = {}
         folder, _, _ = prefix.rpartition("/")
         with _errors_translated(self.root):
             paths = list(_walk(self.path(folder) if folder else self.root))
@@ -124,8 +125,12 @@ class FolderStore:
             # A file may be removed or renamed after it was listed.
             with _errors_translated(path), suppress(FileNotFoundError):
                 if key.startswith(prefix) and not _is_temp(path):
-                    sizes[key] = path.stat().st_size
-        return dict(sorted(sizes.items()))
+                    status = path.stat()
+                    listing[key] = ListedObject(status.st_size, modified=status.st_mtime)
+        return dict(sorted(listing.items()))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return {key: listed.size for key, listed in self.listing(prefix).items()}
 
     def delete(self, key: str) -> None:
         path = self.path(key)

@@ -57,6 +57,14 @@ class ListedObject:
     """In bytes."""
     etag: str | None = None
     """What the store says of its content; None if it says nothing. Most say the MD5 of what was written at once."""
+    modified: float | None = None
+    """When it was written, in seconds since 1970 by the store's clock; None if the store does not say."""
+
+    @property
+    def mark(self) -> str | None:
+        """A text that changes when the object is written again; None if what is listed does not tell."""
+        told = self.etag or self.modified
+        return None if told is None else f"{self.size} {told}"
 
     def holds(self, content: bytes) -> bool:
         """Whether the listing proves that the object has this content. Without a proof, it may have it all the same."""
@@ -91,6 +99,9 @@ class Store(Protocol):
 
     def read_begin(self, key: str, nbytes: int) -> bytes:
         """The first ``nbytes`` bytes of an object, or all if it has fewer; none if it does not exist."""
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        """The bytes of an object from ``begin`` to ``end``, without ``end`` itself; those of them that it has."""
 
     def write(self, key: str, content: bytes) -> None:
         """Publish a small object. It replaces an object of the same key."""

@@ -170,7 +170,7 @@ def test_a_file_that_was_replaced_when_its_last_bytes_had_come_is_not_surveyed(
         write_checkpoint(folder, planted(40, 8, [[3, 4]]))
         return find_black_holes(*arguments)
 
-    monkeypatch.setattr("job.passes.find_black_holes", replace_and_find)
+    monkeypatch.setattr("job.measuring.passes.find_black_holes", replace_and_find)
     assert main([f"{hub.endpoint}/mirror/some-model", "--output", str(tmp_path / "surveys")]) == 65
     assert not list(tmp_path.rglob("manifest.json"))
 

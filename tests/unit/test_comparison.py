@@ -36,7 +36,7 @@ def change(before: list[list[int]], after: list[list[int]]) -> str | None:
     published = Published("folder", previous_survey=manifest("a", *before), new_item="revision")
     now = manifest("b", *after)
     now["previous"] = compare_with_previous(published, now, nothing)
-    changes = survey_changes(published, now)
+    changes = survey_changes(published, now, str)
     assert changes
     return format_change(changes.black_hole_change) if changes.black_hole_change else None
 
@@ -63,7 +63,7 @@ def test_a_survey_made_again_for_further_tensors_keeps_what_it_was_compared_with
     this_survey = manifest("b", [1, 2], previous={"commit": "a"})
     published = Published("folder", this_survey, this_survey, previous_survey=manifest("c"))
     assert compare_with_previous(published, manifest("b", [1, 2]), nothing) is this_survey["previous"]
-    assert survey_changes(published, this_survey) is None
+    assert survey_changes(published, this_survey, str) is None
 
 
 CHANGE = BlackHoleChange(holes=(4, 5), tokens=(15, 17), joined=(8, 13), left=(), n_joined=2, n_left=0)
@@ -114,9 +114,11 @@ def test_a_run_leads_with_the_model_then_its_revision_then_nothing(
     assert first_lines()[0] == f"New: 1 model ({where})"
     assert first_lines()[0] == "Nothing new"
     write_checkpoint(tmp_path / "model", planted(40, 8, [[1, 2, 5], [7, 8]]))
-    assert first_lines() == [
+    lines = first_lines()
+    (page,) = tmp_path.rglob("changes.html")
+    assert lines == [
         f"New: 1 revision ({where})",
-        f"Black holes changed in {where}: 1 → 2 holes, 2 → 5 tokens (joined 5, 7, 8)",
+        f"Black holes changed in {where}: 1 → 2 holes, 2 → 5 tokens (joined 5, 7, 8); what changed: {page}",
     ]
 
 

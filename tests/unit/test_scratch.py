@@ -11,10 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job import stored_rows
 from job.errors import TransientError
+from job.measuring import stored_rows
+from job.measuring.stored_rows import to_row_major
 from job.scratch import remove_abandoned, scratch_folder
-from job.stored_rows import to_row_major
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 5), st.booleans(), st.integers(1, 50))

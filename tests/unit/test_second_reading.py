@@ -14,10 +14,10 @@ from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.identity import FirstReading
 from job.errors import CorruptCheckpoint, TransientError
 from job.geometry.methods import Dedup
-from job.passes import measure
+from job.measuring.passes import measure
+from job.measuring.stored_rows import to_row_major
 from job.store.artifacts import ArtifactFolder
 from job.store.folder import FolderStore
-from job.stored_rows import to_row_major
 from tests.checkpoints import planted
 
 W = planted(300, 8, [[3, 30], [10, 11]])

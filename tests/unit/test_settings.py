@@ -219,14 +219,15 @@ def test_help_names_every_variable(help_of: HelpOf) -> None:
 
 def test_every_field_says_its_setting_once() -> None:
     said = {*options_of(Settings), *(one.name for one in variables_of(Settings))}
-    assert len(said) == len(fields(Settings)) - len({"verb"})
+    assert len(said) == len(fields(Settings)) - len({"verb", "surveys"})
     assert all(one.help for one in DECLARED)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_shows_what_it_heeds_and_nothing_else(verb: str, help_of: HelpOf) -> None:
     printed = help_of([verb, "--help"])
-    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS] [MODELS]...")
+    arguments = "A [B]" if verb == "compare" else "[MODELS]..."
+    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS] {arguments}\n")
     shown = set(re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE)) - {"--version"}
     assert shown == {option_name(field) for field, option in options_of(Settings).items() if heeds(verb, option)}
     for variable in variables_of(Settings):
@@ -272,6 +273,25 @@ SAID = {
 def test_the_first_argument_is_a_verb_or_else_a_model_to_survey(line: str, expected: tuple[str, list[str]]) -> None:
     settings = read_settings(line.split())
     assert (settings.verb, [str(model) for model in settings.models]) == expected
+
+
+def test_compare_takes_one_or_two_surveys_and_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS", "from/environment")
+    monkeypatch.setenv("JOB_COMPLETIONS", "3")
+    settings = read_settings(["--output", "x", "compare", "a/b@main", "local/c d"])
+    assert (settings.verb, settings.surveys, settings.models) == ("compare", ("a/b@main", "local/c d"), ())
+    for arguments in ([], ["a/b", "c/d", "e/f"]):
+        with pytest.raises(ConfigError, match="one or two surveys were expected"):
+            read_settings(["compare", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("verb", "default", "refused"), [("plan", "table", "html"), ("plan", "table", "text"), ("compare", "text", "table")]
+)
+def test_a_verb_has_its_own_formats(verb: str, default: str, refused: str) -> None:
+    assert read_settings([verb, "a/b"]).format == default
+    with pytest.raises(ConfigError, match=f"FORMAT: '{refused}' was found, {default} or .* of {verb}"):
+        read_settings([verb, "a/b", "--format", refused])
 
 
 @pytest.mark.parametrize("verb", VERBS)

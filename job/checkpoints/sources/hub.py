@@ -72,6 +72,8 @@ def open_hub(
         revision=revision,
         commit=commit,
         source=source,
+        created_at=info.created_at,
+        last_modified=info.last_modified,
         files=files,
         fill=resuming_fill(
             lambda file, stored, begin, buffer: remote.read(file, stored.size, begin, buffer),

@@ -2,11 +2,14 @@
 
 import json
 import logging
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -42,11 +45,22 @@ class Sibling(_Answer):
     lfs: LfsPointer | None = None
 
 
+def _date(value: object) -> str | None:
+    """A date as ISO 8601 in UTC; None for what is no date, since nothing but pages shows it."""
+    if isinstance(value, str):
+        with suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(value)
+            return time.astimezone(UTC).isoformat(timespec="seconds") if time.tzinfo else None
+    return None
+
+
 class ModelAnswer(_Answer):
     """A repository at a revision, with its files."""
 
     id: str
     sha: str | None = None
+    created_at: Annotated[str | None, BeforeValidator(_date), Field(alias="createdAt")] = None
+    last_modified: Annotated[str | None, BeforeValidator(_date), Field(alias="lastModified")] = None
     siblings: list[Sibling]
 
 

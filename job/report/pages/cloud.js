@@ -147,8 +147,8 @@ const cloud = (() => {
     let [waiting, stale] = [false, false];
     function layout() {
       const width = Math.max(280, Math.floor(canvas.parentElement.clientWidth));
-      const height = Math.round(clamp(width * (width < 600 ? 1.05 : 0.6), 300, 680));
-      const left = width < 600 ? 50 : 60;
+      const height = Math.round(clamp(width * (width < 600 ? 0.95 : 0.6), 300, 680));
+      const left = width < 600 ? 60 : 66;
       state.plot = { left, top: 42, width: width - left - 12, height: height - 42 - 44 };
       [state.width, state.height] = [width, height];
       const before = state.fitted;

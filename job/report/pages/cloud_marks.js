@@ -100,64 +100,43 @@ const cloudMarks = (() => {
     return groups;
   }
 
-  /** Discs of a group on a ring around it, each with a line to its true place. */
-  function fan({ spots }, inside) {
+  const apart = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) - one.r - other.r;
+
+  /** Discs of a group on a ring around it, each with a line to its true place; wider where others are in the way. */
+  function fan({ spots }, inside, others) {
     const size = spots.length;
     const around = spots.reduce((sofar, spot) => sofar + 2 * spot.r + 8, 0) / (2 * Math.PI);
-    const reach = Math.max(around, 14 + Math.max(...spots.map((spot) => spot.r)));
+    const least = Math.max(around, spots.reduce((sofar, spot) => Math.max(sofar, spot.r), 0) + 14);
     const [x, y] = ["x", "y"].map((axis) => spots.reduce((sofar, spot) => sofar + spot[axis], 0) / size);
-    return [...spots].sort((a, b) => a.hole.id - b.hole.id).map((spot, index) => {
-      const angle = (2 * Math.PI * index) / size - Math.PI / 2;
+    const ordered = [...spots].sort((a, b) => a.hole.id - b.hole.id);
+    const ring = (reach, turn) => ordered.map((spot, index) => {
+      const angle = (2 * Math.PI * (index + turn)) / size - Math.PI / 2;
       const place = inside(x + reach * Math.cos(angle), y + reach * Math.sin(angle), spot.r);
       return { ...place, r: spot.r, from: [spot.x, spot.y], holes: [spot.hole] };
     });
+    const tries = [1, 1.2, 1.45, 1.75].flatMap((wider) => [0, 0.5].map((turn) => ring(least * wider, turn)));
+    return tries.find((ringed) => ringed.every((disc) => others.every((other) => apart(disc, other) > 2))) || tries[0];
   }
 
   /** The discs to draw: {x, y, r, from (true place, where it is elsewhere), holes}. `spots`: {x, y, r, hole}. */
   function discs(spots, inside) {
     const groups = group(spots);
-    const found = spread(groups, inside);
-    return groups.length <= 24 ? apart(found, inside) : found;
-  }
-
-  /** Moves discs apart that cover each other, those of a ring and others among them. */
-  function apart(found, inside) {
-    for (let round = 0; round < 50; round += 1) {
-      let moved = false;
-      found.forEach((one, index) => {
-        for (const other of found.slice(index + 1)) {
-          const [dx, dy] = [other.x - one.x || 0.1, other.y - one.y];
-          const near = Math.hypot(dx, dy);
-          const push = (one.r + other.r + 3 - near) / 2 / near;
-          if (push * near < 0.5) continue;
-          moved = true;
-          for (const [disc, sign] of [[one, -push], [other, push]]) {
-            const from = disc.from || [disc.x, disc.y];
-            Object.assign(disc, inside(disc.x + sign * dx, disc.y + sign * dy, disc.r), { from });
-          }
-        }
-      });
-      if (!moved) break;
-    }
-    return found;
-  }
-
-  function spread(groups, inside) {
-    return groups.flatMap((found) => {
-      if (found.spots.length === 1) return [{ x: found.x, y: found.y, r: found.r, from: null, holes: [found.spots[0].hole] }];
-      if (found.spots.length <= FANNED && groups.length <= 24) return fan(found, inside);
-      const tokens = found.spots.reduce((sofar, { hole }) => sofar + hole.population, 0);
-      return [{ x: found.x, y: found.y, r: Math.max(found.r, radius(tokens, spots.length)), from: null,
-        holes: found.spots.map(({ hole }) => hole) }];
+    const fanned = ({ spots: { length } }) => length > 1 && length <= FANNED && groups.length <= 24;
+    const shown = groups.filter((found) => !fanned(found)).map(({ x, y, r, spots: together }) => {
+      const holes = together.map(({ hole }) => hole);
+      const tokens = holes.reduce((sofar, { population }) => sofar + population, 0);
+      return { x, y, r: holes.length > 1 ? Math.max(r, radius(tokens, spots.length)) : r, from: null, holes };
     });
+    for (const found of groups.filter(fanned)) shown.push(...fan(found, inside, shown));
+    return shown;
   }
 
   function drawHoles(pen, shown, current) {
     for (const disc of shown.filter(({ from }) => from)) {
-      pen.line(...disc.from, disc.x, disc.y, "#ffffff", 1);
+      pen.line(...disc.from, disc.x, disc.y, "#b8bcc6", 1);
       pen.circle(...disc.from, 2, "#ffffff");
     }
-    const named = shown.length <= 24;
+    const named = shown.length <= 60;
     for (const disc of shown) {
       const many = disc.holes.length > 1;
       pen.circle(disc.x, disc.y, disc.r, "#000000", disc === current ? "#7fdbff" : "#ffffff", disc.r < 4 ? 0.9 : disc.r < 7 ? 1.3 : 2);
@@ -168,7 +147,7 @@ const cloudMarks = (() => {
         const size = Math.min(13, disc.r * (disc.holes[0].id > 99 ? 0.85 : 1.15));
         pen.text(disc.x, disc.y + size * 0.36, String(disc.holes[0].id), { anchor: "middle", size, weight: "bold",
           colour: "#ffffff" });
-      }
+      } else pen.text(disc.x + disc.r + 3, disc.y + 4, String(disc.holes[0].id), { size: 11, halo: true });
     }
   }
 
@@ -199,7 +178,7 @@ const cloudMarks = (() => {
       pen.text(plot.left - 7, toY(value) + 4, scales.number(value), { anchor: "end", size: 11 });
     }
     pen.text(plot.left + plot.width / 2, floor + 35, labels[0], { anchor: "middle" });
-    pen.text(14, plot.top + plot.height / 2, labels[1], { anchor: "middle", turned: true });
+    pen.text(13, plot.top + plot.height / 2, labels[1], { anchor: "middle", turned: true });
   }
 
   /** What the colours mean: a scale with round numbers, or the classes. */

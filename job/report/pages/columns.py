@@ -1,7 +1,9 @@
 """Columns of data on a page: arrays and texts as inert, compressed tags, which ``columns.js`` reads."""
 
 import base64
+import sys
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -40,6 +42,14 @@ def number_column(values: "Numbers") -> Column:
     """
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return Column(_TYPES[little.dtype.str], len(values), _packed(little.tobytes()))
+
+
+def list_column(type: Literal["f32", "i32"], values: Sequence[float]) -> Column:
+    """The column of some numbers, without numpy, which a page that shows few need not import."""
+    packed = array({"f32": "f", "i32": "i"}[type], values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return Column(type, len(packed), _packed(packed.tobytes()))
 
 
 def text_column(texts: Sequence[str]) -> Column:

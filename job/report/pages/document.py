@@ -14,6 +14,7 @@ from html import escape as escape_html
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from job import __version__
 from job.report.pages.columns import Column, shown_text
 from job.report.text import escape
 from job.store.json_file import json_value
@@ -21,6 +22,8 @@ from job.store.json_file import json_value
 if TYPE_CHECKING:
     import jinja2
 
+GENERATOR: Final = f"black-hole-survey {__version__}"
+"""What a page names as its maker."""
 _FOLDER: Final = Path(__file__).parent
 _JSON_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
@@ -62,6 +65,7 @@ def _parts(page: Page) -> Iterator[str]:
     )
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="{GENERATOR}">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'

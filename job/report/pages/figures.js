@@ -2,7 +2,7 @@
 /** The frame of a picture: title, drawing, tooltip, keyboard, caption, numbers as a table, downloads. */
 const figures = (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const INLINED = ["fill", "stroke", "stroke-width", "opacity", "font-family", "font-size", "font-weight"];
+  const INLINED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
 
   function fill(node, attributes, children) {
     for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);

@@ -19,7 +19,7 @@ const model = (() => {
       n: facts.n, hiddenSize: facts.hiddenSize, dtype: facts.dtype, model: facts.model,
       hole: hole ?? new Int32Array(facts.n), norm, gammaNorm,
       klass, classNames: facts.classNames, script, scriptNames: facts.scriptNames,
-      text, roundTrips, reachable, coordinates: axes[0] && coordinates(axes, facts), explained: facts.explained,
+      text: text && text.map((token) => token || null), roundTrips, reachable, coordinates: axes[0] && coordinates(axes, facts), explained: facts.explained,
       holes: Array.from(population, (rows, h) => ({ id: h + 1, population: rows, norm: holeNorm[h] })),
       holeDistances, knowsHoles: hole !== null,
     };
@@ -36,18 +36,7 @@ const model = (() => {
     return found;
   }
 
-  /** The rows of each hole: those of hole h are rows[starts[h - 1]] to rows[starts[h] - 1], in ascending order. */
-  function membersOf(survey) {
-    const starts = new Uint32Array(survey.holes.length + 1);
-    for (let i = 0; i < survey.n; i++) if (survey.hole[i] > 0) starts[survey.hole[i]]++;
-    for (let h = 1; h < starts.length; h++) starts[h] += starts[h - 1];
-    const next = starts.slice();
-    const rows = new Uint32Array(starts[starts.length - 1]);
-    for (let i = 0; i < survey.n; i++) if (survey.hole[i] > 0) rows[next[survey.hole[i] - 1]++] = i;
-    return (h) => rows.subarray(starts[h - 1], starts[h]);
-  }
-
-  const nameOf = (survey, i) => (survey.text && survey.text[i] !== "" ? survey.text[i] : `#${i}`);
+  const nameOf = (survey, i) => survey.text?.[i] ?? `#${i}`;
 
   /** How many of these rows have each name of a column, most first: [[name, count], …]. */
   function counts(rows, codes, names) {
@@ -74,18 +63,18 @@ const model = (() => {
     return best;
   }
 
-  function holesTable(container, survey, members, link) {
-    const kinds = survey.holes.map(({ id }) => (survey.klass ? counts(members(id), survey.klass, survey.classNames) : []));
-    const scripts = survey.holes.map(({ id }) => (survey.script ? counts(members(id), survey.script, survey.scriptNames) : []));
+  function holesTable(container, survey, link) {
+    const ids = (h) => members.of(survey).hole(h + 1);
+    const kinds = survey.holes.map(({ id }) => (survey.klass ? counts(ids(id - 1), survey.klass, survey.classNames) : []));
+    const scripts = survey.holes.map(({ id }) => (survey.script ? counts(ids(id - 1), survey.script, survey.scriptNames) : []));
     const described = (list) => list.map(([name, n]) => `${count(n)} ${name}`).join(", ");
     const hasName = (list, wanted) => list.some(([name]) => name === wanted);
     const namesIn = (lists) => [...new Set(lists.flatMap((list) => list.map(([name]) => name)))].sort();
     const choice = (name, title, lists) => ({
       name, title, options: namesIn(lists).map((value) => ({ value, title: value })), test: (h, value) => hasName(lists[h], value),
     });
-    const ids = (h) => members(h + 1);
     const all = [
-      { name: "hole", title: "hole", kind: "number", value: (h) => h + 1, text: (h) => count(h + 1), width: "5rem" },
+      { name: "hole", title: "hole", kind: "number", value: (h) => h + 1, text: (h) => count(h + 1), width: "4.5rem" },
       { name: "population", title: "rows", kind: "number", value: (h) => survey.holes[h].population,
         text: (h) => count(survey.holes[h].population), width: "5rem" },
       { name: "norm", title: "norm", kind: "number", value: (h) => survey.holes[h].norm, text: (h) => number(survey.holes[h].norm) },
@@ -142,18 +131,18 @@ const model = (() => {
     const three = (name, title, codes) => choice(name, title, codes, [THREE[0], THREE[1], THREE[2]]);
     const code = (codes, names) => (i) => names[codes[i]] ?? "";
     const all = [
-      { name: "id", title: "id", kind: "number", value: (i) => i, width: "5rem", search: (i) => `#${i}` },
-      { name: "token", title: "token", kind: "tokens", value: (i) => survey.text?.[i] ?? "", text: (i) => survey.text[i] || null,
-        search: (i) => survey.text[i], shown: survey.text },
-      { name: "class", title: "class", kind: "text", value: code(survey.klass, survey.classNames), width: "7.5rem", shown: survey.klass },
-      { name: "script", title: "script", kind: "text", value: code(survey.script, survey.scriptNames), width: "6rem", shown: survey.klass },
+      { name: "id", title: "id", kind: "number", value: (i) => i, width: "4.2rem", search: (i) => `#${i}` },
+      { name: "token", title: "token", kind: "tokens", value: (i) => survey.text[i],
+        width: "minmax(10rem, 1fr)", search: (i) => survey.text[i], shown: survey.text },
+      { name: "class", title: "class", kind: "text", value: code(survey.klass, survey.classNames), width: "7rem", shown: survey.klass },
+      { name: "script", title: "script", kind: "text", value: code(survey.script, survey.scriptNames), width: "5.5rem", shown: survey.klass },
       { name: "norm", title: "norm", hint: "Euclidean norm of the row of W", kind: "number", value: (i) => survey.norm[i],
-        text: (i) => number(survey.norm[i]), width: "5rem" },
+        text: (i) => number(survey.norm[i]), width: "4.4rem" },
       { name: "gamma-norm", title: "γ′ norm", hint: "Euclidean norm of the row of γ′ = W − μ", kind: "number",
-        value: (i) => survey.gammaNorm[i], text: (i) => number(survey.gammaNorm[i]), width: "5.5rem" },
-      { name: "round-trips", title: "round-trips", kind: "text", value: (i) => THREE[survey.roundTrips[i]], width: "6.5rem", shown: survey.roundTrips },
-      { name: "reachable", title: "reachable", kind: "text", value: (i) => THREE[survey.reachable[i]], width: "6.5rem", shown: survey.reachable },
-      { name: "hole", title: "hole", kind: "number", value: (i) => survey.hole[i] || null, width: "4rem" },
+        value: (i) => survey.gammaNorm[i], text: (i) => number(survey.gammaNorm[i]), width: "4.8rem" },
+      { name: "round-trips", title: "round-trips", kind: "text", value: (i) => THREE[survey.roundTrips[i]], width: "6rem", shown: survey.roundTrips },
+      { name: "reachable", title: "reachable", kind: "text", value: (i) => THREE[survey.reachable[i]], width: "5.2rem", shown: survey.reachable },
+      { name: "hole", title: "hole", kind: "number", value: (i) => survey.hole[i] || null, width: "3.2rem" },
     ];
     const filters = [{ name: "holes", title: "only in holes", test: (i) => survey.hole[i] > 0 }];
     if (survey.klass) {
@@ -164,7 +153,7 @@ const model = (() => {
     return table.create(container, {
       n: survey.n, columns: all.filter((column) => column.shown !== undefined ? column.shown : true), filters,
       label: "All tokens", noun: "rows", searchLabel: "Search tokens, or #id", initialSort: { name: "id", descending: false },
-      onPick: (ids) => link(ids, "tokens"),
+      onPick: (ids) => link(ids, "tokens"), onFilter: link.onFilter,
     });
   }
 
@@ -193,6 +182,19 @@ const model = (() => {
     }
   }
 
+  /** A box above the cloud that searches the table of all tokens, whose hits the cloud lights up. */
+  function searchBox(container, search) {
+    const input = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
+    const found = make("output", { "aria-live": "polite" });
+    container.append(make("label", {}, "Light up tokens", input), found);
+    let timer = 0;
+    input.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => search(input.value), 60);
+    });
+    return { tell: (ids) => (found.textContent = ids ? `${plural(ids.length, "token")} lit, and listed in the table of all tokens` : "") };
+  }
+
   /** Names the folder that this page was opened from, and gives each piece of code a button that copies it. */
   function code() {
     const key = "/" + columns.facts().key;
@@ -212,7 +214,6 @@ const model = (() => {
     code();
     await columns.painted();
     const survey = await load();
-    const members = membersOf(survey);
     const at = (name) => document.getElementById(name);
     let holes = null, tokens = null, sky = null;
 
@@ -229,9 +230,15 @@ const model = (() => {
         at("tokens-heading").scrollIntoView();
       };
     }
+    const search = at("cloud") && survey.norm && survey.text ? searchBox(at("cloud-search"), (text) => tokens.search(text)) : null;
+    link.onFilter = (ids) => {
+      sky?.highlight(ids ?? []);
+      search?.tell(ids);
+    };
+    if (at("cloud")) at("cloud").replaceChildren();
     if (at("cloud")) sky = cloud.create(at("cloud"), survey, { onPick: (ids) => link(ids, "cloud") });
     await columns.painted();
-    if (at("holes") && survey.knowsHoles) holes = holesTable(at("holes"), survey, members, link);
+    if (at("holes") && survey.knowsHoles) holes = holesTable(at("holes"), survey, link);
     await columns.painted();
     charts.draw(at("pictures"), survey, { onPick: (ids) => link(ids, "charts") });
     await columns.painted();

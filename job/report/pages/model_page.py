@@ -1,9 +1,9 @@
 """The page of one model, ``report.html``: its manifest as HTML, and its rows as columns for the tables and pictures."""
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import numpy as np
@@ -18,7 +18,12 @@ from job.store.json_file import json_value
 if TYPE_CHECKING:
     from job.report.pages.token_rows import NamedCodes, RowTable
 
-_SCRIPTS: Final = ("columns.js", "table.js", "model.js")
+_STYLES: Final = ("page.css", "pictures.css")
+_SCRIPTS: Final = (
+    *("columns.js", "table.js", "members.js", "scales.js", "figures.js"),
+    *("norms_chart.js", "populations_chart.js", "makeup_chart.js", "distances_chart.js", "charts.js"),
+    *("sky.js", "cloud_marks.js", "cloud.js", "model.js"),
+)
 _MAX_FIRST_HOLES: Final = 8
 """The number of holes that show before the script runs."""
 _MAX_FIRST_TOKENS: Final = 6
@@ -49,7 +54,7 @@ def model_page(manifest: Manifest, rows: Rows) -> bytes:
     n_rows = manifest["tensor"]["shape"][0]
     tokens = rows.table.tokens if rows.table else None
     texts = tokens.texts if tokens else _texts_of_manifest(manifest)
-    for column in (texts, rows.hole, rows.coordinates, rows.table and rows.table.norm):
+    for column in (rows.hole, rows.coordinates, rows.table.norm if rows.table else None):
         if column is not None and len(column) != n_rows:
             raise ValueError(f"found {len(column):,} rows in a published table, expected {n_rows:,}, as W has")
     statistics = manifest["statistics"]
@@ -76,6 +81,7 @@ def model_page(manifest: Manifest, rows: Rows) -> bytes:
         title=f"{manifest['model']}: {headline(manifest)}",
         body=body,
         scripts=_SCRIPTS,
+        styles=_STYLES,
         columns=dict(_columns(manifest, rows, texts)),
         facts=_facts(manifest, rows),
     )
@@ -157,7 +163,7 @@ def _facts(manifest: Manifest, rows: Rows) -> dict[str, object]:
         return [_CLASS_TITLES.get(name, name) for name in codes.names] if codes else []
 
     tokens = rows.table.tokens if rows.table else None
-    projection = manifest["statistics"].get("projection")
+    projection: Mapping[str, object] = cast("Any", manifest["statistics"]).get("projection") or {}
     return {
         "model": manifest["model"],
         "n": manifest["tensor"]["shape"][0],
@@ -166,7 +172,7 @@ def _facts(manifest: Manifest, rows: Rows) -> dict[str, object]:
         "classNames": names(tokens.classes if tokens else None),
         "scriptNames": names(tokens.scripts if tokens else None),
         "scales": None if rows.coordinates is None else [_scale(rows.coordinates[:, axis]) for axis in range(3)],
-        "explained": projection["share_of_variance"] if projection else None,
+        "explained": projection.get("share_of_variance"),
         "key": _page_key(manifest),
     }
 
@@ -175,7 +181,9 @@ def _first_holes(manifest: Manifest, rows: Rows, texts: list[str] | None) -> Ite
     """The first holes as the page shows them before its script runs."""
     tokens = rows.table.tokens if rows.table else None
     for hole in manifest["black_holes"][:_MAX_FIRST_HOLES]:
-        ids = [token["id"] for token in hole["tokens"]] if rows.hole is None else np.flatnonzero(rows.hole == hole["id"])
+        ids = (
+            [token["id"] for token in hole["tokens"]] if rows.hole is None else np.flatnonzero(rows.hole == hole["id"])
+        )
         kinds = ""
         if tokens and rows.hole is not None:
             counts = np.bincount(tokens.classes.codes[ids], minlength=len(tokens.classes.names) + 1)

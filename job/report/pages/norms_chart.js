@@ -111,7 +111,8 @@ const normsChart = (() => {
       ...figures.axisBelow(across, scales.ticks(...panel.shown, Math.max(3, width / 80)),
         { left, right, y: base, label: panel.label }),
       figures.svg("line", { class: "picture-mean", x1: across(panel.mean), x2: across(panel.mean), y1: top, y2: floor }),
-      figures.svg("text", { class: "picture-tick", x: across(panel.mean) + 5, y: top + 2 },
+      figures.svg("text", { class: "picture-tick", x: across(panel.mean), y: top - 8,
+        "text-anchor": "middle" },
         `mean ${scales.number(panel.mean)}`)];
     if (bins.beyond) {
       nodes.push(figures.svg("text", { class: "picture-tick", x: right, y: top - 10, "text-anchor": "end" },
@@ -171,7 +172,7 @@ const normsChart = (() => {
 
   function drawBoth(survey, panels, width) {
     const beside = width >= 640 && panels.length === 2;
-    const [margin, height, below] = [48, 190, survey.holes.length ? HANGING + 46 : 46];
+    const [margin, height, below] = [56, 190, survey.holes.length ? HANGING + 46 : 46];
     const room = (beside ? width / 2 : width) - margin - 18;
     const drawn = panels.map((panel, index) => drawPanel(survey, panel, { width: room, height,
       left: margin + (beside ? (index * width) / 2 : 0), top: 28 + (beside ? 0 : index * (height + below + 34)) }));

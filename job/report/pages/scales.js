@@ -43,12 +43,13 @@ const scales = (() => {
     return sum / size;
   }
 
-  /** Round numbers between two values, about `wanted` of them, 1, 2 or 5 times a power of ten apart. */
+  /** Round numbers between two values, at most half more than `wanted`, 1, 2 or 5 times a power of ten apart. */
   function ticks(low, high, wanted) {
     const span = high - low;
     if (!(span > 0)) return [low];
-    const power = 10 ** Math.floor(Math.log10(span / wanted));
-    const step = power * [1, 2, 5, 10].find((factor) => factor * power * wanted >= span * 0.999);
+    const least = span / wanted / 1.5;
+    const power = 10 ** Math.floor(Math.log10(least));
+    const step = power * [1, 2, 5, 10].find((factor) => factor * power >= least * 0.999);
     const found = [];
     for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1) {
       found.push(Number((index * step).toPrecision(12)));

@@ -2,8 +2,8 @@
 /** The token cloud as numbers: which tokens have a place, how they are coloured, the pixels, what lies nearest. */
 const sky = (() => {
   const NIGHT = [4, 4, 10];
-  // The darkest quarter of inferno cannot be told from the night.
-  const GLOWING = Array.from({ length: 256 }, (_, index) => scales.inferno[Math.round(66 + (index / 255) * 189)]);
+  // The darkest third of inferno cannot be told from the night.
+  const GLOWING = Array.from({ length: 256 }, (_, index) => scales.inferno[Math.round(80 + (index / 255) * 175)]);
   const SAMPLE = 20000;
 
   /** Ids of the tokens whose coordinates are all finite. */
@@ -43,7 +43,7 @@ const sky = (() => {
     const [low, high] = sample.length ? [scales.quantile(sample, 0.005), scales.quantile(sample, 0.995)] : [0, 1];
     const level = scales.linear(low, high, 0, 255);
     const levels = Uint8ClampedArray.from(ids, (id) => level(values(id)));
-    return { levels, palette: GLOWING, weights: new Float32Array(256).fill(1), low, high, label };
+    return { levels, palette: GLOWING, weights: new Float32Array(256).fill(1), glow: 1.45, low, high, label };
   }
 
   function byClass(survey, ids) {
@@ -54,7 +54,7 @@ const sky = (() => {
     const present = [...survey.classNames.keys()].filter((index) => counts[index]).sort((a, b) => counts[b] - counts[a]);
     // Rare classes would drown among the others.
     const weights = Float32Array.from(counts, (count) => (count * 10 < ids.length ? 6 : 1));
-    return { levels: Uint8ClampedArray.from(ids, (id) => survey.klass[id]), palette, weights, present, label: "class" };
+    return { levels: Uint8ClampedArray.from(ids, (id) => survey.klass[id]), palette, weights, glow: 1, present, label: "class" };
   }
 
   /** Offsets and weights of the pixels that one token lights. */
@@ -126,15 +126,16 @@ const sky = (() => {
   function paint(pixels, cloud, colours, view, frame) {
     const { light, reach, stride } = gather(cloud, colours, view, frame);
     const full = Math.log(brightest(light));
+    const { glow } = colours;
     // A token by itself is dim in a crowded view, and bright where tokens lie apart.
-    const least = Math.max(0.6, Math.min(1.1, 1.35 - 0.22 * full));
+    const least = Math.max(0.6, Math.min(0.9 * glow, 1.6 - 0.3 * full));
     const out = new Uint32Array(pixels.data.buffer).fill(0xff000000 | (NIGHT[2] << 16) | (NIGHT[1] << 8) | NIGHT[0]);
     for (let row = 0, pixel = 0; row < frame.height; row += 1) {
       let cell = 4 * ((row + reach) * stride + reach);
       for (let column = 0; column < frame.width; column += 1, pixel += 1, cell += 4) {
         const amount = light[cell + 3];
         if (amount < 0.02) continue;
-        const shade = Math.min(1.45, amount < 1 ? least * amount : least + ((1.45 - least) * Math.log(amount)) / full) / amount;
+        const shade = Math.min(glow, amount < 1 ? least * amount : least + ((glow - least) * Math.log(amount)) / full) / amount;
         const red = Math.min(255, NIGHT[0] + light[cell] * shade);
         const green = Math.min(255, NIGHT[1] + light[cell + 1] * shade);
         const blue = Math.min(255, NIGHT[2] + light[cell + 2] * shade);

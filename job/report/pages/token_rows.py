@@ -1,13 +1,10 @@
 """What a page shows of each row: columns of numbers and texts, read from a published tokens.parquet."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from job.report.pages.columns import shown_texts
 
 if TYPE_CHECKING:
     from arro3.core import Array, RecordBatch
@@ -29,7 +26,7 @@ class TokenTexts:
     """What the tokenizer says of each row."""
 
     texts: list[str]
-    """The tokens, as the page shows them; empty beyond the tokenizer."""
+    """The tokens; empty beyond the tokenizer. Those that are no text have escapes for their bytes."""
     classes: NamedCodes
     scripts: NamedCodes
     round_trips: NDArray[np.uint8]
@@ -105,14 +102,13 @@ class _CodeBuilder:
         return NamedCodes(np.where(codes < 0, len(names), codes).astype(np.uint8), names)
 
 
-def _texts(batch: "RecordBatch") -> Iterator[str]:
-    """The tokens as they are shown: those that are no text, by their bytes."""
+def _texts(batch: "RecordBatch") -> list[str]:
     texts: list[str] = [text or "" for text in batch["text"].to_pylist()]
     for index in [index for index, text in enumerate(texts) if "\ufffd" in text]:
         exact = batch["bytes"][index].as_py()
         if exact is not None:
             texts[index] = bytes(exact).decode("utf-8", "backslashreplace")
-    return shown_texts(texts)
+    return texts
 
 
 def _three_valued(column: "Array") -> NDArray[np.uint8]:

@@ -127,18 +127,29 @@ class Bucket:
         config = S3_CONFIG.merge(Config(request_checksum_calculation="when_required"))
         return replace(self, client=_create_client(config, self.url(""), self.retries))
 
-    def read(self, key: str, nbytes: int | None = None) -> bytes | None:
-        """The content of a small object, or the first ``nbytes`` of any; None if it does not exist."""
-        options: _Range = {} if nbytes is None else {"Range": f"bytes=0-{nbytes - 1}"}
+    def read(self, key: str, begin: int = 0, end: int | None = None) -> bytes | None:
+        """The content of a small object, or the bytes from ``begin`` to ``end`` that any has; None if it does not
+        exist."""
+        options: _Range = {} if end is None else {"Range": f"bytes={begin}-{end - 1}"}
         with self.errors_translated("read", key):
             for attempt in range(BODY_ATTEMPTS):
                 try:
-                    body = self.client.get_object(**self.address(key), **options)["Body"]
+                    answer = self.client.get_object(**self.address(key), **options)
                 except self.client.exceptions.NoSuchKey:
                     return None
+                except ClientError as error:
+                    if end is not None and status_and_code(error)[0] == 416:  # it ends before the range begins
+                        return b""
+                    raise
+                body = answer["Body"]
                 try:
-                    with closing(body):  # a store that ignores a range sends more
-                        return body.read(nbytes)
+                    with closing(body):
+                        if end is None:
+                            return body.read()
+                        # A store that ignores a range sends all from the object's begin.
+                        is_range = answer.get("ContentRange", "").startswith(f"bytes {begin}-")
+                        skipped = 0 if is_range else len(body.read(begin)) if begin else 0
+                        return body.read(end - begin) if is_range or skipped == begin else b""
                 except (BotoCoreError, HTTPError):
                     if attempt == BODY_ATTEMPTS - 1:
                         raise
@@ -163,7 +174,8 @@ class Bucket:
                 for page in pages:
                     for item in page.get("Contents", []):
                         etag = item.get("ETag", "").strip('"') or None
-                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag)
+                        modified = item["LastModified"].timestamp() if "LastModified" in item else None
+                        listing[item["Key"].removeprefix(self.prefix)] = ListedObject(item["Size"], etag, modified)
             except (KeyError, ValueError) as error:  # of this, or of botocore's own parsing
                 raise ConfigError(
                     f"{self.url(prefix)}: found a listing that is not S3's ({type(error).__name__}: {error}), "

@@ -63,7 +63,10 @@ class S3Store:
         return self.bucket.read(key)
 
     def read_begin(self, key: str, nbytes: int) -> bytes:
-        return self.bucket.read(key, nbytes) or b""
+        return self.read_range(key, 0, nbytes)
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        return self.bucket.read(key, begin, end) or b""
 
     def write(self, key: str, content: bytes) -> None:
         def put() -> bytes | None:

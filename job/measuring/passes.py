@@ -29,13 +29,13 @@ from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, 
 from job.manifest.build import artifact_entry
 from job.manifest.measured import build_statistics, list_black_holes
 from job.manifest.schema import ResultsOfW
+from job.measuring.stored_rows import RowFile, to_row_major
 from job.monitor.callbacks import Stage, Track
 from job.scratch import scratch_copy
 from job.store.artifacts import Artifact, ArtifactFolder
 from job.store.behind import Behind
 from job.store.safetensors_file import StoredTensor
 from job.store.store import Chunk
-from job.stored_rows import RowFile, to_row_major
 from job.tokens.table import RowNumbers
 
 

@@ -1,0 +1,1 @@
+"""How two published surveys differ. It reads what is published of them, and nothing of their checkpoints."""

@@ -26,6 +26,7 @@ from job.models.lists import warn_of_shared_names
 from job.models.queries import Entry, ModelQuery
 from job.models.references import ModelRef
 from job.models.resolve import resolve
+from job.models.revisions import ModelRevisions
 from job.monitor.current import MODEL_OF_THREAD
 from job.outcome import PlannedModel, PlannedSurvey, PlanStatus, Status, is_passed_over, is_unreached
 from job.settings import Settings
@@ -65,16 +66,18 @@ def store_and_access(settings: Settings) -> tuple[Store, Access]:
     Raises:
         ConfigError: OUTPUT is not the address of a store.
     """
-    folders = [ref.path for ref in settings.models if isinstance(ref, ModelRef) and ref.source == "folder"]
+    named = [entry.model if isinstance(entry, ModelRevisions) else entry for entry in settings.models]
+    folders = [ref.path for ref in named if isinstance(ref, ModelRef) and ref.source == "folder"]
     access = Access(settings.hf_endpoint, settings.hf_token, settings.read_timeout, Cooldowns())
     return open_store(settings.output, folders, settings.parts), access
 
 
 def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -> list[ModelRef]:
-    """The models that a list stands for today: references as they are, and the results of queries.
+    """The models that a list stands for today: references as they are, the results of queries, and the revisions that
+    patterns match.
 
     Raises:
-        ConfigError, TransientError: a query cannot be resolved, or not within ``max_seconds``.
+        ConfigError, TransientError: an entry cannot be resolved, or not within ``max_seconds``.
     """
 
     def find(query: ModelQuery) -> list[ModelRef]:
@@ -83,7 +86,12 @@ def resolve_list(entries: Sequence[Entry], access: Access, max_seconds: float) -
         access_in_time = replace(access, deadline=Deadline(max_seconds, str(query)))
         return find_models(query, access_in_time, datetime.now(UTC).date())
 
-    return resolve(entries, find)
+    def find_revisions(entry: ModelRevisions) -> list[ModelRef]:
+        from job.checkpoints.sources.revisions import revisions_of  # imports the HTTP client
+
+        return revisions_of(entry, replace(access, deadline=Deadline(max_seconds, str(entry))))
+
+    return resolve(entries, find, find_revisions)
 
 
 def plan_list(settings: Settings, store: Store, access: Access) -> Iterator[tuple[int, PlannedModel]]:
@@ -169,6 +177,7 @@ def need_of(located: Located, dedup: Dedup, connections: int, parts_in_flight: i
         dedup=dedup,
         connections=connections,
         parts_in_flight=parts_in_flight,
+        projection="projection" in located.tensors_to_publish,
         covariance="covariance" in located.tensors_to_publish,
     )
 
@@ -248,5 +257,6 @@ def _tensor_nbytes(location: TensorLocation) -> dict[str, int]:
         "mu": 4 * hidden_size,
         "gamma_centered": 4 * n_rows * hidden_size,
         "black_holes": 5 * n_rows,  # a mask, and ids of at most four bytes
+        "projection": 12 * (n_rows + hidden_size) + 24,
         "covariance": 8 * hidden_size * (hidden_size + 1),
     }

@@ -27,7 +27,7 @@ from job.models.lists import parse_entry, parse_line, read_list, unique
 from job.models.queries import KEYS, Entry
 from job.models.references import EXPECTED
 
-TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes", "tokens", "covariance")
+TENSORS: Final = ("W", "mu", "gamma_centered", "black_holes", "tokens", "projection", "covariance")
 """What can be published. ``tokens`` stands for all that is said of the rows' tokens."""
 DEFAULT_TENSORS: Final = tuple(name for name in TENSORS if name != "covariance")
 """What is published if nothing is asked for: what costs little more than to read W."""

@@ -239,6 +239,7 @@ def survey_located(
     others, last_sequence = (other["artifacts"], other.get("sequence", 0)) if other else ({}, 0)
     own = output.check_own(others)
     results["artifacts"] |= {name: entry for name, entry in others.items() if name not in own}
+    add_explained_variance(results, published.same_w, other)
     manifest = build_manifest(
         checkpoint,
         w,
@@ -393,6 +394,14 @@ def published_token_counts(results: ResultsOfW, *surveys: Manifest | None) -> To
         survey.get("token_counts") for survey in surveys if survey and survey["artifacts"].get("dead_tokens") == named
     )
     return next(filter(None, counts), None) if named else None
+
+
+def add_explained_variance(results: ResultsOfW, *surveys: Manifest | None) -> None:
+    """Add to the statistics what the published projection explains, if it was computed by one of these surveys."""
+    named, statistics = results["artifacts"].get("projection"), results["statistics"]
+    for survey in filter(None, surveys):
+        if named and survey["artifacts"].get("projection") == named:
+            statistics["projection"] = statistics.get("projection") or survey["statistics"].get("projection")
 
 
 def settle_tie(

@@ -5,6 +5,7 @@ As a program it answers requests, a line of JSON each: ``{"arguments", "environm
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import polars
+
 ROOT = Path(__file__).parents[1]
 
+INDEX_FILES: Final = ("index.html", "surveys.csv", "surveys.parquet")
 FILE_STEPS: Final = ("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
 """The file operations that Python audits. It audits no write and no sync: what they leave, the next rename finds."""
 REQUEST_STEPS: Final = ("http.client.send",)
@@ -82,10 +86,24 @@ def check_whole(objects: Mapping[str, bytes], before: Mapping[str, bytes] = {}) 
             assert content in [other for name, other in manifests.items() if name.startswith(home) and name != key]
 
 
+def is_of_index(key: str) -> bool:
+    """Whether an object is of the index of all surveys, or says what came of a run. Both hold times."""
+    return key in INDEX_FILES or key.startswith("runs/")
+
+
+def check_index(objects: Mapping[str, bytes]) -> None:
+    """Check that the index names each manifest, and nothing else."""
+    table = polars.read_parquet(io.BytesIO(objects["surveys.parquet"]))
+    assert sorted(table["key"]) == sorted(key for key in objects if key.endswith("/manifest.json"))
+    assert all(objects[name] for name in INDEX_FILES)
+
+
 def check_same(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
-    """Check that two runs published the same, but for the times in manifests and pages."""
-    assert found.keys() == expected.keys()
-    for key, content in expected.items():
+    """Check that two runs published the same, but for the times in manifests, pages and the index."""
+    keys = {key for key in expected if not is_of_index(key)}
+    assert keys == {key for key in found if not is_of_index(key)}
+    for key in keys:
+        content = expected[key]
         if key.endswith(".json"):
             assert _without_times(found[key]) == _without_times(content), key
         elif not key.endswith(".md"):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from entrypoint import main
 from job.store.artifacts import TOKEN_ARTIFACTS
 
-TENSOR_FILES = ("W", "mu", "gamma_centered", "black_holes")
+TENSOR_FILES = ("W", "mu", "gamma_centered", "black_holes", "projection")
 ALL_ARTIFACTS = {*TENSOR_FILES, *TOKEN_ARTIFACTS}
 """What a survey publishes by default, if the checkpoint has a tokenizer."""
 WITHOUT_TOKENIZER = ALL_ARTIFACTS - {"valid_ids"}

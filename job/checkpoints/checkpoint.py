@@ -129,6 +129,8 @@ class Checkpoint:
     """When the files of this revision were changed last, likewise."""
     followed_from: tuple[str, ...] = ()
     """The adapters that led to this checkpoint, as ``repo_id@commit``; first the one that was asked for."""
+    revisions: tuple[str, ...] = ()
+    """All names of the commit that were asked for, if patterns of revisions were."""
     kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
     """The content of small files that were read."""
 

@@ -1,14 +1,17 @@
 """Which id of one survey stands for the same token as which id of another. Pure."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from hashlib import blake2b
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 """(n,) int64: ids of tokens, ascending unless it is said otherwise."""
+
+_DIGEST_NBYTES: Final = 16
 
 MappedBy = Literal["id", "token"]
 """``id``: the same id. ``token``: the same bytes, or where a token has none, the same piece."""
@@ -46,14 +49,40 @@ def map_same_ids(n_rows_a: int, n_rows_b: int) -> IdMap:
     return IdMap("id", both, both, only_a, only_b, none, none, none, none)
 
 
+Digests = NDArray[np.uint64]
+"""(n, 2) uint64: 16 bytes of BLAKE2b for each token. Nobody can make two tokens that have the same."""
+
+
 @dataclass(frozen=True)
 class Spellings:
     """How the tokens of a survey are spelled, by id."""
 
-    pieces: Sequence[str | None]
-    """In the vocabulary. None where an id stands for no token."""
-    token_bytes: Sequence[bytes | None]
-    """None where nobody knows them."""
+    whole: Digests
+    """Of the piece and the bytes together."""
+    content: Digests
+    """Of the bytes alone, or of the piece where nobody knows them."""
+    is_token: NDArray[np.bool_]
+    """(n,) bool: whether the id stands for a token."""
+
+    def agrees_with(self, other: "Spellings") -> bool:
+        """Whether each id has the same token, and what one side has more stands for no token."""
+        n_both = min(len(self.is_token), len(other.is_token))
+        rest = self.is_token[n_both:].any() or other.is_token[n_both:].any()
+        return not rest and np.array_equal(self.whole[:n_both], other.whole[:n_both])
+
+
+def spell(tokens: Iterable[tuple[str | None, bytes | None]]) -> Spellings:
+    """How these tokens are spelled. Of each id: its piece, None if it stands for no token; its bytes, None if nobody
+    knows them."""
+    whole, content, is_token = bytearray(), bytearray(), bytearray()
+    for piece, token_bytes in tokens:
+        name = (piece or "").encode("utf-8", "surrogatepass")
+        known = b"piece" + name if token_bytes is None else b"bytes" + token_bytes
+        content += blake2b(known, digest_size=_DIGEST_NBYTES).digest()
+        whole += blake2b(b"%d %s%s" % (len(name), name, known), digest_size=_DIGEST_NBYTES).digest()
+        is_token.append(piece is not None)
+    digests, of_content = (np.frombuffer(column, np.uint64).reshape(-1, 2) for column in (whole, content))
+    return Spellings(digests, of_content, np.frombuffer(is_token, np.bool_))
 
 
 def map_by_token(a: Spellings, b: Spellings) -> IdMap:
@@ -62,63 +91,42 @@ def map_by_token(a: Spellings, b: Spellings) -> IdMap:
     First by bytes and piece together, so that byte tokens are told from letters; what is left, by bytes alone, since
     vocabularies spell the same bytes differently. A token that one side has several times is left out.
     """
-    rest_a, rest_b = _ids_with_token(a), _ids_with_token(b)
-    without_token_a, without_token_b = (
-        np.setdiff1d(np.arange(len(side.pieces)), rest) for side, rest in ((a, rest_a), (b, rest_b))
-    )
-    pairs: list[tuple[int, int]] = []
-    ambiguous_a, ambiguous_b = list[int](), list[int]()
-    for keys in (_by_both, _by_bytes):
-        of_a, of_b = keys(a, rest_a), keys(b, rest_b)
-        found = [(ids[0], of_b[key][0]) for key, ids in of_a.items() if len(ids) == 1 == len(of_b.get(key, ()))]
-        pairs += found
-        shared = [key for key in of_a.keys() & of_b.keys() if len(of_a[key]) > 1 or len(of_b[key]) > 1]
-        ambiguous_a, ambiguous_b = ([id for key in shared for id in side[key]] for side in (of_a, of_b))
-        rest_a, rest_b = (_without(rest, ids) for rest, ids in zip((rest_a, rest_b), _unzipped(found), strict=True))
-    mapped_a, mapped_b = _unzipped(sorted(pairs))
-    left_a, left_b = np.sort(_as_ids(ambiguous_a)), np.sort(_as_ids(ambiguous_b))
+    rest_a, rest_b = np.flatnonzero(a.is_token), np.flatnonzero(b.is_token)
+    pairs = []
+    for digests_a, digests_b in ((a.whole, b.whole), (a.content, b.content)):
+        labels = _labels(np.concatenate((digests_a[rest_a], digests_b[rest_b])))
+        label_a, label_b = labels[: len(rest_a)], labels[len(rest_a) :]
+        n_a, n_b = (np.bincount(side, minlength=labels.max(initial=-1) + 1) for side in (label_a, label_b))
+        once, shared = (n_a == 1) & (n_b == 1), (n_a > 0) & (n_b > 0)
+        of_a, of_b = (rest[once[label]] for rest, label in ((rest_a, label_a), (rest_b, label_b)))
+        order_a, order_b = (np.argsort(label[once[label]]) for label in (label_a, label_b))
+        pairs.append(np.stack((of_a[order_a], of_b[order_b])))
+        ambiguous_a, ambiguous_b = (
+            rest[(shared & ~once)[label]] for rest, label in ((rest_a, label_a), (rest_b, label_b))
+        )
+        only_a, only_b = (rest[~shared[label]] for rest, label in ((rest_a, label_a), (rest_b, label_b)))
+        rest_a, rest_b = (rest[~once[label]] for rest, label in ((rest_a, label_a), (rest_b, label_b)))
+    mapped = np.concatenate(pairs, axis=1)
+    mapped = mapped[:, np.argsort(mapped[0])]
     return IdMap(
         "token",
-        mapped_a,
-        mapped_b,
-        only_a=_without(rest_a, left_a),
-        only_b=_without(rest_b, left_b),
-        ambiguous_a=left_a,
-        ambiguous_b=left_b,
-        without_token_a=without_token_a,
-        without_token_b=without_token_b,
+        a=mapped[0],
+        b=mapped[1],
+        only_a=only_a,
+        only_b=only_b,
+        ambiguous_a=ambiguous_a,
+        ambiguous_b=ambiguous_b,
+        without_token_a=np.flatnonzero(~a.is_token),
+        without_token_b=np.flatnonzero(~b.is_token),
     )
 
 
-def _ids_with_token(side: Spellings) -> Ids:
-    return _as_ids([id for id, piece in enumerate(side.pieces) if piece is not None])
-
-
-def _by_both(side: Spellings, ids: Ids) -> dict[Hashable, list[int]]:
-    """The ids by their bytes and piece."""
-    found: dict[Hashable, list[int]] = {}
-    for id in ids.tolist():
-        found.setdefault((side.token_bytes[id], side.pieces[id]), []).append(id)
-    return found
-
-
-def _by_bytes(side: Spellings, ids: Ids) -> dict[Hashable, list[int]]:
-    """The ids by their bytes, or by their piece if nobody knows its bytes."""
-    found: dict[Hashable, list[int]] = {}
-    for id in ids.tolist():
-        content = side.token_bytes[id]
-        found.setdefault(side.pieces[id] if content is None else content, []).append(id)
-    return found
-
-
-def _as_ids(ids: Sequence[int]) -> Ids:
-    return np.array(ids, np.int64)
-
-
-def _unzipped(pairs: Sequence[tuple[int, int]]) -> tuple[Ids, Ids]:
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
-
-
-def _without(ids: Ids, others: Ids) -> Ids:
-    return np.setdiff1d(ids, others, assume_unique=True)
+def _labels(digests: Digests) -> Ids:
+    """(n,) int64: the same number for the same digest, from 0."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    ordered = digests[order]
+    starts = np.zeros(len(order), np.int64)
+    starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    labels = np.empty(len(order), np.int64)
+    labels[order] = np.cumsum(starts)
+    return labels

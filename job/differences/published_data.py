@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from job.differences.ids import Spellings
+from job.differences.ids import Spellings, spell
 from job.errors import TransientError
 from job.manifest.schema import ArtifactEntry, Manifest
 from job.store.store import Store
@@ -131,12 +131,11 @@ class TokenTable:
 
     def spellings(self) -> Spellings:
         """How each token is spelled; only if the table names tokens."""
-        pieces: list[str | None] = []
-        token_bytes: list[bytes | None] = []
-        for batch in _batches(self.content):
-            pieces += batch["piece"].to_pylist()
-            token_bytes += batch["bytes"].to_pylist()
-        return Spellings(pieces, token_bytes)
+        return spell(
+            pair
+            for batch in _batches(self.content)
+            for pair in zip(batch["piece"].to_pylist(), batch["bytes"].to_pylist(), strict=True)
+        )
 
     def tokens(self, ids: Collection[int]) -> dict[int, Token]:
         """The tokens of these ids, by id; empty if the table names none."""

@@ -39,16 +39,12 @@ def compare_tokenizers(
         untold.append(f"how ids map: {found['evidence']} (TENSORS with tokens does)")
         return found, None
     spellings_a, spellings_b = table_a.spellings(), table_b.spellings()
-    n_both = min(a.n_rows, b.n_rows)
-    rest = [*spellings_a.pieces[n_both:], *spellings_b.pieces[n_both:]]
-    if (
-        spellings_a.pieces[:n_both] == spellings_b.pieces[:n_both]
-        and spellings_a.token_bytes[:n_both] == spellings_b.token_bytes[:n_both]
-        and not any(piece is not None for piece in rest)
-    ):
+    if spellings_a.agrees_with(spellings_b):
         evidence = "the files of the tokenizer differ, but each id has the same piece and bytes"
         return {**found, "same": True, "evidence": evidence}, by_id
-    return {**found, "same": False, "evidence": "ids have other tokens"}, map_by_token(spellings_a, spellings_b)
+    return {**found, "same": False, "evidence": "some ids stand for other tokens"}, map_by_token(
+        spellings_a, spellings_b
+    )
 
 
 def _has_tokens(entry: TokenizerEntry) -> bool:

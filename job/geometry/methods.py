@@ -10,3 +10,6 @@ NUMBERS_PER_BLOCK: Final = 1 << 19
 
 ROWS_PER_PRODUCT: Final = 1024
 """How many rows are multiplied at a time for the covariance: all sums of their products are exact."""
+
+N_DIRECTIONS: Final = 3
+"""How many principal directions of γ′ are published."""

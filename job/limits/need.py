@@ -12,6 +12,7 @@ from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
 from job.errors import TransientError, UnsupportedCheckpoint
 from job.geometry.methods import NUMBERS_PER_BLOCK, ROWS_PER_PRODUCT, Dedup
+from job.geometry.sampling import NUMBERS_IN_MEMORY, krylov_size, rows_per_group
 from job.limits.memory import megabytes, memory_limit
 
 # Measured by `make bench` with 0.8 to 8 GB from HTTP to S3, and with 152,000 and 1,000,000 rows in a folder: the
@@ -83,6 +84,7 @@ def survey_need(
     dedup: Dedup,
     connections: int,
     parts_in_flight: int,
+    projection: bool = False,
     covariance: bool = False,
 ) -> Need:
     """The need of the survey of a W.
@@ -94,6 +96,7 @@ def survey_need(
         tokenizer_nbytes: the size of the tokenizer's files.
         describes_tokens: whether what the rows stand for is written down, for a table or for the holes' names.
         parts_in_flight: how many parts of an upload are sent at a time; 0 if OUTPUT is a folder.
+        projection: whether the principal directions are computed.
         covariance: whether the covariance is computed.
     """
     copy_nbytes = 0
@@ -109,7 +112,7 @@ def survey_need(
         tables_nbytes = texts_nbytes + row_nbytes * location.shape[0]
     of_w = BASE_NBYTES
     if reads_w:
-        of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight)
+        of_w = memory_of_w(location.shape, location.nbytes, dedup, connections, parts_in_flight, projection=projection)
     of_covariance = memory_of_covariance(location.shape[1]) if covariance else 0
     of_w += of_covariance
     of_tokenizer = TOKENIZER_BASE_NBYTES + TOKENIZER_FACTOR * tokenizer_nbytes + TOKEN_NBYTES * location.shape[0]
@@ -117,14 +120,33 @@ def survey_need(
     return Need(of_w + of_other, copy_nbytes + tokenizer_nbytes + tables_nbytes, of_w, of_covariance)
 
 
-def memory_of_w(shape: tuple[int, ...], w_nbytes: int, dedup: Dedup, connections: int, parts_in_flight: int) -> int:
+def memory_of_w(
+    shape: tuple[int, ...],
+    w_nbytes: int,
+    dedup: Dedup,
+    connections: int,
+    parts_in_flight: int,
+    *,
+    projection: bool = False,
+) -> int:
     """An upper bound of the memory, in bytes, of the process that measures a W of shape (n_rows, hidden_size)."""
     n_rows, hidden_size = shape
     copies = TORCH_NBYTES + COPIES_OF_W * w_nbytes if dedup == "torch-unique" else 0
     of_long_rows = max(0, hidden_size - NUMBERS_PER_BLOCK) * COLUMN_NBYTES
     of_parts = (parts_in_flight + 1) * PART_NBYTES if parts_in_flight else 0  # one is filled meanwhile
     of_streams = connections * max(CONNECTION_NBYTES, w_nbytes // n_rows) + of_parts  # a chunk has at least one row
-    return BASE_NBYTES + of_streams + n_rows * ROW_NBYTES + of_long_rows + copies
+    # The principal directions are looked for when W has been streamed, and γ′ has not.
+    of_projection = memory_of_projection(n_rows, hidden_size) if projection else 0
+    return BASE_NBYTES + max(of_streams, of_projection) + n_rows * ROW_NBYTES + of_long_rows + copies
+
+
+def memory_of_projection(n_rows: int, hidden_size: int) -> int:
+    """An upper bound of the memory, in bytes, that the principal directions take: the rows in memory, two groups of
+    rows that are read meanwhile, and the Krylov subspace with its image and a copy. For the coordinates of all rows,
+    there is room in what grouping the rows took."""
+    group = min(n_rows, rows_per_group(hidden_size)) * hidden_size
+    sample = max(group, min(n_rows * hidden_size, NUMBERS_IN_MEMORY))
+    return 4 * sample + 32 * group + 40 * krylov_size(n_rows, hidden_size) * hidden_size
 
 
 def memory_of_covariance(hidden_size: int) -> int:

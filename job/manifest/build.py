@@ -62,7 +62,7 @@ def build_manifest(
     """The manifest of a survey. ``note``: the list's note on the model. ``page``: the key of its page."""
     location = unembedding.location
     tokenizer = _tokenizer(names, location.shape[0])
-    return {
+    manifest: Manifest = {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.repo_id,
         "source": checkpoint.source,
@@ -106,6 +106,9 @@ def build_manifest(
         "sequence": sequence,
         "previous": previous,
     }
+    if checkpoint.revisions:
+        manifest["revisions"] = list(checkpoint.revisions)
+    return manifest
 
 
 def embedding_entry(checkpoint: Checkpoint, embedding: NamedTensor) -> EmbeddingEntry:

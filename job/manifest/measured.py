@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from job.geometry.black_holes import BlackHoles
 from job.geometry.measure import Measurement
+from job.geometry.projection import Projection
 from job.geometry.statistics import distribution, summarise
-from job.manifest.schema import BlackHole, CentroidSummary, Counts, Norms, Statistics
+from job.manifest.schema import BlackHole, CentroidSummary, Counts, ExplainedVariance, Norms, Statistics
 
 MAX_LISTED_HOLES: Final = 5_000
 MAX_LISTED_TOKENS: Final = 20_000
@@ -17,7 +18,11 @@ of tokens in holes; ``black_hole_id`` of black_holes.safetensors has all of them
 
 
 def build_statistics(
-    measurement: Measurement, holes: BlackHoles, by_value: BlackHoles, gamma_norms: NDArray[np.float64]
+    measurement: Measurement,
+    holes: BlackHoles,
+    by_value: BlackHoles,
+    gamma_norms: NDArray[np.float64],
+    projection: Projection | None,
 ) -> Statistics:
     """The manifest's statistics. ``gamma_norms``: (n_rows,) float64, the norms of γ′'s rows."""
     populations = summarise(holes.populations.astype(np.float64))
@@ -38,7 +43,16 @@ def build_statistics(
         "black_hole_row_norm": _norms(measurement.norms[holes.ids > 0]),
         "gamma_centered_norm": _norms(gamma_norms),
         "gamma_centered_norm_of_first_rows": gamma_norms[:10].tolist(),
+        "projection": _explained(projection.explained_variance, gamma_norms) if projection else None,
     }
+
+
+def _explained(variance: NDArray[np.float64], gamma_norms: NDArray[np.float64]) -> ExplainedVariance:
+    """What (3,) float64 variances are, and what part of the variance of all rows of γ′."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        total = np.square(gamma_norms).sum() / len(gamma_norms)
+        shares = variance / total if total else np.zeros_like(variance)
+    return {"explained_variance": variance.tolist(), "share_of_variance": shares.tolist()}
 
 
 def _counts(holes: BlackHoles) -> Counts:

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.transport.parallel import map_as_completed
 from job.manifest.filing import (
     is_examined,
     is_whole,
@@ -20,6 +21,9 @@ from job.store.artifacts import TOKEN_ARTIFACTS
 from job.store.store import ListedObject, Store
 
 logger = logging.getLogger(__name__)
+
+MANIFESTS_AT_ONCE: Final = 8
+"""How many manifests are read at once: the next revision of a model with hundreds needs them all."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ def find_published(
             last = newest.get("sequence", 0)
             return Published(folder, None, newest, artifacts, tokens_survey, other_tokens, newest, "revision", last)
 
-    manifests = {key: manifest for key in listing if key.endswith("/manifest.json") and (manifest := read(key))}
+    keys = [key for key in listing if key.endswith("/manifest.json")]
+    manifests = {key: manifest for key, manifest in map_as_completed(read, keys, MANIFESTS_AT_ONCE) if manifest}
     folder = _free_folder(store, repo_id, commit, identity, requested_tensor, tensor, manifests)
     this_survey = manifests.get(manifest_key(folder))
     of_this_w = sorted(filter(identity.matches, manifests.values()), key=publication_order)

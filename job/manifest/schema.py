@@ -53,6 +53,15 @@ class CentroidSummary(Norms):
     norm: float | None
 
 
+class ExplainedVariance(TypedDict):
+    """How much of the variance of γ′'s rows lies along its three principal directions. NaN and infinity are null."""
+
+    explained_variance: list[float | None]
+    """The mean square of the rows' coordinates along each direction."""
+    share_of_variance: list[float | None]
+    """The same, divided by the mean square of the norms of γ′'s rows."""
+
+
 class Statistics(Counts):
     """All numbers that a survey measures."""
 
@@ -79,6 +88,8 @@ class Statistics(Counts):
     """Norms of the rows of γ′ = W − μ."""
     gamma_centered_norm_of_first_rows: list[float | None]
     """Norms of rows 0 to 9 of γ′."""
+    projection: NotRequired[ExplainedVariance | None]
+    """Of ``projection.safetensors``; null if it is not published."""
 
 
 class TokenName(TypedDict):
@@ -247,7 +258,8 @@ class _Results(TypedDict):
     statistics: Statistics
     black_holes: list[BlackHole]
     artifacts: dict[str, ArtifactEntry]
-    """The published files by name: W, mu, gamma_centered, black_holes, tokens, dead_tokens, valid_ids, covariance."""
+    """The published files by name: W, mu, gamma_centered, black_holes, tokens, dead_tokens, valid_ids, projection,
+    covariance."""
 
 
 class ResultsOfW(_Results):
@@ -280,6 +292,9 @@ class Manifest(ResultsOfW, SummaryFields):
     """Where the checkpoint was read from."""
     revision: NotRequired[str | None]
     """The requested revision; null if none was requested."""
+    revisions: NotRequired[list[str]]
+    """All names that the commit had when it was surveyed, of those that patterns in the list match; ``revision`` comes
+    first. Absent if the list has no patterns."""
     commit: str
     """The surveyed commit: the Hub's commit, or an id that is derived from the files' identities."""
     hub_dates: NotRequired[HubDates | None]

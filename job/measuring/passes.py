@@ -24,7 +24,8 @@ from job.geometry.black_holes import BlackHoles
 from job.geometry.dedup import find_black_holes
 from job.geometry.digests import row_digests, xxh3_128
 from job.geometry.measure import Measurement
-from job.geometry.methods import NUMBERS_PER_BLOCK, Dedup
+from job.geometry.methods import N_DIRECTIONS, NUMBERS_PER_BLOCK, Dedup
+from job.geometry.projection import Coordinates, Projection, principal_directions, scale_of
 from job.geometry.rows import FLOATS, Block, Encoding, canonical_nans, centred, row_norms
 from job.manifest.build import artifact_entry
 from job.manifest.measured import build_statistics, list_black_holes
@@ -78,6 +79,12 @@ class MeasuredRows:
         """
         block = self.file.read(ids)
         self._check(block, ids)
+        return block
+
+    def read_run(self, ids: range) -> Block:
+        """Rows that lie one after another. Raises what ``read`` raises."""
+        block = self.file.read_run(ids)
+        self._check(block, np.arange(ids.start, ids.stop))
         return block
 
     def read_blocks(self, ids: NDArray[np.int64], block_nbytes: int) -> Iterator[Block]:
@@ -173,17 +180,27 @@ def measure(
     with stage("publish small tensors"):
         for name, tensors in small_tensors(measurement, holes, rows_on_disk, layout).items():
             artifacts |= output.publish(name, tensors)
-    with stage("centre"):
+    coordinates = None
+    if "projection" in output.to_publish:
+        with stage("principal directions"):
+            coordinates = find_directions(rows_on_disk, layout, measurement)
+    with stage("centre"), ExitStack() as beside:
         gamma = StoredTensor("gamma_centered", "F32", (layout.n_rows, layout.hidden_size))
         norms = np.empty(layout.n_rows, np.float64)
-        centred_rows = track(second_pass(rows_on_disk, layout, measurement.mu, norms), gamma.nbytes, gamma.name)
+        calls = [beside.enter_context(Behind(coordinates.add))] if coordinates else []
+        centred_rows = track(second_pass(rows_on_disk, layout, measurement.mu, norms, calls), gamma.nbytes, gamma.name)
         artifacts |= output.publish(gamma.name, {gamma: centred_rows})
+    projection = None
+    if coordinates:
+        with stage("publish projection"):
+            projection = coordinates.finish()
+            artifacts |= publish_projection(projection, output)
     if "covariance" in output.to_publish:
         with stage("covariance"):
             artifacts |= publish_covariance(rows_on_disk, layout, measurement.mu, output, track)
     results: ResultsOfW = {
         "w_sha256": w_sha256,
-        "statistics": build_statistics(measurement, holes, by_value, norms),
+        "statistics": build_statistics(measurement, holes, by_value, norms, projection),
         "black_holes": list_black_holes(measurement, holes),
         "artifacts": {name: artifact_entry(artifact) for name, artifact in artifacts.items()},
     }
@@ -252,17 +269,51 @@ def small_tensors(
     }
 
 
+def find_directions(rows: MeasuredRows, layout: RowLayout, measurement: Measurement) -> Coordinates:
+    """The principal directions of γ′, found in a sample of W's rows on disk: what projects all of its rows on them."""
+    mu = measurement.mu
+    if not np.isfinite(mu).all():  # then γ′ has no finite row
+        return Coordinates(np.full((N_DIRECTIONS, layout.hidden_size), np.nan), layout.n_rows)
+
+    def rows_of(ids: range) -> NDArray[np.float32]:
+        return centred(rows.read_run(ids), layout.encoding, mu)
+
+    directions = principal_directions(rows_of, layout.n_rows, layout.hidden_size, scale_of(measurement.norms))
+    return Coordinates(directions, layout.n_rows)
+
+
 def second_pass(
-    rows: MeasuredRows, layout: RowLayout, mu: NDArray[np.float32], norms: NDArray[np.float64]
+    rows: MeasuredRows,
+    layout: RowLayout,
+    mu: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    calls: Iterable[Callable[[NDArray[np.float32]], object]],
 ) -> Iterator[Chunk]:
-    """The bytes of γ′, computed from W's rows on disk. Writes the norms of its rows to ``norms``, (n_rows,) float64."""
+    """The bytes of γ′, computed from W's rows on disk. Writes the norms of its rows to ``norms``, (n_rows,) float64,
+    and makes the ``calls`` with each block of its rows.
+    """
     first = 0
     for block in rows.blocks(layout.block_nbytes):
         gamma_block = centred(block, layout.encoding, mu)
         with np.errstate(invalid="ignore", over="ignore"):
             norms[first : first + len(block)] = row_norms(gamma_block.astype(np.float64))
         first += len(block)
+        for call in calls:
+            call(gamma_block)
         yield bytes_of(gamma_block)
+
+
+def publish_projection(projection: Projection, output: ArtifactFolder) -> dict[str, Artifact]:
+    """Publish the principal directions of γ′ and the coordinates of its rows."""
+    content: dict[StoredTensor, NDArray[np.generic]] = {
+        StoredTensor("coordinates", "F32", projection.coordinates.shape): projection.coordinates,
+        StoredTensor("directions", "F32", projection.directions.shape): projection.directions,
+        StoredTensor("explained_variance", "F64", projection.explained_variance.shape): projection.explained_variance,
+    }
+    # Two runs at once tell by the headers whose file is there; on processors of two kinds the last bits may differ.
+    sha256 = hashlib.sha256(b"".join(bytes_of(values) for values in content.values())).hexdigest()
+    output = output.with_metadata(projection_sha256=sha256)
+    return output.publish("projection", {tensor: [bytes_of(values)] for tensor, values in content.items()})
 
 
 def publish_covariance(

@@ -45,6 +45,13 @@ class RowFile:
                 self._read_into(file, row, int(row_id))
         return rows
 
+    def read_run(self, ids: range) -> "Block":
+        """Rows that lie one after another: (n, row_nbytes) uint8."""
+        rows = np.empty((len(ids), self.row_nbytes), np.uint8)
+        with _open(self.path) as file:
+            self._read_into(file, rows.reshape(-1), ids.start)
+        return rows
+
     def blocks(self, block_nbytes: int) -> Iterator["Block"]:
         """All rows in order, about ``block_nbytes`` at a time."""
         rows_per_block = max(1, block_nbytes // self.row_nbytes)

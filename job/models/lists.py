@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from job.errors import ConfigError, join_limited, without_credentials
 from job.models.queries import KEYS, Entry, ModelQuery, build_query, is_query, parse_query
 from job.models.references import ModelRef, parse_reference, with_options
+from job.models.revisions import ModelRevisions, with_revisions
 
 if TYPE_CHECKING:
     import yaml  # the functions import it themselves: most runs read no YAML
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OPTIONS: Final = ("revision", "tensor", "file", "note", "follow_base", "name")
-"""The keys that an entry of a YAML list may have besides ``model``."""
+"""The keys that an entry of a YAML list may have besides ``model``, each with a text. ``revisions`` has a list."""
 
 _COMMENT: Final = re.compile(r"(^|\s)#.*")
 """A comment in a text file. A # inside of a name is part of it, as in YAML."""
@@ -128,22 +129,46 @@ def _yaml_entry(node: "yaml.Node", where: str) -> Entry:
 
     if isinstance(node, yaml.ScalarNode):
         return parse_entry(node.value, where)
-    fields = {}
+    fields: dict[str, str] = {}
+    revisions: list[str] | None = None
+    items: list[tuple[yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, where)
         if [key.value for key, _ in node.value] == ["query"]:
             return _yaml_query(node.value[0][1], where)
-        fields = {
-            str(key.value): "" if value.tag == _YAML_NULL else value.value
-            for key, value in node.value
-            if isinstance(value, yaml.ScalarNode)
-        }
-    if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or len(fields) != len(node.value):
+        items = [(key, value) for key, value in node.value if key.value != "revisions" or value.tag != _YAML_NULL]
+        for key, value in items:
+            if key.value == "revisions":
+                revisions = _yaml_texts(value, f"{where}: 'revisions'")
+            elif isinstance(value, yaml.ScalarNode):
+                fields[str(key.value)] = "" if value.tag == _YAML_NULL else value.value
+    n_fields = len(fields) + (revisions is not None)
+    if "model" not in fields or not fields.keys() <= {"model", *_OPTIONS} or n_fields != len(items):
         raise ConfigError(
             f"{where}: found an entry with {sorted(fields) or 'no keys'}, expected a reference, or only 'query', or "
-            f"'model' with any of {', '.join(_OPTIONS)}, where each value is a text; correct the entry"
+            f"'model' with any of {', '.join(_OPTIONS)}, where each value is a text, or with a list of revisions; "
+            "correct the entry"
         )
-    return _parse_reference(fields["model"], where, **{name: fields[name] for name in _OPTIONS if fields.get(name)})
+    options = {name: fields[name] for name in _OPTIONS if fields.get(name)}
+    ref = _parse_reference(fields["model"], where, **options)
+    return ref if revisions is None else _revisions_of(ref, revisions, where)
+
+
+def _yaml_texts(node: "yaml.Node", where: str) -> list[str]:
+    """The texts of a YAML list of texts. A text stands for a list of one."""
+    import yaml
+
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not all(isinstance(text, yaml.ScalarNode) and text.tag != _YAML_NULL for text in nodes):
+        raise ConfigError(f'{where} is not a list of texts, expected such as ["step*", main]; correct the entry')
+    return [text.value for text in nodes]
+
+
+def _revisions_of(ref: ModelRef, patterns: list[str], where: str) -> ModelRevisions:
+    try:
+        return with_revisions(ref, patterns)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {without_credentials(ref.location)!r}: {error}") from error
 
 
 def _yaml_query(node: "yaml.Node", where: str) -> ModelQuery:

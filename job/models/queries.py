@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, urlencode
 
 from job.models.references import HUB_NAME, HUB_PART, ModelRef, parse_follow_base
+from job.models.revisions import ModelRevisions
 
 Sort = Literal["created", "downloads", "trending"]
 
@@ -82,7 +83,7 @@ class ModelQuery:
         )
 
 
-Entry: TypeAlias = ModelRef | ModelQuery
+Entry: TypeAlias = ModelRef | ModelRevisions | ModelQuery
 """An entry of a list of models."""
 
 

@@ -51,6 +51,9 @@ class ModelRef:
     """The text of the query that found this model; None if a list names it."""
     name: str | None = None
     """The name under ``local/`` to file the survey under; None for the last part of the location."""
+    revisions: tuple[str, ...] = ()
+    """All names of the commit that an entry for many revisions matches, with ``revision`` as the first; empty if the
+    list names the revision itself, or none."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.revision}" if self.revision else self.location
@@ -103,17 +106,43 @@ def parse_reference(text: str) -> ModelRef:
 
 
 def checked_revision(text: str | None) -> str | None:
-    """The same revision, if it is one that git can name: no ``.`` or ``..`` between slashes, also not as ``%2e``.
-
-    A server or proxy may take such parts for a way to another address.
+    """The same revision, if it is one that git can name: no part that leads elsewhere, no wildcard.
 
     Raises:
         ValueError: it is not.
     """
-    decoded = unquote(unquote(text or ""))  # a proxy and a server behind it may both decode it
-    if text is not None and {"", ".", ".."} & set(re.split(r"[/\\]", decoded)):
-        raise ValueError(f"found the revision {text!r}, expected a branch, a tag or a commit; correct it")
+    if text is None:
+        return None
+    checked_parts(text)
+    if has_wildcard(text):
+        raise ValueError(
+            f"found the revision {text!r}, expected a branch, a tag or a commit; write patterns in a YAML list, as "
+            f"revisions: [{text!r}]"
+        )
     return text
+
+
+def checked_parts(revision: str) -> None:
+    """Check that a revision has no ``.`` or ``..`` between slashes, also not as ``%2e``.
+
+    A server or proxy may take such parts for a way to another address.
+
+    Raises:
+        ValueError: it has.
+    """
+    decoded = unquote(unquote(revision))  # a proxy and a server behind it may both decode it
+    if {"", ".", ".."} & set(re.split(r"[/\\]", decoded)):
+        raise ValueError(f"found the revision {revision!r}, expected a branch, a tag or a commit; correct it")
+
+
+def has_wildcard(revision: str) -> bool:
+    """Whether a revision is a shell pattern. git allows none of these characters in a name."""
+    return bool(re.search(r"[*?\[]", revision))
+
+
+def can_have_revisions(ref: ModelRef) -> bool:
+    """Whether a checkpoint has revisions, and its location does not name one."""
+    return ref.source == "hub" or (ref.source == "folder" and ref.path.name.startswith("models--"))
 
 
 def _check_characters(text: str) -> None:
@@ -188,7 +217,7 @@ def with_options(
                 "or '_' at both ends; correct it"
             )
     if revision is not None:
-        if ref.source != "hub" and not (ref.source == "folder" and ref.path.name.startswith("models--")):
+        if not can_have_revisions(ref):
             raise ValueError(
                 f"found the revision {revision!r}, expected none, because only models on the Hub have revisions; "
                 "remove it"

@@ -113,7 +113,7 @@ def _are_tokens_changed(difference: SurveyDifference) -> bool:
 def facts(difference: SurveyDifference) -> list[tuple[str, str]]:
     """What came out of each part, in a line each: its name and a sentence."""
     tokenizer, w = difference["tokenizer"], difference["w"]
-    same = {True: "the same tokens", False: "other tokens", None: "the same or not, cannot be told"}
+    same = {True: "the same tokens", False: "not the same tokens", None: "the same or not, cannot be told"}
     if tokenizer["same"] is None and tokenizer["same_files"]:
         same[None] = "none"
     found = [("tokenizer", f"{same[tokenizer['same']]}: {tokenizer['evidence']}")]
@@ -122,7 +122,7 @@ def facts(difference: SurveyDifference) -> list[tuple[str, str]]:
     rows = ""
     if w["same_rows"] is not None and w["compared_rows"] is not None and not w["same"]:
         rows = f": {w['same_rows']:,} of {w['compared_rows']:,} mapped rows are bit-for-bit identical"
-    found.append(("W", "the same, bit for bit" if w["same"] else f"another{rows}"))
+    found.append(("W", "the same, bit for bit" if w["same"] else f"another one{rows}"))
     if holes := difference["holes"]:
         found.append(("black holes", _fates(holes)))
         found.append(("tokens in holes", _tokens_in_holes(holes)))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from job.errors import ConfigError, TransientError
 from job.models.queries import MAX_MATCHES, Entry
 from job.models.references import ModelRef
+from job.models.revisions import MAX_REVISIONS, ModelRevisions
 from job.outcome import PlannedModel
 from job.runs.assignment import assign_workers
 from job.runs.pinned_list import Assignment, PinnedList, parse_pinned_list, pinned_list_as_bytes, pinned_list_key
@@ -36,9 +37,18 @@ class PinnedListWait:
 
 def pinned_list_wait(entries: Sequence[Entry]) -> PinnedListWait:
     """How long to wait for the pinned list of these entries. To plan 200 models takes 30 s (benchmarks/plan.py)."""
-    max_models = sum(1 if isinstance(entry, ModelRef) else entry.limit or MAX_MATCHES for entry in entries)
+    max_models = sum(map(_max_models, entries))
     turn = 60.0 + max_models / 2
     return PinnedListWait(poll=2.0, turn=turn, maximum=max(600.0, 2 * turn))
+
+
+def _max_models(entry: Entry) -> int:
+    """How many models an entry may stand for."""
+    if isinstance(entry, ModelRef):
+        return 1
+    if isinstance(entry, ModelRevisions):
+        return MAX_REVISIONS if entry.has_patterns else len(entry.patterns)
+    return entry.limit or MAX_MATCHES
 
 
 def share_of_run(

@@ -60,7 +60,7 @@ def pinned_list_as_bytes(pinned: PinnedList) -> bytes:
                     "model": str(model.ref),
                     "worker": model.worker,
                     "read_nbytes": model.read_nbytes,
-                    "ref": {name: value for name, value in asdict(model.ref).items() if value not in (None, False)},
+                    "ref": {name: value for name, value in asdict(model.ref).items() if value not in (None, False, ())},
                 }
                 for model in pinned.models
             ],
@@ -101,10 +101,18 @@ def _whole_number(value: object) -> int:
     return value
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{value!r:.80} is not a list of texts")
+    return tuple(value)
+
+
 def _parse_ref(values: dict[str, Any]) -> ModelRef:
     if values.get("source") == "mirror":  # the name of this source in an earlier version
         values = values | {"source": "http"}
-    types = get_type_hints(ModelRef)
+    if "revisions" in values:
+        values = values | {"revisions": _texts(values["revisions"])}
+    types = get_type_hints(ModelRef) | {"revisions": tuple}
     names: Iterable[str] = (field.name for field in fields(ModelRef))
     if not values.keys() <= set(names):
         raise ValueError(f"{sorted(values.keys())!r:.200} are not all fields of a reference")

@@ -29,7 +29,7 @@ class FolderStore:
                 f"{self.root}: found no folder, expected one that surveys were published to; check it"
             )
         begin = self.root / prefix.rpartition("/")[0]
-        paths = (Path(parent, name) for parent, _, names in os.walk(begin) for name in names)
+        paths = (Path(parent, name) for parent, _, names in os.walk(begin, onerror=_refuse) for name in names)
         keys = (path.relative_to(self.root).as_posix() for path in paths if not path.name.startswith("."))
         return sorted(key for key in keys if key.startswith(prefix))
 
@@ -81,3 +81,17 @@ class FolderStore:
             raise CorruptArtifact(
                 f"{self.url(key)}: found {found}, expected {nbytes:,} bytes; publish the survey again"
             )
+
+
+def _refuse(error: OSError) -> None:
+    """Name a folder that cannot be listed, because what lies in it would be left out unnoticed. A folder that is gone
+    is none.
+
+    Raises:
+        UnreadableStore: it cannot be listed.
+    """
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise UnreadableStore(
+            f"{error.filename}: found a folder that cannot be read ({error.strerror}), expected one whose files can be "
+            "listed; change its permissions, or open another folder"
+        ) from error

@@ -182,11 +182,11 @@ class Survey:
             library: ``pandas``, ``polars`` or ``arrow``; None for the first of them that is installed.
 
         Raises:
-            NotPublished: the survey has no table of tokens.
+            NotPublished: the survey has no table of tokens, or the table has no such column.
             MissingPackage: the library is not installed.
             CorruptArtifact: the file is not what the manifest says.
         """
-        return read_parquet(self._files.load("tokens"), columns, library)
+        return read_parquet(self._files.load("tokens"), columns, library, self._files.url("tokens"))
 
     @cached_property
     def dead_tokens(self) -> DeadTokens:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from black_hole_survey.errors import InvalidManifest, SurveysError, UnknownSurvey
+from black_hole_survey.errors import InvalidManifest, SurveysError, UnknownSurvey, UnreadableStore
 from black_hole_survey.folder import FolderStore
 from black_hole_survey.manifest import Manifest, parse_manifest, publication_order
 from black_hole_survey.s3 import parse_address
@@ -19,6 +19,8 @@ MANIFEST: Final = re.compile(r"(?P<model>.+?)/(?P<id>[^/]+(?:/tensor-[0-9a-f]{8}
 """The key of a manifest: ``<model>/<commit>/manifest.json``; one folder deeper for a survey of a requested tensor."""
 LATEST: Final = re.compile(r"(?P<model>.+)/latest\.json")
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(s3|gs|https?|file):/")
+"""The beginning of an address. A Path makes one slash of two. A drive of Windows has one letter."""
 READERS: Final = 16
 """How many manifests are read at once."""
 
@@ -54,6 +56,11 @@ class Surveys(Mapping[str, Survey]):
             InvalidManifest: its manifest cannot be used.
             UnreadableStore: the place cannot be read.
         """
+        if not isinstance(name, str):
+            raise UnknownSurvey(
+                f"{name!r}: found a {type(name).__name__}, expected the name of a survey, org/name or org/name@commit; "
+                "iterate to list the models"
+            )
         model, _, commit = name.rpartition("@")
         manifest = self._of_commit(model, commit) if model else self._newest(name)
         if manifest is None and model:
@@ -153,12 +160,28 @@ def open_surveys(place: str | Path, framework: Framework | None = None) -> Surve
 
     Args:
         framework: ``torch`` or ``numpy``, what tensors are; None for torch where it is installed.
+
+    Raises:
+        UnreadableStore: the place is an address of another kind.
     """
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework: found {framework!r}, expected 'torch' or 'numpy'")
     is_s3 = isinstance(place, str) and place.startswith("s3://")
+    if not is_s3 and (address := ADDRESS.match(str(place))):
+        raise _unsupported(address[1] or address[2])
     store: Store = parse_address(str(place)) if is_s3 else FolderStore(Path(place).expanduser())
     return Surveys(store, framework or default_framework())
+
+
+def _unsupported(scheme: str) -> UnreadableStore:
+    """What to say of an address that is no folder. What follows its scheme may hold a password, so it is left out."""
+    advice = "mount it, copy it to a folder, or use its S3 interface with AWS_ENDPOINT_URL"
+    if scheme.lower() == "s3":
+        advice = "write it as a text that begins with s3://, not as a Path"
+    return UnreadableStore(
+        f"{scheme}://…: found an address that cannot be read as it is, expected a folder or s3://bucket/prefix; "
+        f"{advice}"
+    )
 
 
 def _is_name(key: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import planted, write_checkpoint
-from tests.killed_runs import KilledRuns, check_same, check_whole, killed_runs
+from tests.killed_runs import KilledRuns, check_index, check_same, check_whole, killed_runs
 
 A_LONG_TIME = 4_000_000
 """Seconds after which what a run left is nobody's any more."""
@@ -90,5 +90,6 @@ def test_a_run_killed_at_any_file_operation_leaves_nothing_torn_and_the_next_com
         age(scratch)
         assert survey(output)[0] == 0, at
         check_whole(contents(output))
+        check_index(contents(output))
         check_same(contents(output), expected)
         assert list(scratch.iterdir()) == []

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
@@ -13,6 +14,7 @@ import pytest
 from black_hole_survey import InvalidManifest, UnknownSurvey, UnreadableStore, open_surveys
 from entrypoint import main
 from tests.checkpoints import planted
+from tests.permissions import somebody
 from tests.reader.conftest import IN_HOLES, Publish
 
 
@@ -94,6 +96,50 @@ def test_an_unknown_commit_is_refused_with_those_of_its_model(publish: Publish) 
 def test_a_name_that_leads_elsewhere_is_unknown(publish: Publish, name: str) -> None:
     with pytest.raises(UnknownSurvey):
         open_surveys(publish())[name]
+
+
+@pytest.mark.parametrize("name", [None, 7, Path("local/model"), b"local/model", ("local/model",)])
+def test_what_is_no_text_is_no_survey_and_says_what_is(publish: Publish, name: Any) -> None:
+    surveys = open_surveys(publish())
+    with pytest.raises(
+        UnknownSurvey, match=rf"found a {type(name).__name__}, expected the name of a survey, org/name or"
+    ):
+        surveys[name]
+    assert name not in surveys
+    assert surveys.get(name) is None
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/x", "https://me:secret@host/x", "file:///x", Path("gs://bucket/x")])
+def test_an_address_of_another_kind_is_refused_with_what_can_be_read(place: str | Path) -> None:
+    with pytest.raises(
+        UnreadableStore, match=r"://…: found an .*expected a folder or s3://bucket/prefix; mount"
+    ) as refused:
+        open_surveys(place)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("place", ["S3://bucket/x", Path("s3://bucket/x")])
+def test_an_s3_address_that_is_spelt_otherwise_is_refused_with_how_to_write_it(place: str | Path) -> None:
+    with pytest.raises(UnreadableStore, match="as a text that begins with s3://, not as a Path"):
+        open_surveys(place)
+
+
+def test_a_folder_whose_name_only_looks_like_an_address_is_a_folder(publish: Publish, tmp_path: Path) -> None:
+    folder = publish().rename(tmp_path / "gs:surveys")
+    assert list(open_surveys(folder)) == list(open_surveys(str(folder))) == ["local/model"]
+
+
+def test_a_subfolder_that_cannot_be_read_is_named_and_not_left_out() -> None:
+    with TemporaryDirectory() as parent:  # pytest's folders are closed to other users
+        Path(parent).chmod(0o755)
+        closed = Path(parent, "surveys", "org", "closed")
+        closed.mkdir(parents=True)
+        closed.chmod(0)
+        with (
+            somebody(),
+            pytest.raises(UnreadableStore, match=f"{closed}: found a folder that cannot be read .Permission"),
+        ):
+            list(open_surveys(Path(parent, "surveys")))
 
 
 def test_a_survey_of_a_requested_tensor_is_not_the_newest_but_can_be_opened(publish: Publish, tmp_path: Path) -> None:

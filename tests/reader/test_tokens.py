@@ -46,6 +46,17 @@ def test_only_the_columns_that_are_asked_for_are_read(publish: Publish, library:
     assert sorted(columns(table)) == ["hole", "id"]
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_column_that_is_not_there_is_refused_with_those_that_are(publish: Publish, library: str) -> None:
+    survey = open_surveys(publish())["local/model"]
+    with pytest.raises(
+        NotPublished, match=r"tokens\.parquet: found no column 'nope', 'Id', expected some of id, piece,"
+    ):
+        survey.read_tokens(library, columns=["id", "nope", "Id"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"found columns='id', expected a list of names; for one column: \['id'\]"):
+        survey.read_tokens(library, columns="id")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("missing", "expected"), [((), "pandas"), (("pandas",), "polars"), (("pandas", "polars"), "arrow")]
 )

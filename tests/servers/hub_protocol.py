@@ -285,7 +285,9 @@ def _hub_answer(hub: LoopbackHub, request: Request, form: str) -> Answer:
 def _api(request: Request, form: str, repo_id: str, repo: Repo, what: str | None, rest: str) -> Answer:
     """What the API says of one repository."""
     if what == "refs":
-        return _json({"branches": [_ref(name, sha) for name, sha in repo.refs.items()], "tags": [], "converts": []})
+        branches, tags = _refs("heads/", repo.refs), _refs("tags/", repo.tags)
+        pull_requests = {"pullRequests": _refs("", repo.pull_requests)} if request.query.get("include_prs") else {}
+        return _json({"branches": branches, "tags": tags, "converts": [], **pull_requests})
     revision, _, folder = rest.partition("/") if what == "tree" else (rest, "", "")
     commit = repo.commit(revision)
     if commit is None:
@@ -460,5 +462,9 @@ def _entry(name: str, file: ServedFile) -> dict[str, Json]:
     return facts
 
 
-def _ref(name: str, commit: str) -> dict[str, Json]:
-    return {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
+def _refs(prefix: str, commits: dict[str, str]) -> Json:
+    """References in the shape that the client reads (``HfApi.list_repo_refs``); like the Hub's, in no useful order."""
+    return [
+        {"name": name, "ref": name if name.startswith("refs/") else f"refs/{prefix}{name}", "targetCommit": commit}
+        for name, commit in reversed(commits.items())
+    ]

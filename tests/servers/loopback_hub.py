@@ -56,10 +56,15 @@ class Repo:
     """Overrides what the API says of it: createdAt, downloads, trendingScore, pipeline_tag, tags, …"""
     commits: dict[str, dict[str, ServedFile]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    """Branches."""
+    tags: dict[str, str] = field(default_factory=dict)
+    pull_requests: dict[str, str] = field(default_factory=dict)
+    """By whole names, such as ``refs/pr/7``."""
 
     def commit(self, revision: str) -> str | None:
         """The commit that a branch, a tag or a commit's own id stands for."""
-        commit = self.refs.get(revision.removeprefix("refs/heads/"), revision)
+        named = self.pull_requests | self.tags | self.refs
+        commit = named.get(revision.removeprefix("refs/heads/").removeprefix("refs/tags/"), revision)
         return commit if commit in self.commits else None
 
 

@@ -7,7 +7,7 @@ import pytest
 from mypy_boto3_s3 import S3Client
 
 from tests.checkpoints import planted, write_checkpoint
-from tests.killed_runs import KilledRuns, check_same, check_whole, killed_runs
+from tests.killed_runs import KilledRuns, check_index, check_same, check_whole, killed_runs
 from tests.servers.seaweed import SeaweedServer
 
 
@@ -55,5 +55,6 @@ def test_a_run_killed_at_any_request_leaves_nothing_torn_and_the_next_completes_
         check_whole(contents(client, s3_bucket, prefix), start)
         assert survey(prefix)[0] == 0, at
         check_whole(contents(client, s3_bucket, prefix))
+        check_index(contents(client, s3_bucket, prefix))
         check_same(contents(client, s3_bucket, prefix), expected)
         assert client.list_multipart_uploads(Bucket=s3_bucket, Prefix=prefix).get("Uploads", []) == []

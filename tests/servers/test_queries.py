@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from entrypoint import main
 from job.checkpoints.sources.hub_queries import DEFAULT_LIMITS, QueryLimits, find_models
 from job.checkpoints.sources.open import Access
+from job.checkpoints.sources.revisions import revisions_of
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.retries import RetryPolicy
 from job.errors import ConfigError, TransientError
@@ -81,7 +82,9 @@ def resolved(
 ) -> list[ModelRef]:
     access = Access(hub.endpoint, hf_token, 2.0, Cooldowns(), retry_policy=IMPATIENT)
     parsed: list[Entry] = [parse_entry(entry, "test") for entry in entries]
-    return resolve(parsed, lambda query: find_models(query, access, TODAY, limits))
+    return resolve(
+        parsed, lambda query: find_models(query, access, TODAY, limits), lambda entry: revisions_of(entry, access)
+    )
 
 
 def numbers(first: int, last: int, step: int = 1) -> list[str]:

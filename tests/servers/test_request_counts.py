@@ -50,8 +50,10 @@ def manifest_in(output: Path, name: str = "org/model") -> Any:
 
 
 def contents(output: Path) -> dict[Path, tuple[int, bytes]]:
-    """Every file, and when it was written."""
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in output.rglob("*") if path.is_file()}
+    """Every file, and when it was written, but for what each run writes anew: what came of it, and the page of all
+    surveys, which shows that."""
+    paths = [path for path in output.rglob("*") if path.is_file() and output / "runs" not in path.parents]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths if path != output / "index.html"}
 
 
 @pytest.mark.parametrize("verb", ["survey", "plan"])
@@ -145,6 +147,38 @@ def test_a_published_commit_costs_two_requests_of_an_s3_store(
     with counting(s3_server, monkeypatch) as since_last:
         assert len(requests_of(served, verb, "org/model", "--output", output)) == 1
         assert since_last() == [f"GET list-type {s3_bucket}", "GET manifest.json"]
+
+
+def test_the_index_costs_a_run_the_same_few_requests_however_many_models_it_has(
+    hub: LoopbackHub,
+    checkpoint: Path,
+    s3_server: SeaweedServer,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"org/model-{number}" for number in range(5)]
+    for name in names:
+        hub.add(name, checkpoint)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    output = f"s3://{s3_bucket}/surveys"
+    asked: list[Asked] = []
+
+    def of_index(*models: str) -> list[str]:
+        """The requests of a run that are of no model and no probe."""
+        asked.clear()
+        assert main([*models, "--output", output]) == 0
+        of_no_model = [one for one in asked if "org" not in f"{one.path}{one.query}" and "check" not in one.path]
+        return sorted(f"{one.operation} {one.path.rpartition('/')[2]}" for one in of_no_model)
+
+    assert main([*names, "--output", output]) == 0
+    with meddling_store(s3_server.endpoint, asked.append) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        of_one = of_index(names[0])
+        assert of_index(*names) == of_one
+        n_of_index = sum("uploads" not in request for request in of_one)
+        assert [request for request in of_one if request.startswith("PUT")] == ["PUT index.html", "PUT outcomes-0.json"]
+        assert n_of_index <= 10
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
 
 
 def test_a_published_commit_that_is_not_the_latest_costs_an_s3_store_one_request_more(

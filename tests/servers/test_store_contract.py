@@ -82,6 +82,13 @@ def test_the_first_bytes_of_an_object_are_read(store: Store, nbytes: int) -> Non
     assert store.read_begin("org/model/none.txt", nbytes) == b""
 
 
+@pytest.mark.parametrize(("begin", "end"), [(0, 5), (1, 3), (4, 9), (5, 6), (9, 10)])
+def test_a_range_of_an_object_is_read(store: Store, begin: int, end: int) -> None:
+    store.write("org/model/a.txt", b"hello")
+    assert store.read_range("org/model/a.txt", begin, end) == b"hello"[begin:end]
+    assert store.read_range("org/model/none.txt", begin, end) == b""
+
+
 def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(store: Store) -> None:
     assert store.read("org/none.json") is None
     store.delete("org/none.json")

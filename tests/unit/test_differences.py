@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.differences.holes import HoleChanges, compare_holes
-from job.differences.ids import IdMap, Spellings, map_by_token, map_same_ids
+from job.differences.ids import IdMap, Spellings, map_by_token, map_same_ids, spell
 from job.differences.numbers import MAX_BINS, centroid_shift, compare_norms
 from job.geometry.black_holes import number_holes
 
@@ -21,7 +21,7 @@ VOCABULARY = st.lists(
 
 
 def spellings(tokens: Sequence[tuple[str, bytes | None] | None]) -> Spellings:
-    return Spellings([token and token[0] for token in tokens], [token and token[1] for token in tokens])
+    return spell(token or (None, None) for token in tokens)
 
 
 def holes_of(labels: Sequence[int]) -> "np.typing.NDArray[np.int32]":

@@ -4,8 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +12,7 @@ import pytest
 
 from job.checkpoints.sources.folder import open_folder
 from job.errors import CorruptCheckpoint, ModelUnavailable
+from tests.permissions import somebody
 
 HEADER = json.dumps({"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
 
@@ -200,18 +200,6 @@ def add_link_to_a_name_that_is_too_long(folder: Path) -> str:
 def add_pipe(folder: Path) -> str:
     os.mkfifo(folder / "pipe.json")
     return "pipe.json"
-
-
-@contextmanager
-def somebody() -> Iterator[None]:
-    """Permissions hold for this process, even if root runs it."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.mark.parametrize(

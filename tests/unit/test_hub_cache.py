@@ -1,6 +1,7 @@
 """Checkpoints in the Hub's cache: which revision, under which name and ids, and what an incomplete one says."""
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from job.checkpoints.sources.folder import open_folder
-from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
+from job.checkpoints.sources.hub_cache import cached_revisions, is_in_hub_cache, open_hub_cache
 from job.errors import CorruptCheckpoint, ModelUnavailable
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -55,6 +56,21 @@ def test_it_is_filed_as_on_the_hub(cached: Path, path: str, revision: str | None
     assert checkpoint.files["sub/model.safetensors"].content_id == SHA256
     assert checkpoint.fetch("sub/model.safetensors", 1, 4) == WEIGHTS[1:4]
     assert checkpoint.local_paths["config.json"].read_bytes() == (b"new" if commit == NEW else b"old")
+
+
+def test_the_revisions_that_it_knows_are_listed_without_those_that_git_cannot_name(cached: Path) -> None:
+    for name in ("v1.0", "eval/step3", "a b", "step*", "x\n", os.fsdecode(b"caf\xe9")):
+        (cached / "refs" / name).parent.mkdir(exist_ok=True)
+        (cached / "refs" / name).write_text(OLD)
+    (cached / "refs" / "damaged").write_text("../../elsewhere")
+    assert {(named.name, named.ref, named.commit) for named in cached_revisions(cached)} == {
+        ("main", "refs/heads/main", NEW),
+        ("v1.0", "refs/heads/v1.0", OLD),
+        ("eval/step3", "refs/heads/eval/step3", OLD),
+        ("refs/pr/7", "refs/pr/7", OLD),
+    }
+    with pytest.raises(ModelUnavailable, match="not a folder of the Hub's cache"):
+        cached_revisions(cached / "refs")
 
 
 def git_id(content: bytes) -> str:

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from job.models.revisions import REF_NAME
+
 logger = logging.getLogger(__name__)
 
 
@@ -94,6 +96,22 @@ class CollectionAnswer(_Answer):
     items: list[JsonValue]
 
 
+class NamedRef(_Answer):
+    """A branch, a tag or a pull request."""
+
+    name: Annotated[str, Field(pattern=f"^{REF_NAME}$")]
+    ref: Annotated[str, Field(pattern=f"^refs/{REF_NAME}$")]
+    target_commit: Annotated[str, Field(alias="targetCommit", pattern=r"^[0-9a-f]{40}$")]
+
+
+class RefsAnswer(_Answer):
+    """The branches and tags of a repository. Pull requests are there if they were asked for."""
+
+    branches: list[JsonValue]
+    tags: list[JsonValue]
+    pull_requests: Annotated[list[JsonValue], Field(alias="pullRequests")] = []
+
+
 class NotAHubsAnswer(Exception):
     """The answer is not what a Hub answers. The message says where, without the answer's own text."""
 
@@ -146,3 +164,5 @@ LISTED = TypeAdapter(ListedAnswer)
 PAGE = TypeAdapter(list[JsonValue])
 COLLECTION = TypeAdapter(CollectionAnswer)
 ITEM = TypeAdapter(CollectionItem)
+REFS = TypeAdapter(RefsAnswer)
+REF = TypeAdapter(NamedRef)

@@ -19,6 +19,7 @@ from job.checkpoints.sources.folder import (
     stored_files,
 )
 from job.errors import CorruptCheckpoint, ModelUnavailable
+from job.models.revisions import NamedCommit, is_ref_name
 
 _REPOSITORY = re.compile(r"models--(?P<organisation>\w[\w.-]*?)--(?P<name>\w[\w.-]*)", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -42,12 +43,7 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
         CorruptCheckpoint: a branch's file in the cache holds no commit.
         TransientError: the disk failed.
     """
-    found = _parse_path(_absolute(path))
-    if found is None:
-        raise ModelUnavailable(
-            f"{path}: not a folder of the Hub's cache, expected models--org--name; check the reference"
-        )
-    repository, repo_id, commit = found
+    repository, repo_id, commit = _checked_path(path)
     with os_errors_translated(repository):
         if commit is None:
             commit = _find_commit(repository, repo_id, revision)
@@ -73,8 +69,44 @@ def open_hub_cache(path: Path, revision: str | None) -> Checkpoint:
     )
 
 
+def cached_revisions(path: Path) -> list[NamedCommit]:
+    """The branches, tags and pull requests that the Hub's cache knows of a repository. It does not tell a tag from a
+    branch.
+
+    Raises:
+        ModelUnavailable: the folder is not one of the cache.
+        TransientError: the disk failed.
+    """
+    refs = _checked_path(path)[0] / "refs"
+    with os_errors_translated(refs):
+        files = [file for file in sorted(refs.rglob("*")) if file.is_file() and not file.is_symlink()]
+        commits = {file: file.read_text("utf-8", "replace").strip() for file in files}
+    names = {file: file.relative_to(refs).as_posix() for file in files}
+    return [
+        NamedCommit(
+            names[file], names[file] if names[file].startswith("refs/") else f"refs/heads/{names[file]}", commit
+        )
+        for file, commit in commits.items()
+        if _COMMIT.fullmatch(commit) and is_ref_name(names[file])
+    ]
+
+
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link out of the cache
+
+
+def _checked_path(path: Path) -> tuple[Path, str, str | None]:
+    """As ``_parse_path``.
+
+    Raises:
+        ModelUnavailable: the path is not one of the cache.
+    """
+    found = _parse_path(_absolute(path))
+    if found is None:
+        raise ModelUnavailable(
+            f"{path}: not a folder of the Hub's cache, expected models--org--name; check the reference"
+        )
+    return found
 
 
 def _parse_path(path: Path) -> tuple[Path, str, str | None] | None:

@@ -1,4 +1,4 @@
-"""What the Hub lists: models, collections, and one model's entry. It knows the Hub's client."""
+"""What the Hub lists: models, collections, one model's entry and its revisions. It knows the Hub's client."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +16,8 @@ from job.checkpoints.sources.hub_answers import (
     ITEM,
     LISTED,
     PAGE,
+    REF,
+    REFS,
     ListedAnswer,
     NotAHubsAnswer,
     parse_answer,
@@ -25,6 +27,7 @@ from job.checkpoints.sources.hub_errors import hub_failure, offline_error, searc
 from job.checkpoints.transport.http_client import BAD_REDIRECTS, HttpClient, public_url
 from job.checkpoints.transport.retries import RetryableError
 from job.errors import ConfigError, UnsupportedCheckpoint
+from job.models.revisions import NamedCommit
 
 Value = TypeVar("Value")
 
@@ -106,21 +109,51 @@ class HubSearch:
             UnsupportedCheckpoint: the answer about it is not a Hub's.
             ConfigError, TransientError: as above.
         """
+        return self._get_of_model(
+            repo_id,
+            f"?{urlencode(_expand())}",
+            lambda answer: _listed(parse_answer(LISTED, answer.content)),
+            "a listed model",
+        )
+
+    def revisions(self, repo_id: str, *, with_pull_requests: bool) -> list[NamedCommit]:
+        """The branches and tags of a repository, and its pull requests if they are asked for: one request.
+
+        Raises:
+            ModelUnavailable: the repository does not exist, or this reader has no access to it.
+            UnsupportedCheckpoint: the answer about it is not a Hub's.
+            ConfigError, TransientError: as above.
+        """
+
+        def named_commits(answer: httpx2.Response) -> list[NamedCommit]:
+            refs = parse_answer(REFS, answer.content)
+            items = parse_items(REF, [*refs.branches, *refs.tags, *refs.pull_requests], self.query)
+            # The name of a pull request is its number on some servers, and its whole name in git is what can be asked.
+            return [
+                NamedCommit(item.ref if item.ref.startswith("refs/pr/") else item.name, item.ref, item.target_commit)
+                for item in items
+            ]
+
+        path = "/refs?include_prs=1" if with_pull_requests else "/refs"
+        return self._get_of_model(repo_id, path, named_commits, "its branches and tags")
+
+    def _get_of_model(self, repo_id: str, path: str, parse: Callable[[httpx2.Response], Value], expected: str) -> Value:
+        """What the Hub answers about one repository. ``path``: what follows its name in the address."""
         where = f"{public_url(self.hub)}/{repo_id}"
 
         def failure(error: HfHubHTTPError) -> RetryableError:
             return hub_failure(error, where, public_url(self.hub), repo_id, self.token)
 
-        def listed(answer: httpx2.Response) -> ListedModel:
+        def parsed(answer: httpx2.Response) -> Value:
             try:
-                return _listed(parse_answer(LISTED, answer.content))
+                return parse(answer)
             except NotAHubsAnswer as error:
                 refusal = UnsupportedCheckpoint(
-                    f"{where}: the answer is not a Hub's ({error}), expected a listed model; check HF_ENDPOINT"
+                    f"{where}: the answer is not a Hub's ({error}), expected {expected}; check HF_ENDPOINT"
                 )
                 raise RetryableError.unless_repeated(refusal, explained=error.is_json) from error
 
-        return self._get(f"{self.hub}/api/models/{repo_id}?{urlencode(_expand())}", listed, failure)
+        return self._get(f"{self.hub}/api/models/{repo_id}{path}", parsed, failure)
 
     def _get(
         self,

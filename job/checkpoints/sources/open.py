@@ -10,7 +10,7 @@ from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryPolicy
-from job.models.references import ModelRef
+from job.models.references import ModelRef, has_wildcard
 
 if TYPE_CHECKING:
     from job.checkpoints.transport.http_client import HttpClient
@@ -51,7 +51,11 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
     Raises:
         SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
     """
-    checkpoint = _open(ref, access)
+    if ref.revision and has_wildcard(ref.revision):
+        from job.checkpoints.sources.revisions import refuse_pattern
+
+        refuse_pattern(ref, access)
+    checkpoint = replace(_open(ref, access), revisions=ref.revisions)
     return replace(checkpoint, repo_id=f"local/{ref.name}") if ref.name and ref.local_name else checkpoint
 
 
@@ -59,7 +63,7 @@ def _open(ref: ModelRef, access: Access) -> Checkpoint:
     match ref.source:
         case "folder":
             if ref.revision or is_in_hub_cache(ref.path):
-                return open_hub_cache(ref.path, ref.revision)
+                return replace(open_hub_cache(ref.path, ref.commit or ref.revision), revision=ref.revision)
             return open_folder(ref.path)
         case "s3":
             from job.checkpoints.sources.s3 import open_s3

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GENERATOR: Final = f"black-hole-survey {__version__}"
 """What a page names as its maker."""
 _FOLDER: Final = Path(__file__).parent
-_JSON_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+_JSON_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _parts(page: Page) -> Iterator[str]:
         '<link rel="icon" href="data:,">\n'
         f"<style>{style}</style>\n</head>\n<body>\n{page.body}\n"
     )
-    facts = json.dumps(json_value(page.facts), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    facts = json.dumps(json_value(page.facts), allow_nan=False, separators=(",", ":"))
     yield f'<script type="application/json" id="facts">{facts.translate(_JSON_ESCAPES)}</script>\n'
     for name, column in page.columns.items():
         yield (

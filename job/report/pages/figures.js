@@ -2,7 +2,16 @@
 /** The frame of a picture: title, drawing, tooltip, keyboard, caption, numbers as a table, downloads. */
 const figures = (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const INLINED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
+  const INLINED = [
+    "fill",
+    "stroke",
+    "stroke-width",
+    "stroke-dasharray",
+    "opacity",
+    "font-family",
+    "font-size",
+    "font-weight",
+  ];
 
   function fill(node, attributes, children) {
     for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);
@@ -61,8 +70,11 @@ const figures = (() => {
     copy.querySelectorAll("[data-passing]").forEach((node) => node.remove());
     const { width, height } = drawn.viewBox.baseVal;
     const style = getComputedStyle(drawn);
-    const heading = svg("text", { x: 8, y: -14, fill: style.color, "font-size": 15, "font-weight": "bold",
-      "font-family": style.fontFamily }, title);
+    const heading = svg(
+      "text",
+      { x: 8, y: -14, fill: style.color, "font-size": 15, "font-weight": "bold", "font-family": style.fontFamily },
+      title,
+    );
     copy.prepend(svg("rect", { x: 0, y: -36, width, height: height + 44, fill: background(drawn) }), heading);
     fill(copy, { viewBox: `0 -36 ${width} ${height + 44}`, width, height: height + 44, xmlns: SVG }, []);
     copy.removeAttribute("class");
@@ -91,7 +103,8 @@ const figures = (() => {
     const group = element("span", { class: "picture-downloads" });
     const png = button("PNG", `Download “${title}” as PNG`, async () => save(await asPng(), `${name}.png`));
     const vector = button("SVG", `Download “${title}” as SVG`, () =>
-      save(new Blob([asSvg()], { type: "image/svg+xml" }), `${name}.svg`));
+      save(new Blob([asSvg()], { type: "image/svg+xml" }), `${name}.svg`),
+    );
     png.dataset.download = "png";
     vector.dataset.download = "svg";
     group.append(png, vector);
@@ -110,7 +123,12 @@ const figures = (() => {
       box.style.left = `${Math.max(0, Math.min(x + 14, room))}px`;
       box.style.top = `${y + 18}px`;
     }
-    return { show, hide: () => { box.hidden = true; } };
+    return {
+      show,
+      hide: () => {
+        box.hidden = true;
+      },
+    };
   }
 
   /** Marks given as boxes {x, y, w, h, lines, ids}; the pointer finds the one it is in, or the last that holds it. */
@@ -143,7 +161,11 @@ const figures = (() => {
     function choose(index, x, y) {
       current = index;
       plot.dataset.current = index;
-      if (index < 0) { outline.setAttribute("visibility", "hidden"); tip.hide(); return; }
+      if (index < 0) {
+        outline.setAttribute("visibility", "hidden");
+        tip.hide();
+        return;
+      }
       const mark = marks.at(index);
       fill(outline, { x: mark.x - 1, y: mark.y - 1, width: mark.w + 2, height: mark.h + 2, visibility: "visible" }, []);
       tip.show(x ?? mark.x + mark.w / 2, y ?? mark.y + mark.h, mark.lines());
@@ -183,10 +205,17 @@ const figures = (() => {
     const cells = (kind, texts) => element("tr", {}, ...texts.map((text) => element(kind, {}, text)));
     const body = element("tbody", {}, ...rows.map((row) => cells("td", row)));
     const table = element("table", { class: "picture-table" }, element("thead", {}, cells("th", headings)), body);
-    const holder = element("div", { class: "picture-table-holder", tabindex: 0, role: "group",
-      "aria-label": "the numbers as a table" }, table);
-    return element("details", { class: "picture-numbers" },
-      element("summary", {}, note ? `The numbers as a table (${note})` : "The numbers as a table"), holder);
+    const holder = element(
+      "div",
+      { class: "picture-table-holder", tabindex: 0, role: "group", "aria-label": "the numbers as a table" },
+      table,
+    );
+    return element(
+      "details",
+      { class: "picture-numbers" },
+      element("summary", {}, note ? `The numbers as a table (${note})` : "The numbers as a table"),
+      holder,
+    );
   }
 
   /**
@@ -194,37 +223,66 @@ const figures = (() => {
    * table (node or null), and draw(width): {height, nodes, marks}. Returns a function that draws it again.
    */
   function picture(container, spec, onPick) {
-    const plot = element("div", { class: "picture-plot", tabindex: 0, role: "group",
-      "aria-label": `${spec.title}. The arrow keys go through it${onPick ? ", Enter picks tokens" : ""}.` });
+    const plot = element("div", {
+      class: "picture-plot",
+      tabindex: 0,
+      role: "group",
+      "aria-label": `${spec.title}. The arrow keys go through it${onPick ? ", Enter picks tokens" : ""}.`,
+    });
     const put = interact(plot, onPick);
     let drawn = null;
     function draw() {
       const width = Math.max(280, Math.floor(plot.clientWidth));
       const { height, nodes, marks } = spec.draw(width);
       if (drawn) drawn.remove();
-      drawn = svg("svg", { class: "picture-svg", role: "img", "aria-label": spec.gist, width, height,
-        viewBox: `0 0 ${width} ${height}` }, ...nodes);
+      drawn = svg(
+        "svg",
+        {
+          class: "picture-svg",
+          role: "img",
+          "aria-label": spec.gist,
+          width,
+          height,
+          viewBox: `0 0 ${width} ${height}`,
+        },
+        ...nodes,
+      );
       plot.prepend(drawn);
       put(drawn, marks);
       plot.dataset.width = width;
     }
     const asSvg = () => standalone(drawn, spec.title);
-    const tools = element("div", { class: "picture-tools" }, ...(spec.options || []),
-      downloads(spec.name, spec.title, asSvg, () => rasterised(asSvg())));
-    const head = element("div", { class: "picture-head" }, element("h3", { class: "picture-title" }, spec.title), tools);
-    const figure = element("figure", { class: "picture", "data-picture": spec.name }, head, plot,
-      element("figcaption", {}, spec.caption));
-    if (spec.table) figure.append(spec.table);
-    container.append(figure);
+    const tools = element(
+      "div",
+      { class: "picture-tools" },
+      ...(spec.options || []),
+      downloads(spec.name, spec.title, asSvg, () => rasterised(asSvg())),
+    );
+    const head = element(
+      "div",
+      { class: "picture-head" },
+      element("h3", { class: "picture-title" }, spec.title),
+      tools,
+    );
+    const below = element("figcaption", {}, spec.caption, ...(spec.table ? [spec.table] : []));
+    container.append(element("figure", { class: "picture", "data-picture": spec.name }, head, plot, below));
     draw();
-    new ResizeObserver(() => { if (Math.floor(plot.clientWidth) !== Number(plot.dataset.width)) draw(); }).observe(plot);
+    new ResizeObserver(() => {
+      if (Math.floor(plot.clientWidth) !== Number(plot.dataset.width)) draw();
+    }).observe(plot);
     return draw;
   }
 
   /** In place of a picture: why there is none. */
   function missing(container, name, title, reason) {
-    container.append(element("figure", { class: "picture picture-missing", "data-picture": name },
-      element("h3", { class: "picture-title" }, title), element("p", {}, reason)));
+    container.append(
+      element(
+        "figure",
+        { class: "picture picture-missing", "data-picture": name },
+        element("h3", { class: "picture-title" }, title),
+        element("p", {}, reason),
+      ),
+    );
   }
 
   /** Nodes of a horizontal axis below y: line, ticks at round numbers, what is measured. */
@@ -233,8 +291,11 @@ const figures = (() => {
       svg("line", { class: "picture-axis", x1: scale(value), x2: scale(value), y1: y, y2: y + 4 }),
       svg("text", { class: "picture-tick", x: scale(value), y: y + 16, "text-anchor": "middle" }, format(value)),
     ]);
-    return [svg("line", { class: "picture-axis", x1: left, x2: right, y1: y, y2: y }), ...marks.flat(),
-      svg("text", { class: "picture-label", x: (left + right) / 2, y: y + 34, "text-anchor": "middle" }, label)];
+    return [
+      svg("line", { class: "picture-axis", x1: left, x2: right, y1: y, y2: y }),
+      ...marks.flat(),
+      svg("text", { class: "picture-label", x: (left + right) / 2, y: y + 34, "text-anchor": "middle" }, label),
+    ];
   }
 
   /** Nodes of a vertical axis left of x, with faint lines across, and its label above. */
@@ -246,6 +307,20 @@ const figures = (() => {
     return [...marks.flat(), svg("text", { class: "picture-label", x: Math.max(4, x - 40), y: top - 10 }, label)];
   }
 
-  return { element, svg, button, checkbox, select, save, downloads, tooltip, boxes, numbers, picture, missing, axisBelow,
-    axisLeft };
+  return {
+    element,
+    svg,
+    button,
+    checkbox,
+    select,
+    save,
+    downloads,
+    tooltip,
+    boxes,
+    numbers,
+    picture,
+    missing,
+    axisBelow,
+    axisLeft,
+  };
 })();

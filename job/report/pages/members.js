@@ -11,7 +11,11 @@ const members = (() => {
     for (let at = 1; at < begins.length; at += 1) begins[at] += begins[at - 1];
     const next = begins.slice();
     const ids = new Int32Array(begins[last + 1]);
-    for (let id = 0; id < hole.length; id += 1) if (hole[id] > 0) { ids[next[hole[id]]] = id; next[hole[id]] += 1; }
+    for (let id = 0; id < hole.length; id += 1)
+      if (hole[id] > 0) {
+        ids[next[hole[id]]] = id;
+        next[hole[id]] += 1;
+      }
     return { begins, ids };
   }
 

@@ -5,7 +5,9 @@ const model = (() => {
   const count = (n) => n.toLocaleString("en");
   const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
   const number = (x) => (Number.isFinite(x) ? x.toPrecision(5) : "–");
-  const MAX_CHIPS = 600;
+  const MAX_CHIPS = 2000;
+  const MANY = 40; // of so many tokens, the extremes come first
+  const FEW = 10;
   const THREE = { 1: "yes", 0: "no", 2: "cannot be told" };
 
   /** The data of the page, as the pictures take them. */
@@ -106,20 +108,33 @@ const model = (() => {
     ];
     const text = make("p", { class: "small" });
     lines.filter(Boolean).forEach((line, k) => text.append(...(k ? [make("br")] : []), line));
-    const chips = Array.from(rows.subarray(0, MAX_CHIPS), (i) => {
+    const chips = (ids) => make("div", { class: "tokens" }, ...Array.from(ids, (i) => {
       const chip = make("button", { type: "button", class: "token", title: `id ${i}` }, nameOf(survey, i));
       chip.addEventListener("click", () => link([i], "chip"));
       return chip;
-    });
+    }));
     const buttons = make("div", { class: "controls" });
     if (link.showHole) {
-      const button = make("button", { type: "button", class: "button" }, `Show ${rows.length === 1 ? "it" : `all ${count(rows.length)}`} in the table of tokens`);
+      const button = make("button", { type: "button", class: "button" }, `Show all ${count(rows.length)} in the table of tokens`);
       button.addEventListener("click", () => link.showHole(h));
       buttons.append(button);
     }
     buttons.append(copyButton("Copy the ids", () => `[${rows.join(", ")}]`));
-    element.append(text, buttons, make("div", { class: "tokens" }, ...chips));
-    if (rows.length > MAX_CHIPS) element.append(make("p", { class: "quiet small" }, `… and ${count(rows.length - MAX_CHIPS)} more.`));
+    element.append(text, buttons);
+    if (rows.length <= MANY) {
+      element.append(chips(rows));
+      return;
+    }
+    const some = [["lowest ids", rows.subarray(0, FEW)], ["highest ids", rows.subarray(rows.length - FEW)]];
+    for (const [name, n] of kinds.filter(([name]) => name !== "ordinary")) {
+      const code = survey.classNames.indexOf(name);
+      some.push([`${name}, ${n > FEW ? `the first of ${count(n)}` : `all ${count(n)}`}`, rows.filter((i) => survey.klass[i] === code).subarray(0, FEW)]);
+    }
+    for (const [title, ids] of some) element.append(make("p", { class: "quiet small chips-title" }, title), chips(ids));
+    const all = make("details", {}, make("summary", {}, rows.length > MAX_CHIPS
+      ? `The first ${count(MAX_CHIPS)} of ${count(rows.length)} tokens` : `All ${count(rows.length)} tokens`));
+    all.addEventListener("toggle", () => all.append(chips(rows.subarray(0, MAX_CHIPS))), { once: true });
+    element.append(all);
   }
 
   function tokensTable(container, survey, link) {
@@ -231,9 +246,11 @@ const model = (() => {
       };
     }
     const search = at("cloud") && survey.norm && survey.text ? searchBox(at("cloud-search"), (text) => tokens.search(text)) : null;
+    let filtered = 0;
     link.onFilter = (ids) => {
-      sky?.highlight(ids ?? []);
       search?.tell(ids);
+      const latest = ++filtered; // the table first, and the cloud when nobody types any more
+      setTimeout(() => latest === filtered && sky?.highlight(ids ?? []), 120);
     };
     if (at("cloud")) at("cloud").replaceChildren();
     if (at("cloud")) sky = cloud.create(at("cloud"), survey, { onPick: (ids) => link(ids, "cloud") });

@@ -22,7 +22,7 @@ _STYLES: Final = ("page.css", "pictures.css")
 _SCRIPTS: Final = (
     *("columns.js", "table.js", "members.js", "scales.js", "figures.js"),
     *("norms_chart.js", "populations_chart.js", "makeup_chart.js", "distances_chart.js", "charts.js"),
-    *("sky.js", "cloud_marks.js", "cloud.js", "model.js"),
+    *("sky.js", "cloud_marks.js", "cloud_view.js", "cloud_input.js", "cloud.js", "model.js"),
 )
 _MAX_FIRST_HOLES: Final = 8
 """The number of holes that show before the script runs."""

@@ -25,7 +25,10 @@ const normsChart = (() => {
     let beyond = 0;
     for (let id = 0; id < values.length; id += 1) {
       const place = ((values[id] - low) / (high - low)) * size;
-      if (!(place >= 0 && place <= size)) { if (Number.isFinite(values[id])) beyond += 1; continue; }
+      if (!(place >= 0 && place <= size)) {
+        if (Number.isFinite(values[id])) beyond += 1;
+        continue;
+      }
       const bin = Math.min(size - 1, Math.floor(place));
       rows[bin] += 1;
       if (hole[id] > 0) held[bin] += 1;
@@ -59,39 +62,74 @@ const normsChart = (() => {
     const [low, high] = panel.shown;
     return Array.from(bins.rows, (rows, bin) => {
       const [from, to] = [low + ((high - low) * bin) / size, low + ((high - low) * (bin + 1)) / size];
-      return { x: scale(from), y: top, w: scale(to) - scale(from), h: floor - top,
-        lines: () => [`${scales.number(from)} to ${scales.number(to)}`, scales.plural(rows, "row"),
-          `${scales.plural(bins.held[bin], "row")} in holes`],
-        ids: () => within(panel.values, from, to, bin === size - 1) };
+      return {
+        x: scale(from),
+        y: top,
+        w: scale(to) - scale(from),
+        h: floor - top,
+        lines: () => [
+          `${scales.number(from)} to ${scales.number(to)}`,
+          scales.plural(rows, "row"),
+          `${scales.plural(bins.held[bin], "row")} in holes`,
+        ],
+        ids: () => within(panel.values, from, to, bin === size - 1),
+      };
     });
   }
 
   /** A stroke for each hole, the longer the more tokens it holds. */
   function strokes(survey, panel, scale, floor) {
     const most = Math.log(survey.holes.reduce((sofar, { population }) => Math.max(sofar, population), 2));
-    const shown = survey.holes.map((hole, index) => ({ hole, norm: panel.holeNorms[index] }))
+    const shown = survey.holes
+      .map((hole, index) => ({ hole, norm: panel.holeNorms[index] }))
       .filter(({ norm }) => norm >= panel.shown[0] && norm <= panel.shown[1]);
-    const nodes = shown.map(({ hole, norm }) => figures.svg("rect", { class: "picture-hole", x: scale(norm) - 1.25,
-      y: floor + 2, width: 2.5, height: 8 + ((HANGING - 10) * Math.log(hole.population)) / most }));
-    const marks = shown.map(({ hole, norm }) => ({ x: scale(norm) - 4, y: floor + 1, w: 8, h: HANGING,
+    const nodes = shown.map(({ hole, norm }) =>
+      figures.svg("rect", {
+        class: "picture-hole",
+        x: scale(norm) - 1.25,
+        y: floor + 2,
+        width: 2.5,
+        height: 8 + ((HANGING - 10) * Math.log(hole.population)) / most,
+      }),
+    );
+    const marks = shown.map(({ hole, norm }) => ({
+      x: scale(norm) - 4,
+      y: floor + 1,
+      w: 8,
+      h: HANGING,
       lines: () => [`hole ${hole.id}`, scales.plural(hole.population, "token"), `norm ${scales.number(norm, 6)}`],
-      ids: () => members.of(survey).hole(hole.id) }));
+      ids: () => members.of(survey).hole(hole.id),
+    }));
     return { nodes, marks };
   }
 
   /** Bars that hang under the axis, for many holes: how many rows in holes lie in each bin. */
   function hanging(bins, marks, floor) {
     const most = Math.log1p(bins.held.reduce((sofar, held) => Math.max(sofar, held), 1));
-    return marks.map(({ x, w }, bin) => bins.held[bin] && figures.svg("rect", { class: "picture-hole", x: x + 0.5,
-      y: floor + 1, width: Math.max(1, w - 1), height: 3 + ((HANGING - 3) * Math.log1p(bins.held[bin])) / most }))
+    return marks
+      .map(
+        ({ x, w }, bin) =>
+          bins.held[bin] &&
+          figures.svg("rect", {
+            class: "picture-hole",
+            x: x + 0.5,
+            y: floor + 1,
+            width: Math.max(1, w - 1),
+            height: 3 + ((HANGING - 3) * Math.log1p(bins.held[bin])) / most,
+          }),
+      )
       .filter(Boolean);
   }
 
   function drawPanel(survey, panel, { left, top, width, height }) {
     const [right, floor] = [left + width, top + height];
     if (panel.empty) {
-      return { nodes: [figures.svg("text", { class: "picture-label", x: left, y: top + 30 },
-        `${panel.label}: none is finite`)], marks: [] };
+      return {
+        nodes: [
+          figures.svg("text", { class: "picture-label", x: left, y: top + 30 }, `${panel.label}: none is finite`),
+        ],
+        marks: [],
+      };
     }
     const size = Math.max(5, Math.min(Math.floor(width / 7), Math.ceil(2 * Math.cbrt(panel.ascending.length))));
     const bins = histogram(panel.values, survey.hole, panel.shown, size);
@@ -99,86 +137,157 @@ const normsChart = (() => {
     const most = bins.rows.reduce((sofar, rows) => Math.max(sofar, rows), 1);
     const up = scales.linear(0, most, floor, top);
     const marks = binBoxes(survey, panel, bins, across, top, floor);
-    const bars = marks.map(({ x, w }, bin) => bins.rows[bin] && figures.svg("rect", { class: "picture-bar", x: x + 0.5,
-      width: Math.max(1, w - 1), y: Math.min(up(bins.rows[bin]), floor - 1),
-      height: Math.max(1, floor - up(bins.rows[bin])) })).filter(Boolean);
+    const bars = marks
+      .map(
+        ({ x, w }, bin) =>
+          bins.rows[bin] &&
+          figures.svg("rect", {
+            class: "picture-bar",
+            x: x + 0.5,
+            width: Math.max(1, w - 1),
+            y: Math.min(up(bins.rows[bin]), floor - 1),
+            height: Math.max(1, floor - up(bins.rows[bin])),
+          }),
+      )
+      .filter(Boolean);
     const wholes = scales.ticks(0, most, 4).filter(Number.isInteger);
-    const few = survey.holes.length <= FEW ? strokes(survey, panel, across, floor) : { nodes: hanging(bins, marks, floor),
-      marks: [] };
+    const few =
+      survey.holes.length <= FEW
+        ? strokes(survey, panel, across, floor)
+        : { nodes: hanging(bins, marks, floor), marks: [] };
     const base = floor + (survey.holes.length ? HANGING + 4 : 0);
     const nodes = [
-      ...figures.axisLeft(up, wholes, { x: left, right, top, label: "rows" }), ...bars, ...few.nodes,
-      ...figures.axisBelow(across, scales.ticks(...panel.shown, Math.max(3, width / 80)),
-        { left, right, y: base, label: panel.label }),
-      figures.svg("line", { class: "picture-mean", x1: across(panel.mean), x2: across(panel.mean), y1: top, y2: floor }),
-      figures.svg("text", { class: "picture-tick", x: across(panel.mean), y: top - 8,
-        "text-anchor": "middle" },
-        `mean ${scales.number(panel.mean)}`)];
+      ...figures.axisLeft(up, wholes, { x: left, right, top, label: "rows" }),
+      ...bars,
+      ...few.nodes,
+      ...figures.axisBelow(across, scales.ticks(...panel.shown, Math.max(3, width / 80)), {
+        left,
+        right,
+        y: base,
+        label: panel.label,
+      }),
+      figures.svg("line", {
+        class: "picture-mean",
+        x1: across(panel.mean),
+        x2: across(panel.mean),
+        y1: top,
+        y2: floor,
+      }),
+      figures.svg(
+        "text",
+        { class: "picture-tick", x: across(panel.mean), y: top - 8, "text-anchor": "middle" },
+        `mean ${scales.number(panel.mean)}`,
+      ),
+    ];
     if (bins.beyond) {
-      nodes.push(figures.svg("text", { class: "picture-tick", x: right, y: top - 10, "text-anchor": "end" },
-        `${scales.plural(bins.beyond, "row")} outside`));
+      nodes.push(
+        figures.svg(
+          "text",
+          { class: "picture-tick", x: right, y: top - 10, "text-anchor": "end" },
+          `${scales.plural(bins.beyond, "row")} outside`,
+        ),
+      );
     }
     return { nodes, marks: [...marks, ...few.marks] };
   }
 
   function sentence(survey, panels) {
     const full = panels.filter((panel) => !panel.empty);
-    const parts = full.map((panel) => `Rows of ${panel.symbol} have norms from ${scales.number(panel.ascending[0])} to ` +
-      `${scales.number(panel.ascending[panel.ascending.length - 1])}, ${scales.number(panel.mean)} on average` +
-      (Number.isFinite(panel.ofHeld) ? `; rows in holes ${scales.number(panel.ofHeld)}.` : "."));
+    const parts = full.map(
+      (panel) =>
+        `Rows of ${panel.symbol} have norms from ${scales.number(panel.ascending[0])} to ` +
+        `${scales.number(panel.ascending[panel.ascending.length - 1])}, ${scales.number(panel.mean)} on average` +
+        (Number.isFinite(panel.ofHeld) ? `; rows in holes ${scales.number(panel.ofHeld)}.` : "."),
+    );
     const last = full.find((panel) => panel.key === "gammaNorm" && Number.isFinite(panel.ofHeld));
     if (last) {
       const farther = last.ascending.reduce((sofar, value) => sofar + (value > last.ofHeld), 0);
-      parts.push(`${scales.percent(farther / last.ascending.length)} of all rows lie farther from the centroid μ than ` +
-        "the rows in holes do on average.");
+      parts.push(
+        `${scales.percent(farther / last.ascending.length)} of all rows lie farther from the centroid μ than ` +
+          "the rows in holes do on average.",
+      );
     }
     const odd = panels.map((panel) => panel.values.length - panel.ascending.length);
     const worst = Math.max(...odd);
-    if (worst) parts.push(`${scales.plural(worst, "norm")} ${worst === 1 ? "is" : "are"} NaN or infinite and left out.`);
+    if (worst)
+      parts.push(`${scales.plural(worst, "norm")} ${worst === 1 ? "is" : "are"} NaN or infinite and left out.`);
     return parts.join(" ");
   }
 
-  const legend = (survey) => !survey.holes.length ? " No row is in a hole."
-    : survey.holes.length <= FEW ? " A black stroke below the axis is a hole, the longer the more tokens it holds."
-      : " Black bars below the axis count the rows in holes, on a logarithmic scale.";
+  const legend = (survey) =>
+    !survey.holes.length
+      ? " No row is in a hole."
+      : survey.holes.length <= FEW
+        ? " A stroke below the axis is a hole, the longer the more tokens it holds."
+        : " Bars below the axis count the rows in holes, on a logarithmic scale.";
 
   const overlap = ([a, b], [c, d]) => (Math.min(b, d) - Math.max(a, c)) / (Math.max(b, d) - Math.min(a, c));
 
   function draw(container, survey, onPick) {
-    const panels = [measured(survey, "norm", "Euclidean norm of the rows of W", "W"),
-      measured(survey, "gammaNorm", "Euclidean norm of the rows of γ′ = W − μ", "γ′")].filter(Boolean);
+    const panels = [
+      measured(survey, "norm", "Euclidean norm of the rows of W", "W"),
+      measured(survey, "gammaNorm", "Euclidean norm of the rows of γ′ = W − μ", "γ′"),
+    ].filter(Boolean);
     if (!panels.length) {
-      figures.missing(container, "norms", TITLE, "The survey has no norms of rows: TENSORS with “tokens” publishes them.");
+      figures.missing(
+        container,
+        "norms",
+        TITLE,
+        "The survey has no norms of rows: TENSORS with “tokens” publishes them.",
+      );
       return;
     }
     const ranges = panels.filter((panel) => !panel.empty).map((panel) => panel.range);
     let same = ranges.length === 2 && overlap(...ranges) > 0.4;
-    const settle = () => panels.forEach((panel) => {
-      panel.shown = same ? [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))]
-        : panel.range;
-    });
+    const settle = () =>
+      panels.forEach((panel) => {
+        panel.shown = same
+          ? [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))]
+          : panel.range;
+      });
     settle();
     const caption = sentence(survey, panels);
-    const again = figures.picture(container, {
-      name: "norms", title: TITLE, gist: `Two histograms. ${caption}`, caption: caption + legend(survey),
-      options: ranges.length === 2 ? [figures.checkbox("one scale for both", same, (checked) => {
-        same = checked;
-        settle();
-        again();
-      })] : [],
-      draw: (width) => drawBoth(survey, panels, width),
-    }, onPick);
+    const again = figures.picture(
+      container,
+      {
+        name: "norms",
+        title: TITLE,
+        gist: `Two histograms. ${caption}`,
+        caption: caption + legend(survey),
+        options:
+          ranges.length === 2
+            ? [
+                figures.checkbox("one scale for both", same, (checked) => {
+                  same = checked;
+                  settle();
+                  again();
+                }),
+              ]
+            : [],
+        draw: (width) => drawBoth(survey, panels, width),
+      },
+      onPick,
+    );
   }
 
   function drawBoth(survey, panels, width) {
     const beside = width >= 640 && panels.length === 2;
     const [margin, height, below] = [56, 190, survey.holes.length ? HANGING + 46 : 46];
     const room = (beside ? width / 2 : width) - margin - 18;
-    const drawn = panels.map((panel, index) => drawPanel(survey, panel, { width: room, height,
-      left: margin + (beside ? (index * width) / 2 : 0), top: 28 + (beside ? 0 : index * (height + below + 34)) }));
+    const drawn = panels.map((panel, index) =>
+      drawPanel(survey, panel, {
+        width: room,
+        height,
+        left: margin + (beside ? (index * width) / 2 : 0),
+        top: 28 + (beside ? 0 : index * (height + below + 34)),
+      }),
+    );
     const rows = beside ? 1 : panels.length;
-    return { height: rows * (28 + height + below) + (rows - 1) * 6, nodes: drawn.flatMap(({ nodes }) => nodes),
-      marks: figures.boxes(drawn.flatMap(({ marks }) => marks)) };
+    return {
+      height: rows * (28 + height + below) + (rows - 1) * 6,
+      nodes: drawn.flatMap(({ nodes }) => nodes),
+      marks: figures.boxes(drawn.flatMap(({ marks }) => marks)),
+    };
   }
 
   return { draw };

@@ -15,8 +15,13 @@ const scales = (() => {
     if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "inf" : `${MINUS}inf`;
     if (value === 0) return "0";
     const size = Math.abs(value);
-    const text = size >= 1e6 || size < 1e-4 ? value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e")
-      : new Intl.NumberFormat("en", { maximumSignificantDigits: digits }).format(value);
+    const text =
+      size >= 1e6 || size < 1e-4
+        ? value
+            .toExponential(digits - 1)
+            .replace(/\.?0+e/, "e")
+            .replace("e+", "e")
+        : new Intl.NumberFormat("en", { maximumSignificantDigits: digits }).format(value);
     return text.replaceAll("-", MINUS);
   }
 
@@ -39,7 +44,11 @@ const scales = (() => {
   function mean(values) {
     let sum = 0;
     let size = 0;
-    for (const value of values) if (Number.isFinite(value)) { sum += value; size += 1; }
+    for (const value of values)
+      if (Number.isFinite(value)) {
+        sum += value;
+        size += 1;
+      }
     return sum / size;
   }
 
@@ -86,19 +95,71 @@ const scales = (() => {
       return stops[left].map((part, channel) => part + (stops[left + 1][channel] - part) * (place - left));
     });
   }
-  const viridis = ramp(["#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70",
-    "#7ad151", "#bddf26", "#fde725"]);
-  const inferno = ramp(["#000004", "#160b39", "#420a68", "#6a176e", "#932667", "#bc3754", "#dd513a", "#f37819",
-    "#fca50a", "#f6d746", "#fcffa4"]);
+  const viridis = ramp([
+    "#440154",
+    "#482475",
+    "#414487",
+    "#355f8d",
+    "#2a788e",
+    "#21918c",
+    "#22a884",
+    "#44bf70",
+    "#7ad151",
+    "#bddf26",
+    "#fde725",
+  ]);
+  const inferno = ramp([
+    "#000004",
+    "#160b39",
+    "#420a68",
+    "#6a176e",
+    "#932667",
+    "#bc3754",
+    "#dd513a",
+    "#f37819",
+    "#fca50a",
+    "#f6d746",
+    "#fcffa4",
+  ]);
 
   // Okabe and Ito's colours, which the colour-blind tell apart; lighter ones for the night sky.
-  const BY_DAY = { ordinary: "#9db4c8", special: "#d55e00", reserved: "#0072b2", byte: "#009e73",
-    partial_utf8: "#e0b400", beyond_tokenizer: "#cc79a7" };
-  const BY_NIGHT = { ordinary: "#8496ab", special: "#ff8a1f", reserved: "#56b4e9", byte: "#2fd6a3",
-    partial_utf8: "#f0e442", beyond_tokenizer: "#f08cc4" };
+  const BY_DAY = {
+    ordinary: "#9db4c8",
+    special: "#d55e00",
+    reserved: "#0072b2",
+    byte: "#009e73",
+    partial_utf8: "#e0b400",
+    beyond_tokenizer: "#cc79a7",
+  };
+  const BY_NIGHT = {
+    ordinary: "#8496ab",
+    special: "#ff8a1f",
+    reserved: "#56b4e9",
+    byte: "#2fd6a3",
+    partial_utf8: "#f0e442",
+    beyond_tokenizer: "#f08cc4",
+  };
   const SPARE = ["#999933", "#882255", "#44aa99", "#ddcc77"];
   const classColour = (palette) => (name, index) => palette[name] || SPARE[index % SPARE.length];
 
-  return { count, short, number, percent, plural, sorted, quantile, mean, ticks, logTicks, linear, log, rgb, hex,
-    viridis, inferno, classByDay: classColour(BY_DAY), classByNight: classColour(BY_NIGHT) };
+  return {
+    count,
+    short,
+    number,
+    percent,
+    plural,
+    sorted,
+    quantile,
+    mean,
+    ticks,
+    logTicks,
+    linear,
+    log,
+    rgb,
+    hex,
+    viridis,
+    inferno,
+    classByDay: classColour(BY_DAY),
+    classByNight: classColour(BY_NIGHT),
+  };
 })();

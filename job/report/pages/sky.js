@@ -39,7 +39,11 @@ const sky = (() => {
   /** Colour of each placed token as an index into a palette of 256, and what the colours mean. */
   function byValue(values, ids, label) {
     const stride = Math.ceil(ids.length / SAMPLE);
-    const sample = scales.sorted(Array.from(ids).filter((_, at) => at % stride === 0).map((id) => values(id)));
+    const sample = scales.sorted(
+      Array.from(ids)
+        .filter((_, at) => at % stride === 0)
+        .map((id) => values(id)),
+    );
     const [low, high] = sample.length ? [scales.quantile(sample, 0.005), scales.quantile(sample, 0.995)] : [0, 1];
     const level = scales.linear(low, high, 0, 255);
     const levels = Uint8ClampedArray.from(ids, (id) => level(values(id)));
@@ -48,13 +52,23 @@ const sky = (() => {
 
   function byClass(survey, ids) {
     const palette = Array.from({ length: 256 }, (_, index) =>
-      scales.rgb(scales.classByNight(survey.classNames[index], index)));
+      scales.rgb(scales.classByNight(survey.classNames[index], index)),
+    );
     const counts = new Int32Array(256);
     for (const id of ids) counts[survey.klass[id]] += 1;
-    const present = [...survey.classNames.keys()].filter((index) => counts[index]).sort((a, b) => counts[b] - counts[a]);
+    const present = [...survey.classNames.keys()]
+      .filter((index) => counts[index])
+      .sort((a, b) => counts[b] - counts[a]);
     // Rare classes would drown among the others.
     const weights = Float32Array.from(counts, (count) => (count * 10 < ids.length ? 6 : 1));
-    return { levels: Uint8ClampedArray.from(ids, (id) => survey.klass[id]), palette, weights, glow: 1, present, label: "class" };
+    return {
+      levels: Uint8ClampedArray.from(ids, (id) => survey.klass[id]),
+      palette,
+      weights,
+      glow: 1,
+      present,
+      label: "class",
+    };
   }
 
   /** Offsets and weights of the pixels that one token lights. */
@@ -135,7 +149,8 @@ const sky = (() => {
       for (let column = 0; column < frame.width; column += 1, pixel += 1, cell += 4) {
         const amount = light[cell + 3];
         if (amount < 0.02) continue;
-        const shade = Math.min(glow, amount < 1 ? least * amount : least + ((glow - least) * Math.log(amount)) / full) / amount;
+        const shade =
+          Math.min(glow, amount < 1 ? least * amount : least + ((glow - least) * Math.log(amount)) / full) / amount;
         const red = Math.min(255, NIGHT[0] + light[cell] * shade);
         const green = Math.min(255, NIGHT[1] + light[cell + 1] * shade);
         const blue = Math.min(255, NIGHT[2] + light[cell + 2] * shade);
@@ -173,7 +188,10 @@ const sky = (() => {
     for (const cell of cells) begins[cell + 1] += 1;
     for (let cell = 0; cell < size * size; cell += 1) begins[cell + 1] += begins[cell];
     const [next, order] = [begins.slice(), new Int32Array(xs.length)];
-    cells.forEach((cell, at) => { order[next[cell]] = at; next[cell] += 1; });
+    cells.forEach((cell, at) => {
+      order[next[cell]] = at;
+      next[cell] += 1;
+    });
 
     /** Place of the nearest token within reach, or -1. */
     return (x, y, reach) => {

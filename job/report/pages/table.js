@@ -16,7 +16,7 @@ const table = (() => {
   const MAX_HEIGHT = 10e6; // browsers draw no element higher than 16 to 33 million pixels
   const OVERSCAN = 8;
   const INSTANT = 20000; // with more rows, a search waits until nobody types
-  const DEBOUNCE = 70;
+  const DEBOUNCE = 30;
   let created = 0;
 
   function make(tag, attributes = {}, ...children) {
@@ -122,7 +122,7 @@ const table = (() => {
     let current = -1;
     let selected = new Set();
     const rows = new Map(); // by position
-    const unfolded = new Map(); // by row: {position, height, element}
+    const unfolded = new Map(); // by row: {element, height, position, watch}
     let open = []; // those of them that are shown, by position
 
     // The controls above the table.
@@ -143,7 +143,8 @@ const table = (() => {
       });
       const prepare = () => (find ??= searchIndex(n, searchable));
       searchInput.addEventListener("focus", prepare, { once: true });
-      (window.requestIdleCallback ?? setTimeout)(prepare);
+      if (window.requestIdleCallback) requestIdleCallback(prepare, { timeout: 500 });
+      else setTimeout(prepare, 200);
       searchInput.addEventListener("keydown", (event) => {
         if (event.key !== "ArrowDown" || !shown.length) return;
         event.preventDefault();
@@ -277,10 +278,9 @@ const table = (() => {
         const cell = make("div", { role: "gridcell", class: alignment(column) });
         fill(cell, column, i);
         if (detail && number === 0) {
-          const is = unfolded.has(i);
-          cell.prepend(make("button", {
-            type: "button", class: "unfold", tabindex: "-1", "aria-expanded": String(is), "aria-label": "details",
-          }, is ? "▾" : "▸"));
+          const button = make("button", { type: "button", class: "unfold", tabindex: "-1", "aria-label": "details" });
+          toggle(button, unfolded.has(i));
+          cell.prepend(button);
         }
         element.append(cell);
       });
@@ -292,6 +292,11 @@ const table = (() => {
       for (const row of rows.values()) row.element.remove();
       for (const entry of unfolded.values()) entry.element.remove();
       rows.clear();
+      layout();
+    }
+
+    /** Give the rows their places, after their number or what is unfolded below them has changed. */
+    function layout() {
       open = [];
       if (unfolded.size) {
         shown.forEach((i, position) => {
@@ -419,18 +424,33 @@ const table = (() => {
       options.onPick?.([i]);
     }
     function unfold(i) {
-      if (unfolded.has(i)) {
-        unfolded.get(i).element.remove();
+      const known = unfolded.get(i);
+      if (known) {
+        known.watch.disconnect();
+        known.element.remove();
         unfolded.delete(i);
       } else {
         const cell = make("div", { role: "gridcell" });
         const element = make("div", { class: "grid-detail", role: "row", tabindex: "0" }, cell);
-        unfolded.set(i, { element, height: 0, position: 0 });
         detail(cell, i);
         body.append(element); // to be measured
-        unfolded.get(i).height = element.offsetHeight;
+        const entry = { element, height: element.offsetHeight, position: 0 };
+        entry.watch = new ResizeObserver(() => {
+          if (!element.isConnected || element.offsetHeight === entry.height) return;
+          entry.height = element.offsetHeight;
+          layout();
+        });
+        entry.watch.observe(element);
+        unfolded.set(i, entry);
       }
-      redraw();
+      for (const row of rows.values()) {
+        if (row.i === i) toggle(row.element.querySelector(".unfold"), unfolded.has(i));
+      }
+      layout();
+    }
+    function toggle(button, is) {
+      button.setAttribute("aria-expanded", String(is));
+      button.textContent = is ? "▾" : "▸";
     }
 
     body.addEventListener("click", (event) => {

@@ -1,7 +1,5 @@
 """A browser for all the tests, and pages open in it, from a folder and over HTTP."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -12,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.chromium import NoChromium, chromium, chromium_path
+from tests.browser.jobs import run_job
 from tests.browser.serving import folder_over_http
 from tests.browser.visits import WIDE, View, Visit, faults_of, visiting
 
-ROOT = Path(__file__).parents[2]
 Origin = Literal["file", "http"]
 Visitor = Callable[..., Visit]
 """``visit(path, view=WIDE, origin="file")`` opens a page."""
@@ -44,17 +42,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyor:
     @cache
     def folder(make: Callable[[Path], Path], *arguments: str) -> Path:
         place = tmp_path_factory.mktemp("surveys")
-        command = [
-            sys.executable,
-            "entrypoint.py",
-            make(place / "checkpoints"),
-            "--output",
-            place / "surveys",
-            *arguments,
-        ]
-        # A process of its own: what it prints may hold what no report of a test can.
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        assert done.returncode == 0, done.stdout.decode("utf-8", "backslashreplace").encode("ascii", "backslashreplace")
+        run_job(make(place / "checkpoints"), "--output", place / "surveys", *arguments)
         (manifest,) = (place / "surveys").rglob("manifest.json")
         return manifest.parent
 

@@ -10,7 +10,7 @@ EMBEDDED := $(if $(strip $(MODELS)$(MODELS_FILE)$(ARGS)),,yes)
 # A misspelt variable would be ignored, and the examples surveyed in place of the models that it names.
 SETTINGS := MODELS MODELS_FILE OUTPUT TENSORS DEDUP SHOW_TOKENS PLAN_CONCURRENCY FORMAT LOG_FORMAT SCRATCH SCRATCH_LIMIT CONNECTIONS PARTS \
 	READ_TIMEOUT MODEL_DEADLINE HF_ENDPOINT HF_TOKEN RUN TERMINATION_MESSAGE METRICS_FILE PUSHGATEWAY JOB_COMPLETION_INDEX JOB_COMPLETIONS
-HEEDED := $(SETTINGS) ARGS PYTHON IMAGE BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL UPGRADE
+HEEDED := $(SETTINGS) ARGS PYTHON CHROME IMAGE BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL UPGRADE
 OF_LIBRARIES := AWS_% HF_HOME HF_HUB_% PIP_% UV_% DOCKER_% SSL_CERT_% REQUESTS_CA_BUNDLE HTTP_PROXY HTTPS_PROXY ALL_PROXY \
 	NO_PROXY http_proxy https_proxy all_proxy no_proxy HOME PATH TMPDIR COLUMNS NO_COLOR PYTEST_ADDOPTS SHELL MAKEFLAGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
@@ -38,7 +38,7 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run unit check test bench image test-image lint lock schema refusals clean
+.PHONY: help run unit check test test-pages bench image test-image lint lock schema refusals clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
@@ -46,7 +46,8 @@ help: ## this list
 	@echo 'make run ARGS="--help"                          every setting, as option and as environment variable'
 	@echo 'make unit                                       the unit tests alone: seconds'
 	@echo 'make check                                      formatting, linters, strict types and unit tests: before a commit'
-	@echo 'make test                                       install what the tests need, and run all but those of the image'
+	@echo 'make test                                       install what the tests need, and run all but those of pages and image'
+	@echo 'make test-pages                                 open the pages in a Chromium: CHROME names it, or it is on the PATH'
 	@echo 'make bench                                      measure the job beside rulers, into benchmarks/RESULTS.md'
 	@echo 'make image                                      build the container image, also where no registry can be reached'
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
@@ -75,7 +76,7 @@ unit:
 	@$(PYTEST) tests/unit $(ARGS)
 
 check:
-	@sh requirements/install.sh .venv run examples vocabularies dev
+	@sh requirements/install.sh .venv run examples vocabularies browser dev
 	@$(CHECK_CODE)
 	@$(PYTEST) tests/unit
 
@@ -84,6 +85,12 @@ test:
 	@sh requirements/install.sh .venv/mirror mirror
 	@$(PREPARE)
 	@$(PYTEST) $(ARGS)
+
+# Two at once: each has a Chromium of its own, which draws with several threads.
+test-pages:
+	@sh requirements/install.sh .venv run examples vocabularies browser dev
+	@$(PREPARE)
+	@$(PY) -m pytest -q -n 2 tests/browser $(ARGS)
 
 # ARGS="--rows local --gigabytes 0.8 --rounds 5" measures a part, and writes nothing.
 bench:
@@ -100,7 +107,7 @@ test-image: image
 	@$(PY) -m pytest -q -n 2 tests/container $(ARGS)
 
 lint:
-	@sh requirements/install.sh .venv run examples vocabularies dev
+	@sh requirements/install.sh .venv run examples vocabularies browser dev
 	@$(CHECK_CODE)
 	@.venv/bin/hadolint Dockerfile
 	@.venv/bin/yamllint --strict .
@@ -123,6 +130,8 @@ lock:
 	$(COMPILE) --no-deps --group vocabularies -o requirements/vocabularies.txt
 	$(COMPILE) --group mirror -o requirements/mirror.txt
 	$(COMPILE) --group dev -c requirements/run.txt -c requirements/examples.txt -o requirements/dev.txt
+	$(COMPILE) --group browser -c requirements/run.txt -c requirements/examples.txt -c requirements/dev.txt \
+		-o requirements/browser.txt
 
 schema:
 	@sh requirements/install.sh .venv run

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install sets of pinned packages into a virtual environment, making it first:  install.sh VENV SET…
 #
-# A set is a lock file beside this script (run, examples, dev); torch comes along with `run`. What is installed already is
+# A set is a lock file beside this script (run, examples, browser, dev); torch comes along with `run`. What is installed already is
 # not looked at again: each set leaves a stamp in VENV with its lock file's checksum. A VENV that was made with another
 # Python than PYTHON, or in which something was left half-done, is made anew.
 #   PYTHON           the interpreter to make VENV with (default: the first fitting of python3, python3.13 …, or VENV's own)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("run", "examples", "dev")
+LOCKS = ("run", "examples", "dev", "browser")
 """What is installed together. The mirror has an environment of its own."""
 
 
@@ -31,6 +31,7 @@ def test_every_pin_of_the_project_is_the_one_in_its_lock_file() -> None:
     assert run.pop("torch") == "2.13.0"
     assert run.items() <= locked("run").items()
     assert pinned(groups["examples"]).items() <= locked("examples").items()
+    assert pinned(groups["browser"]).items() <= locked("browser").items()
     assert pinned(groups["dev"]).items() <= locked("dev").items()
     assert pinned(groups["mirror"]).items() <= locked("mirror").items()
 

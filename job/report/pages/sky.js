@@ -52,7 +52,7 @@ const sky = (() => {
 
   function byClass(survey, ids) {
     const palette = Array.from({ length: 256 }, (_, index) =>
-      scales.rgb(scales.classByNight(survey.classNames[index], index)),
+      scales.rgb(scales.classByNight(survey.classNames[index] ?? "", index)),
     );
     const counts = new Int32Array(256);
     for (const id of ids) counts[survey.klass[id]] += 1;

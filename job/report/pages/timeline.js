@@ -46,7 +46,7 @@ const timeline = (() => {
 
   function picture(width, options) {
     const { points } = options;
-    const svg = make("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": options.label });
+    const svg = make("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "group", "aria-label": options.label });
     const xs = points.map((point) => point.x), ys = points.map((point) => point.y);
     let low = Math.min(...xs), high = Math.max(...xs);
     if (low === high) [low, high] = [low - (options.dates ? 15 * DAY : 1), high + (options.dates ? 15 * DAY : 1)];

@@ -73,7 +73,7 @@ def _run_verb(arguments: Sequence[str], ending: Ending) -> int:
         console.print(f"ConfigError  {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
 
-    if (path := settings.termination_message) and settings.verb != "compare":
+    if (path := settings.termination_message) and settings.verb in ("survey", "plan"):
         # Until what is imported here can say more.
         ending.record = lambda status: write_in_place(path, f"exit status {status}: no model was reached\n")
 

@@ -177,6 +177,8 @@ def write_index(
     }
     for key, content in contents.items():
         listed = listing.get(key)
-        if listed and (listed.holds(content) or (listed.size == len(content) and store.read(key) == content)):
+        if listed and listed.holds(content):
+            continue
+        if listed and listed.etag is None and listed.size == len(content) and store.read(key) == content:
             continue
         store.write(key, content)

@@ -13,7 +13,8 @@ from job.checkpoints.checkpoint import Checkpoint, TensorLocation
 from job.checkpoints.head.adapters import follow_base
 from job.checkpoints.head.unembedding import Unembedding, find_unembedding
 from job.checkpoints.identity import FirstReading, pin_w
-from job.checkpoints.sources.open import Access, open_checkpoint
+from job.checkpoints.sources.access import Access
+from job.checkpoints.sources.open import open_checkpoint
 from job.limits.memory import claims_of_one_model
 from job.manifest.filing import is_whole, manifest_key, read_manifest, survey_folder
 from job.manifest.published import ContentIdentity, Published, find_published, find_settled

@@ -13,7 +13,7 @@ from typing import Final
 
 from job.checkpoints.checkpoint import TensorLocation
 from job.checkpoints.formats.safetensors_header import BITS
-from job.checkpoints.sources.open import Access
+from job.checkpoints.sources.access import Access
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.deadline import Deadline
 from job.checkpoints.transport.parallel import map_as_completed

@@ -12,7 +12,7 @@ from job import __version__
 from job.checkpoints.checkpoint import Checkpoint
 from job.checkpoints.head.tie import NamedTensor
 from job.checkpoints.head.unembedding import Unembedding
-from job.checkpoints.sources.open import Access
+from job.checkpoints.sources.access import Access
 from job.checkpoints.transport.parallel import call_beside
 from job.compare import publish_changes
 from job.errors import CorruptCheckpoint, SurveyError, UploadLost, shortages_translated

@@ -51,8 +51,8 @@ def find_predecessor(survey: PublishedSurvey) -> PublishedSurvey:
         other
         for other in _all_of(store, manifest["model"])
         if other.manifest["commit"] != manifest["commit"]
-        and other.folder.endswith(tensor_folder)
         and other.manifest["tensor"]["chosen_by_user"] == manifest["tensor"]["chosen_by_user"]
+        and (other.folder.endswith(tensor_folder) or not manifest["tensor"]["chosen_by_user"])
         and publication_order(other.manifest) < publication_order(manifest)
     ]
     if not older:

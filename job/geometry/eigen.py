@@ -1,5 +1,6 @@
-"""Eigenvalues and eigenvectors of a small symmetric matrix, with the same bits everywhere: those of LAPACK depend on its
-build and on the processor."""
+"""Eigenvalues and eigenvectors of a small symmetric matrix, with the same bits everywhere.
+
+Those of LAPACK depend on its build and on the processor."""
 
 from collections.abc import Iterator
 from typing import Final

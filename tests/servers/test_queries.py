@@ -14,8 +14,8 @@ from huggingface_hub import HfApi
 from safetensors.torch import save_file
 
 from entrypoint import main
+from job.checkpoints.sources.access import Access
 from job.checkpoints.sources.hub_queries import DEFAULT_LIMITS, QueryLimits, find_models
-from job.checkpoints.sources.open import Access
 from job.checkpoints.sources.revisions import revisions_of
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.retries import RetryPolicy

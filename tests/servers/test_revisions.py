@@ -13,7 +13,8 @@ from huggingface_hub import HfApi
 from entrypoint import main
 from job.catalogue.families import revisions
 from job.catalogue.rows_file import rows_of_parquet
-from job.checkpoints.sources.open import Access, open_checkpoint
+from job.checkpoints.sources.access import Access
+from job.checkpoints.sources.open import open_checkpoint
 from job.checkpoints.sources.revisions import revisions_of
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.checkpoints.transport.retries import RetryPolicy

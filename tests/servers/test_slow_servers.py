@@ -17,8 +17,8 @@ from rich.console import Console
 
 from entrypoint import main
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.sources.access import Access
 from job.checkpoints.sources.hub import open_hub
-from job.checkpoints.sources.open import Access
 from job.checkpoints.sources.s3 import open_s3
 from job.checkpoints.transport.cooldowns import Cooldown, Cooldowns
 from job.checkpoints.transport.deadline import Deadline

@@ -14,12 +14,16 @@ import tokenizers
 import torch
 from rich.console import Console
 from tokenizers.models import WordLevel
+from typing_extensions import is_typeddict
 
 import job.compare
 from entrypoint import main
+from job.differences import schema
+from job.differences.holes import FATES
 from job.differences.schema import SurveyDifference
 from job.report.comparison import print_comparison
 from tests.checkpoints import planted, write_checkpoint
+from tests.documentation import DOCS, named_in_first_cells, section
 from tests.surveys import survey
 
 GROUPS = [[1, 2, 3], [10, 11], [20, 21], [30, 31, 32, 33], [40, 41]]
@@ -249,6 +253,15 @@ def test_a_damaged_table_ends_with_75_and_a_bug_looks_like_no_change(
 
     monkeypatch.setattr(job.compare, "compare_published", fail)
     assert surveys.run("local/model") == (70, "")
+
+
+def test_the_page_about_comparisons_names_every_field_of_the_json_and_every_fate() -> None:
+    table = section(DOCS["compare"], "JSON")
+    assert set(named_in_first_cells(table)) | {"schema_version"} == set(SurveyDifference.__annotations__)
+    shapes = [shape for shape in vars(schema).values() if is_typeddict(shape)]
+    named = set(re.findall(r"`(\w+)`", table))
+    assert {field for shape in shapes for field in shape.__annotations__} <= named
+    assert sorted(named_in_first_cells(section(DOCS["compare"], "What is compared"))) == sorted(FATES)
 
 
 class Parts(HTMLParser):

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -181,6 +182,19 @@ def test_a_page_of_a_w_with_nan_and_infinity_has_them_as_no_numbers(tmp_path: Pa
     assert_harmless(page)
     assert np.isnan(page.numbers("norm")[38:]).all()
     assert np.isnan(page.numbers("hole-distances").reshape(3, 3)[1:]).all()
+
+
+def test_every_link_of_a_page_leads_to_a_file_of_the_output(tmp_path: Path, output: Path) -> None:
+    model = write_checkpoint(tmp_path / "a %2F #b? c", planted(40, 8, [[3, 9, 21]]), n_tokens=40)
+    survey(model, output)
+    save_file({"lm_head.weight": planted(40, 8, [[3, 9], [30, 31]])}, model / "model.safetensors")
+    manifest = survey(model, output)
+    page = output / manifest["pages"]["html"]
+    links = [value for tag, name, value in page_of(output, manifest).attributes if (tag, name) == ("a", "href")]
+    files = {(page.parent / unquote(link)).resolve() for link in links if not link.startswith("#")}
+    expected = {output / key for key in manifest["pages"].values()} - {page} | {output / "index.html"}
+    assert files == expected | {output / entry["key"] for entry in manifest["artifacts"].values()}
+    assert {path for path in files if not path.is_file()} == set()
 
 
 def test_what_changed_since_the_previous_survey_stands_on_the_page(tmp_path: Path, output: Path) -> None:

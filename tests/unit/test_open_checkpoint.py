@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from job.checkpoints.sources.open import Access, open_checkpoint
+from job.checkpoints.sources.access import Access
+from job.checkpoints.sources.open import open_checkpoint
 from job.checkpoints.transport.cooldowns import Cooldowns
 from job.errors import ModelUnavailable
 from job.models.references import parse_reference

@@ -226,8 +226,8 @@ def test_every_field_says_its_setting_once() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_shows_what_it_heeds_and_nothing_else(verb: str, help_of: HelpOf) -> None:
     printed = help_of([verb, "--help"])
-    arguments = "A [B]" if verb == "compare" else "[MODELS]..."
-    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS] {arguments}\n")
+    arguments = {"compare": " A [B]", "index": ""}.get(verb, " [MODELS]...")
+    assert printed.startswith(f"Usage: entrypoint.py {verb} [OPTIONS]{arguments}\n")
     shown = set(re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE)) - {"--version"}
     assert shown == {option_name(field) for field, option in options_of(Settings).items() if heeds(verb, option)}
     for variable in variables_of(Settings):
@@ -297,7 +297,10 @@ def test_a_verb_has_its_own_formats(verb: str, default: str, refused: str) -> No
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_takes_the_options_of_the_others(verb: str, tmp_path: Path) -> None:
     unheeded = ["--format", "json", "--plan-concurrency", "2", "--scratch", str(tmp_path), "--show-tokens", "3"]
-    settings = read_settings([verb, "a/b", *unheeded, "--run", "nightly", "--metrics-file", "m", "--pushgateway", ""])
+    arguments = [] if verb == "index" else ["a/b"]
+    settings = read_settings(
+        [verb, *arguments, *unheeded, "--run", "nightly", "--metrics-file", "m", "--pushgateway", ""]
+    )
     assert (settings.format, settings.plan_concurrency, settings.scratch, settings.show_tokens, settings.run) == (
         *("json", 2, tmp_path, 3, "nightly"),
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+from job.checkpoints.sources.access import Access
 from job.checkpoints.sources.hub_search import PAGE_LENGTH, HubSearch, ListedModel
-from job.checkpoints.sources.open import Access
 from job.errors import ConfigError, ModelError
 from job.models.queries import MAX_MATCHES, ModelQuery, Sort
 from job.models.references import ModelRef

@@ -1,48 +1,14 @@
 """Which source a reference is read from. Imports a source when it is read from: some of their clients take a quarter of
 a second."""
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from job.checkpoints.checkpoint import Checkpoint
+from job.checkpoints.sources.access import Access
 from job.checkpoints.sources.folder import open_folder
 from job.checkpoints.sources.hub_cache import is_in_hub_cache, open_hub_cache
-from job.checkpoints.transport.cooldowns import Cooldowns
-from job.checkpoints.transport.deadline import Deadline
-from job.checkpoints.transport.retries import DEFAULT_RETRY, RetryPolicy
+from job.checkpoints.sources.revisions import refuse_pattern
 from job.models.references import ModelRef, has_wildcard
-
-if TYPE_CHECKING:
-    from job.checkpoints.transport.http_client import HttpClient
-
-
-@dataclass(frozen=True)
-class Access:
-    """How a run asks servers: which Hub, with which token, how patiently."""
-
-    hf_endpoint: str | None
-    """The Hub's address; None: the public Hub."""
-    hf_token: str | None = field(repr=False)
-    """Sent to the Hub alone."""
-    read_timeout: float
-    """Seconds without a byte after which a connection is given up."""
-    cooldowns: Cooldowns
-    deadline: Deadline = field(default_factory=Deadline)
-    """Of the model that is being read."""
-    retry_policy: RetryPolicy = DEFAULT_RETRY
-
-    @property
-    def hub(self) -> str:
-        """The Hub's address."""
-        from job.checkpoints.sources.hub import PUBLIC_HUB
-
-        return self.hf_endpoint or PUBLIC_HUB
-
-    def client(self, url: str) -> "HttpClient":
-        """Asks the server that an address is on."""
-        from job.checkpoints.transport.http_client import HttpClient
-
-        return HttpClient(self.read_timeout, self.retry_policy, self.cooldowns.of(url), self.deadline)
 
 
 def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
@@ -52,8 +18,6 @@ def open_checkpoint(ref: ModelRef, access: Access) -> Checkpoint:
         SurveyError: the checkpoint cannot be opened, for a reason that its source knows.
     """
     if ref.revision and has_wildcard(ref.revision):
-        from job.checkpoints.sources.revisions import refuse_pattern
-
         refuse_pattern(ref, access)
     checkpoint = replace(_open(ref, access), revisions=ref.revisions)
     return replace(checkpoint, repo_id=f"local/{ref.name}") if ref.name and ref.local_name else checkpoint

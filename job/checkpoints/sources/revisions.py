@@ -4,8 +4,8 @@ import logging
 from dataclasses import replace
 from typing import NoReturn
 
+from job.checkpoints.sources.access import Access
 from job.checkpoints.sources.hub_cache import cached_revisions
-from job.checkpoints.sources.open import Access
 from job.errors import ConfigError, ModelError, ModelUnavailable, TransientError, join_limited
 from job.models.references import ModelRef
 from job.models.revisions import MAX_REVISIONS, ModelRevisions, NamedCommit, expand, natural_order

@@ -20,7 +20,9 @@ const cloud = (() => {
       holes.length
         ? "Holes are black, ringed in white, the larger the more tokens they hold; those that lie " +
             "together are spread out, with a line to their place."
-        : "There is no black hole.",
+        : survey.holes.length
+          ? "Where the holes lie is not published."
+          : "There is no black hole.",
     );
     const left = survey.n - ids.length;
     if (left)
@@ -104,7 +106,8 @@ const cloud = (() => {
   }
 
   /** Makes the cloud in `container`; `onPick` gets the ids of a token or of a hole's tokens that a reader clicks on. */
-  function create(container, survey, { onPick = () => {} } = {}) {
+  function create(container, given, { onPick = () => {} } = {}) {
+    const survey = members.named(given);
     if (!survey.coordinates) {
       return empty(container, "The survey has no principal directions: TENSORS with “projection” publishes them.");
     }

@@ -152,7 +152,9 @@ const cloudInput = (() => {
     };
     box.addEventListener("pointerup", lift);
     box.addEventListener("pointercancel", lift);
-    box.addEventListener("pointerleave", () => point.leave());
+    // A finger that was lifted leaves, too; what it touched stays told.
+    box.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && point.leave());
+    box.addEventListener("blur", () => point.leave());
     box.addEventListener(
       "wheel",
       (event) => {

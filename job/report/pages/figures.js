@@ -181,7 +181,8 @@ const figures = (() => {
     };
     plot.addEventListener("pointermove", point);
     plot.addEventListener("pointerdown", point);
-    plot.addEventListener("pointerleave", () => choose(-1));
+    // A finger that was lifted leaves, too; what it touched stays told.
+    plot.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && choose(-1));
     plot.addEventListener("blur", () => choose(-1));
     plot.addEventListener("click", pick);
     plot.addEventListener("keydown", (event) => {

@@ -3,7 +3,6 @@
 const makeupChart = (() => {
   const LARGEST = 30;
   const SCRIPTS = 14;
-  const WITHOUT = "no script";
 
   const colour = (survey, index) => scales.classByDay(survey.classNames[index], index);
   const spoken = (name) => name.replaceAll("_", " ");
@@ -152,7 +151,7 @@ const makeupChart = (() => {
       .map(({ script }) => script);
     const shown = ordered.length > SCRIPTS ? ordered.slice(0, SCRIPTS - 1) : ordered;
     const rest = ordered.slice(shown.length);
-    const rows = shown.map((script) => ({ name: survey.scriptNames[script] || WITHOUT, scripts: [script] }));
+    const rows = shown.map((script) => ({ name: survey.scriptNames[script] || "no script", scripts: [script] }));
     if (rest.length) rows.push({ name: `${rest.length} others`, scripts: rest });
     const columns = [...survey.classNames.keys()].filter(
       (klass) => sum(all, (cell) => Math.floor(cell / size) === klass) > 0,
@@ -262,29 +261,33 @@ const makeupChart = (() => {
       ? `The largest share of the tokens in holes, ${scales.percent(pairs[0].held / total)}, ` +
         `is ${spoken(survey.classNames[pairs[0].klass])} (${pairs[0].row.name}): ${scales.count(pairs[0].held)} of ` +
         `${scales.plural(pairs[0].all, "such token")}. `
-      : "No token is in a hole. ";
+      : survey.holes.length
+        ? ""
+        : "No token is in a hole. ";
     figures.picture(
       container,
       {
         name: "matrix",
         title,
-        gist: caption,
+        gist: caption || title,
         caption:
           `${caption}A cell counts tokens in holes over all tokens of its class and script; the stronger its ` +
           "tone, the larger the share in holes.",
         draw: (width) => drawCells(survey, table, width),
-        table: figures.numbers(
-          ["script", "class", "in holes", "tokens", "share"],
-          pairs
-            .slice(0, 60)
-            .map((pair) => [
-              pair.row.name,
-              spoken(survey.classNames[pair.klass]),
-              scales.count(pair.held),
-              scales.count(pair.all),
-              scales.percent(pair.held / pair.all),
-            ]),
-        ),
+        table:
+          pairs.length &&
+          figures.numbers(
+            ["script", "class", "in holes", "tokens", "share"],
+            pairs
+              .slice(0, 60)
+              .map((pair) => [
+                pair.row.name,
+                spoken(survey.classNames[pair.klass]),
+                scales.count(pair.held),
+                scales.count(pair.all),
+                scales.percent(pair.held / pair.all),
+              ]),
+          ),
       },
       onPick,
     );
@@ -300,7 +303,7 @@ const makeupChart = (() => {
       );
       return;
     }
-    if (survey.holes.length) drawClasses(container, survey, onPick);
+    if (members.of(survey).all().length) drawClasses(container, survey, onPick);
     if (survey.script) drawMatrix(container, survey, onPick);
   }
 

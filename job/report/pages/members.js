@@ -1,5 +1,5 @@
 "use strict";
-/** Which tokens each hole holds, from the column that gives each token's hole. Touches no document. */
+/** Which tokens each hole holds, and the names of what tokens are. Touches no document. */
 const members = (() => {
   const known = new WeakMap();
 
@@ -30,5 +30,12 @@ const members = (() => {
     };
   }
 
-  return { of };
+  /** The survey with a name for each code: the code after the last name stands for none. */
+  const named = (survey) => ({
+    ...survey,
+    classNames: [...(survey.classNames ?? []), "no class"],
+    scriptNames: [...(survey.scriptNames ?? []), "no script"],
+  });
+
+  return { of, named };
 })();

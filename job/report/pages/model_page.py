@@ -1,9 +1,9 @@
 """The page of one model, ``report.html``: its manifest as HTML, and its rows as columns for the tables and pictures."""
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -66,6 +66,7 @@ def model_page(manifest: Manifest, rows: Rows) -> bytes:
         changed=_changed(manifest, texts),
         deduplication=n_rows / statistics["unique_rows"] if statistics["unique_rows"] else None,
         files=_files(manifest),
+        index_link=_link(manifest, "index.html"),
         changes_link=_link(manifest, manifest.get("pages", {}).get("changes")),
         report_link=_link(manifest, manifest.get("pages", {}).get("report")),
         code=_code(manifest),
@@ -163,7 +164,7 @@ def _facts(manifest: Manifest, rows: Rows) -> dict[str, object]:
         return [_CLASS_TITLES.get(name, name) for name in codes.names] if codes else []
 
     tokens = rows.table.tokens if rows.table else None
-    projection: Mapping[str, object] = cast("Any", manifest["statistics"]).get("projection") or {}
+    projection = manifest["statistics"].get("projection")
     return {
         "model": manifest["model"],
         "n": manifest["tensor"]["shape"][0],
@@ -172,7 +173,7 @@ def _facts(manifest: Manifest, rows: Rows) -> dict[str, object]:
         "classNames": names(tokens.classes if tokens else None),
         "scriptNames": names(tokens.scripts if tokens else None),
         "scales": None if rows.coordinates is None else [_scale(rows.coordinates[:, axis]) for axis in range(3)],
-        "explained": projection.get("share_of_variance"),
+        "explained": projection["share_of_variance"] if projection else None,
         "key": _page_key(manifest),
     }
 

@@ -155,7 +155,7 @@ const normsChart = (() => {
       survey.holes.length <= FEW
         ? strokes(survey, panel, across, floor)
         : { nodes: hanging(bins, marks, floor), marks: [] };
-    const base = floor + (survey.holes.length ? HANGING + 4 : 0);
+    const base = floor + (members.of(survey).all().length ? HANGING + 4 : 0);
     const nodes = [
       ...figures.axisLeft(up, wholes, { x: left, right, top, label: "rows" }),
       ...bars,
@@ -214,12 +214,13 @@ const normsChart = (() => {
     return parts.join(" ");
   }
 
-  const legend = (survey) =>
-    !survey.holes.length
-      ? " No row is in a hole."
-      : survey.holes.length <= FEW
-        ? " A stroke below the axis is a hole, the longer the more tokens it holds."
-        : " Bars below the axis count the rows in holes, on a logarithmic scale.";
+  function legend(survey) {
+    if (!survey.holes.length) return " No row is in a hole.";
+    if (!members.of(survey).all().length)
+      return " Which rows are in holes is not published: TENSORS has no “black_holes”.";
+    if (survey.holes.length <= FEW) return " A stroke below the axis is a hole, the longer the more tokens it holds.";
+    return " Bars below the axis count the rows in holes, on a logarithmic scale.";
+  }
 
   const overlap = ([a, b], [c, d]) => (Math.min(b, d) - Math.max(a, c)) / (Math.max(b, d) - Math.min(a, c));
 
@@ -272,7 +273,7 @@ const normsChart = (() => {
 
   function drawBoth(survey, panels, width) {
     const beside = width >= 640 && panels.length === 2;
-    const [margin, height, below] = [56, 190, survey.holes.length ? HANGING + 46 : 46];
+    const [margin, height, below] = [56, 190, members.of(survey).all().length ? HANGING + 46 : 46];
     const room = (beside ? width / 2 : width) - margin - 18;
     const drawn = panels.map((panel, index) =>
       drawPanel(survey, panel, {

@@ -128,19 +128,21 @@ const scales = (() => {
     special: "#d55e00",
     reserved: "#0072b2",
     byte: "#009e73",
-    partial_utf8: "#e0b400",
-    beyond_tokenizer: "#cc79a7",
+    partialutf: "#e0b400",
+    beyondtokenizer: "#cc79a7",
   };
   const BY_NIGHT = {
     ordinary: "#8496ab",
     special: "#ff8a1f",
     reserved: "#56b4e9",
     byte: "#2fd6a3",
-    partial_utf8: "#f0e442",
-    beyond_tokenizer: "#f08cc4",
+    partialutf: "#f0e442",
+    beyondtokenizer: "#f08cc4",
   };
   const SPARE = ["#999933", "#882255", "#44aa99", "#ddcc77"];
-  const classColour = (palette) => (name, index) => palette[name] || SPARE[index % SPARE.length];
+  // However a class is written: partial_utf8, partial UTF-8.
+  const key = (name) => name.toLowerCase().replace(/[^a-z]/g, "");
+  const classColour = (palette) => (name, index) => palette[key(name)] || SPARE[index % SPARE.length];
 
   return {
     count,

@@ -63,26 +63,39 @@ const table = (() => {
 
   /** The row numbers in the order of a column. Equal values stay in the order of the rows, nothing comes last. */
   function sorted(n, column, descending) {
-    const order = new Uint32Array(n);
-    for (let i = 0; i < n; i++) order[i] = i;
-    const sign = descending ? -1 : 1;
-    if (column.kind === "number" || column.kind === "bool") {
-      const keys = new Float64Array(n);
-      for (let i = 0; i < n; i++) {
-        const value = column.value(i);
-        const key = value === null || value === undefined ? NaN : sign * Number(value);
-        keys[i] = Number.isNaN(key) ? Infinity : key;
-      }
-      return order.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
+    const isNumber = column.kind === "number" || column.kind === "bool";
+    const value = isNumber ? (i) => column.value(i) ?? NaN : ranks(n, column);
+    const keys = new Float64Array(n);
+    for (let i = 0; i < n; i++) {
+      const key = Number(value(i));
+      keys[i] = (descending ? -key : key) + 0; // −0 equals 0
     }
-    const keys = Array.from({ length: n }, (_, i) => column.value(i) ?? "");
-    return order.sort((a, b) => {
-      const one = keys[a], other = keys[b];
-      if (one === other) return a - b;
-      if (one === "") return 1;
-      if (other === "") return -1;
-      return one < other ? -sign : sign;
-    });
+    return inOrder(keys);
+  }
+
+  /** A function that gives the rank of a row's text among all texts; NaN of an empty one. */
+  function ranks(n, column) {
+    const texts = Array.from({ length: n }, (_, i) => column.value(i) ?? "");
+    const rank = new Map([...new Set(texts)].sort().map((text, k) => [text, text === "" ? NaN : k]));
+    return (i) => rank.get(texts[i]);
+  }
+
+  const MAX_PACKED = 2 ** 21;
+  /** The indices of these keys in ascending order, NaN last; those of equal keys in ascending order. */
+  function inOrder(keys) {
+    const n = keys.length;
+    const order = Uint32Array.from({ length: n }, (_, i) => i);
+    const singles = Float32Array.from(keys);
+    if (n > MAX_PACKED || keys.some((key, i) => key !== singles[i] && !Number.isNaN(key))) {
+      const compare = (a, b) => (a < b ? -1 : a > b ? 1 : Number.isNaN(a) - Number.isNaN(b));
+      return order.sort((a, b) => compare(keys[a], keys[b]) || a - b);
+    }
+    // Numbers without a comparison of their own sort ten times as fast: 32 bits of the key, then 21 of the index.
+    const bits = new Uint32Array(singles.buffer);
+    const rising = (b, i) => (Number.isNaN(keys[i]) ? 0xffffffff : (b >>> 31 ? ~b : b | 0x80000000) >>> 0);
+    const packed = Float64Array.from(bits, (b, i) => rising(b, i) * MAX_PACKED + i);
+    packed.sort().forEach((key, k) => (order[k] = key % MAX_PACKED));
+    return order;
   }
 
   function fill(cell, column, i) {

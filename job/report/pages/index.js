@@ -70,7 +70,7 @@
       initialSort: { name: "black_hole_tokens", descending: true },
       columns: [
         {
-          name: "model", title: "model", kind: "link", width: "minmax(13rem, 2fr)", value: (i) => data.model[i],
+          name: "model", title: "model", kind: "link", width: "minmax(19rem, 2fr)", value: (i) => data.model[i],
           href: (i) => facts.pages[i],
           search: (i) => [data.model[i], data.commit[i], data.revision[i], data.revisions[i], data.tensor[i], data.w_sha256[i], ...facts.heads[i].flatMap((hole) => hole[1])].join(" "),
         },

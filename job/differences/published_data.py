@@ -46,7 +46,9 @@ class PublishedSurvey:
         entry = self.manifest["artifacts"].get(artifact)
         if entry is None:
             return None
-        content = self.store.read(entry["key"]) or b""
+        content = self.store.read(entry["key"])
+        if content is None:
+            raise self.removed(entry)
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise self.damaged(entry, entry["sha256"])
         return content
@@ -60,6 +62,12 @@ class PublishedSurvey:
             return None
         stored = dict(safetensors.deserialize(content))[name]  # type: ignore[no-untyped-call]  # it ships no types
         return np.frombuffer(stored["data"], _DTYPES[stored["dtype"]])
+
+    def removed(self, entry: ArtifactEntry) -> TransientError:
+        return TransientError(
+            f"{self.store.url(entry['key'])}: not there, expected {entry['size']:,} bytes; look who removes files, and "
+            "survey the model again, which publishes it anew"
+        )
 
     def damaged(self, entry: ArtifactEntry, sha256: str) -> TransientError:
         return TransientError(
@@ -85,7 +93,10 @@ class PublishedSurvey:
             TransientError: W is not there as the manifest has it.
         """
         entry, n_rows = self.manifest["artifacts"]["W"], self.n_rows
-        begin = 8 + int.from_bytes(self.store.read_range(entry["key"], 0, 8), "little")
+        length = self.store.read_range(entry["key"], 0, 8)
+        if not length:
+            raise self.removed(entry)
+        begin = 8 + int.from_bytes(length, "little")
         row_nbytes, rest = divmod(max(0, entry["size"] - begin), max(1, n_rows))
         whole, digests = hashlib.sha256(), bytearray()
         if rest or not row_nbytes:

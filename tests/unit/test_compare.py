@@ -255,6 +255,18 @@ def test_a_damaged_table_ends_with_75_and_a_bug_looks_like_no_change(
     assert surveys.run("local/model") == (70, "")
 
 
+@pytest.mark.parametrize("artifact", ["tokens", "W"])
+def test_a_file_that_somebody_removed_is_called_so(
+    surveys: Surveys, artifact: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    surveys.add(planted(60, 8, GROUPS), n_tokens=55)
+    manifest = surveys.add(planted(60, 8, [[1, 2]]), n_tokens=55)
+    removed = surveys.output / manifest["artifacts"][artifact]["key"]
+    removed.unlink()
+    assert surveys.run("local/model") == (75, "")
+    assert f"{removed}: not there, expected {manifest['artifacts'][artifact]['size']:,} bytes" in caplog.text
+
+
 def test_the_page_about_comparisons_names_every_field_of_the_json_and_every_fate() -> None:
     table = section(DOCS["compare"], "JSON")
     assert set(named_in_first_cells(table)) | {"schema_version"} == set(SurveyDifference.__annotations__)

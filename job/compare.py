@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from job.errors import SurveyError
+from job.manifest.filing import without_lost_pages
 from job.manifest.published import Published
 from job.manifest.schema import Manifest
 from job.store.open import open_store
@@ -41,7 +42,7 @@ def publish_changes(store: Store, published: Published, manifest: Manifest) -> M
     """
     pages = manifest.get("pages", {})
     if published.this_survey:
-        kept = published.this_survey.get("pages", {}).get("changes")
+        kept = without_lost_pages(published.this_survey, published.listing).get("pages", {}).get("changes")
         return {**manifest, "pages": {**pages, "changes": kept}} if kept else manifest
     previous = published.previous_survey
     if previous is None or is_surely_unchanged(previous, manifest):

@@ -29,6 +29,7 @@ from job.manifest.filing import (
     replace_manifest,
     update_latest,
     with_html,
+    without_lost_pages,
 )
 from job.manifest.schema import Manifest, ResultsOfW, TokenCounts, results_of_w
 from job.models.lists import warn_of_shared_names
@@ -176,9 +177,11 @@ def survey_model(
     monitor.log("find", "W is %s in %s: %s", w.name, w.location.file, w.reason)
     if published.this_survey and located.status == "already published":
         manifest = published.this_survey
-        new = manifest if checkpoint.local_paths else examined(manifest)
-        if keep_page(store, published.folder, manifest, published.listing):
+        new = without_lost_pages(manifest, published.listing)
+        if keep_page(store, published.folder, new, published.listing):
             new = with_html(new, published.folder)
+        if not checkpoint.local_paths:
+            new = examined(new)
         manifest = replace_manifest(store, published.folder, manifest, new)
         # The page comes last: a latest.json of an earlier version vouches for the one before.
         update_latest(store, published.folder, manifest, published.listing)

@@ -82,6 +82,16 @@ def with_html(manifest: Manifest, folder: str) -> Manifest:
     return {**manifest, "pages": {**manifest.get("pages", {}), "html": html_key(folder)}}
 
 
+def without_lost_pages(manifest: Manifest, listing: Mapping[str, ListedObject]) -> Manifest:
+    """The same manifest, which names no page that is gone, but for report.md, which every run writes again if it is.
+
+    ``listing``: of the model's objects.
+    """
+    pages = manifest.get("pages", {})
+    there = {name: key for name, key in pages.items() if name == "report" or key in listing}
+    return manifest if there == pages else {**manifest, "pages": there}
+
+
 def examined(manifest: Manifest) -> Manifest:
     """The same manifest, which says that this version of the tool chooses the same tensor, so that its next run need
     not look again."""

@@ -143,6 +143,23 @@ def test_a_survey_of_an_earlier_version_gets_its_page_once(tmp_path: Path, outpu
     assert b"0.0.1 of" not in page.read_bytes()
 
 
+def test_no_manifest_or_report_names_a_page_that_is_gone_and_cannot_be_made_again(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_checkpoint(tmp_path / "model", planted(40, 8, GROUPS), n_tokens=40)
+    survey(model, output)
+    write_checkpoint(model, planted(40, 8, GROUPS[:1]), n_tokens=40)
+    pages = survey(model, output)["pages"]
+    for name in ("html", "changes"):
+        (output / pages[name]).unlink()
+    table = (output / pages["html"]).with_name("tokens.parquet")
+    table.write_bytes(bytes(table.stat().st_size))
+    capsys.readouterr()
+    assert survey(model, output)["pages"] == {"report": pages["report"]}
+    assert ".html" not in (output / pages["report"]).read_text()
+    assert f"begin with {output / pages['report']}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("artifact", ["tokens", "black_holes"])
 def test_a_page_that_cannot_be_made_is_a_warning_and_the_survey_stands(
     tmp_path: Path, output: Path, artifact: str, caplog: pytest.LogCaptureFixture

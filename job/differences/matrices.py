@@ -59,8 +59,13 @@ def compare_centroids(a: PublishedSurvey, b: PublishedSurvey, untold: list[str])
         untold.append(f"how far the centroid moved: {lacking('mu', a, b)}")
         return None
     found = centroid_shift(mu_a.astype(np.float32), mu_b.astype(np.float32))
+    if not math.isfinite(found.shift):
+        norms = {"A": found.norm_a, "B": found.norm_b}
+        names = " and ".join(name for name, norm in norms.items() if not math.isfinite(norm))
+        untold.append(f"how far the centroid moved: mu of {names} holds a NaN or an infinity")
+        return None
     return {
-        "shift": _finite(found.shift),
+        "shift": found.shift,
         "angle_degrees": _finite(found.angle_degrees),
         "norms": [_finite(found.norm_a), _finite(found.norm_b)],
     }

@@ -22,6 +22,7 @@ from job.differences.schema import (
     TokenList,
 )
 from job.report.text import escape
+from job.report.wording import CLASS_TITLES
 from job.store.json_file import json_value
 
 _MAX_EVENTS: Final = 20
@@ -78,13 +79,17 @@ def headline(difference: SurveyDifference) -> str:
         return "Nothing changed" + (", as far as can be told" if difference["cannot_be_told"] else "")
     parts = [
         "W" if not difference["w"]["same"] else "",
-        "the tokenizer" if is_tokenizer_changed(difference) else "",
+        _tokenizer_part(difference["tokenizer"]["same"]) if is_tokenizer_changed(difference) else "",
         "the black holes" if are_holes_changed(difference) else "",
         "what is said of the tokens" if _are_tokens_changed(difference) else "",
     ]
     named = [part for part in parts if part]
     text = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
     return f"Changed: {text}"
+
+
+def _tokenizer_part(same: bool | None) -> str:
+    return "the files of the tokenizer" if same is None else "the tokenizer"
 
 
 def is_tokenizer_changed(difference: SurveyDifference) -> bool:
@@ -297,11 +302,16 @@ def _print_classes(console: Console, classes: ClassesDifference) -> None:
         table = _table(("class", "left"), ("in A", "right"), ("in B", "right"), ("change", "right"))
         for count in counts:
             change = f"{count['b'] - count['a']:+,}"
-            table.add_row(*map(Text, (escape(count["name"]), f"{count['a']:,}", f"{count['b']:,}", change)))
+            table.add_row(*map(Text, (_class_title(count["name"]), f"{count['a']:,}", f"{count['b']:,}", change)))
         console.print(table)
     _print_lists(
-        console, ((f"From {escape(move['a'])} to {escape(move['b'])}", move["tokens"]) for move in classes["moves"])
+        console,
+        ((f"From {_class_title(move['a'])} to {_class_title(move['b'])}", move["tokens"]) for move in classes["moves"]),
     )
+
+
+def _class_title(name: str) -> str:
+    return escape(CLASS_TITLES.get(name, name))
 
 
 def _print_statistics(console: Console, difference: SurveyDifference) -> None:

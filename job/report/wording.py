@@ -17,6 +17,8 @@ CLASS_TEXTS: Final = {
     "partial_utf8": "of parts of characters",
     "beyond_tokenizer": "beyond the tokenizer",
 }
+CLASS_TITLES: Final = {"partial_utf8": "partial UTF-8", "beyond_tokenizer": "beyond tokenizer"}
+"""Classes of tokens in cells and heads of tables, where these are not called as in the data."""
 LIST_TEXTS: Final = {
     "unreachable": "unreachable: no text encodes to them",
     "not_round_tripping": "that do not round-trip: their text encodes to other ids",

@@ -184,6 +184,20 @@ def test_two_models_with_other_columns_are_compared_in_what_they_share(surveys: 
     ]
 
 
+def test_a_centroid_that_is_no_number_is_said_to_be_none_and_not_to_have_moved(surveys: Surveys) -> None:
+    w = planted(60, 8, GROUPS)
+    surveys.add(w, n_tokens=55)
+    w[50, 3] = torch.nan
+    surveys.add(w, n_tokens=50)
+    difference = surveys.compare("local/model")
+    assert difference["centroid"] is None
+    assert difference["cannot_be_told"] == ["how far the centroid moved: mu of B holds a NaN or an infinity"]
+    for printed in (surveys.run("local/model")[1], surveys.run("--format", "html", "local/model")[1]):
+        assert "moved by" not in printed
+        assert "beyond tokenizer" in printed
+        assert "beyond_tokenizer" not in printed
+
+
 def test_what_is_not_published_is_said_and_not_guessed(surveys: Surveys) -> None:
     surveys.add(planted(60, 8, GROUPS), None, "--tensors", "mu", n_tokens=55)
     surveys.add(planted(60, 8, [[1, 2]]), None, "--tensors", "W", n_tokens=50)
@@ -196,7 +210,7 @@ def test_what_is_not_published_is_said_and_not_guessed(surveys: Surveys) -> None
         "how far the centroid moved: B does not publish mu",
     ]
     text = surveys.run("local/model")[1]
-    assert text.startswith("Changed: W and the tokenizer\n")
+    assert text.startswith("Changed: W and the files of the tokenizer\n")
     assert text.count("Cannot be told") == 2
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from job.differences.schema import NORMS, DifferentToken, NormsDifference, SurveyDifference
 from job.report.comparison import FATE_TEXTS, NORM_TITLES, facts, headline, hole_numbers, number_text, signed
 from job.report.pages.document import Page, page_bytes, template
+from job.report.wording import CLASS_TITLES
 
 _MAX_EVENTS: Final = 200
 _MAX_TOKENS: Final = 200
@@ -48,6 +49,7 @@ def compare_page(difference: SurveyDifference, root: str | None = None) -> bytes
         d=difference,
         root=root,
         headline=headline(difference),
+        class_titles=CLASS_TITLES,
         facts=facts(difference),
         fates=FATE_TEXTS,
         norm_titles=NORM_TITLES,

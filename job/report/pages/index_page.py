@@ -64,7 +64,7 @@ def index_page(rows: Sequence[SurveyRow], outcomes: Sequence[WorkerOutcomes]) ->
     )
     return page_bytes(
         Page(
-            title=f"{len(rows):,} surveys of {len({row.model for row in rows}):,} models",
+            title=f"{_counted(len(rows), 'survey')} of {_counted(len({row.model for row in rows}), 'model')}",
             body=body,
             scripts=("columns.js", "table.js", "timeline.js", "index.js"),
             columns=_columns(rows),
@@ -81,6 +81,10 @@ def index_page(rows: Sequence[SurveyRow], outcomes: Sequence[WorkerOutcomes]) ->
 def link_to(key: str) -> str:
     """The address of a key, relative to the page. Nothing in a name can make another address of it."""
     return f"./{quote(key)}"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _columns(rows: Sequence[SurveyRow]) -> dict[str, Column]:

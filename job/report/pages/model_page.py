@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from job.manifest.schema import Manifest
 from job.report.pages.columns import Column, number_column, text_column
 from job.report.pages.document import Page, page_bytes, template
-from job.report.wording import CLASS_TEXTS, LIST_TEXTS, TIE_TEXTS
+from job.report.wording import CLASS_TEXTS, CLASS_TITLES, LIST_TEXTS, TIE_TEXTS
 from job.store.json_file import json_value
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _MAX_FIRST_HOLES: Final = 8
 _MAX_FIRST_TOKENS: Final = 6
 _MAX_CHANGED: Final = 12
 _NO_COORDINATE: Final = 2**16 - 1
-_CLASS_TITLES: Final = {"partial_utf8": "partial UTF-8", "beyond_tokenizer": "beyond tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _quantised(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 def _facts(manifest: Manifest, rows: Rows) -> dict[str, object]:
     def names(codes: "NamedCodes | None") -> list[str]:
-        return [_CLASS_TITLES.get(name, name) for name in codes.names] if codes else []
+        return [CLASS_TITLES.get(name, name) for name in codes.names] if codes else []
 
     tokens = rows.table.tokens if rows.table else None
     projection = manifest["statistics"].get("projection")
@@ -189,7 +188,7 @@ def _first_holes(manifest: Manifest, rows: Rows, texts: list[str] | None) -> Ite
         if tokens and rows.hole is not None:
             counts = np.bincount(tokens.classes.codes[ids], minlength=len(tokens.classes.names) + 1)
             kinds = ", ".join(
-                f"{count:,} {_CLASS_TITLES.get(name, name)}"
+                f"{count:,} {CLASS_TITLES.get(name, name)}"
                 for count, name in sorted(zip(counts.tolist(), tokens.classes.names, strict=False), reverse=True)
                 if count
             )

@@ -38,7 +38,7 @@ PREPARE := TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error $(PY) examples/prepare.py
 # The image's name; `make image` says with it what it built, and `make test-image` what to run.
 export IMAGE ?= black-hole-survey
 
-.PHONY: help run unit check test test-pages bench image test-image lint lock schema refusals clean
+.PHONY: help run unit check test test-pages screenshots bench image test-image lint lock schema refusals clean
 
 help: ## this list
 	@echo 'make run                                        survey two example models that packages carry, into ./surveys'
@@ -48,6 +48,7 @@ help: ## this list
 	@echo 'make check                                      formatting, linters, strict types and unit tests: before a commit'
 	@echo 'make test                                       install what the tests need, and run all but those of pages and image'
 	@echo 'make test-pages                                 open the pages in a Chromium: CHROME names it, or it is on the PATH'
+	@echo 'make screenshots                                take the pictures of docs/images in it, from surveys made on the spot'
 	@echo 'make bench                                      measure the job beside rulers, into benchmarks/RESULTS.md'
 	@echo 'make image                                      build the container image, also where no registry can be reached'
 	@echo 'make test-image                                 build it, run it, and run the Kubernetes Job'"'"'s containers'
@@ -91,6 +92,11 @@ test-pages:
 	@sh requirements/install.sh .venv run examples vocabularies browser dev
 	@$(PREPARE)
 	@$(PY) -m pytest -q -n 2 tests/browser $(ARGS)
+
+screenshots:
+	@sh requirements/install.sh .venv run examples browser dev
+	@$(PREPARE)
+	@$(PY) -m tests.browser.screenshots
 
 # ARGS="--rows local --gigabytes 0.8 --rounds 5" measures a part, and writes nothing.
 bench:

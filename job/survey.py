@@ -180,7 +180,7 @@ def survey_model(
         if keep_page(store, published.folder, manifest, published.listing):
             new = with_html(new, published.folder)
         manifest = replace_manifest(store, published.folder, manifest, new)
-        # A latest.json of an earlier version may vouch for the page's bytes, so the page comes after it.
+        # The page comes last: a latest.json of an earlier version vouches for the one before.
         update_latest(store, published.folder, manifest, published.listing)
         publish_page(store, published.folder, model_page(manifest), published.listing)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)

@@ -38,6 +38,8 @@ class SurveyRow:
     commit: str
     revision: str | None
     """The revision that was asked for."""
+    revisions: str | None
+    """All names of the commit that an entry for many revisions matches, with commas between them."""
     is_latest: bool
     """Whether it is the newest survey of its model, of the tensor that the job chose."""
     released: str | None
@@ -122,6 +124,7 @@ def survey_row(key: str, mark: str | None, manifest: Manifest) -> SurveyRow:
         family=family_of(model),
         commit=_text(manifest["commit"]),
         revision=_text_or_none(manifest.get("revision")),
+        revisions=_text(", ".join(names)) if (names := manifest.get("revisions")) else None,
         is_latest=False,
         released=_text_or_none(dates["created_at"]) if dates else None,
         committed=_text_or_none(dates["last_modified"]) if dates else None,

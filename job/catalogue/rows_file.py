@@ -88,7 +88,8 @@ def _parsed(content: bytes, where: str) -> Rows | None:
 
     reader = read_parquet(content)
     metadata = json.loads((reader.schema.metadata or {})[METADATA_KEY.encode()])
-    if (metadata["schema_version"], metadata["version"]) != (SCHEMA_VERSION, __version__):
+    is_of_this_version = (metadata["schema_version"], metadata["version"]) == (SCHEMA_VERSION, __version__)
+    if not is_of_this_version or reader.schema.names != _names():
         logger.info("%s: written by version %s; it is made anew from the manifests", where, metadata["version"])
         return None
     rows: list[SurveyRow] = []

@@ -8,6 +8,8 @@ from typing import Final
 
 NUMBERS_IN_MEMORY: Final = 1 << 23
 """How many numbers of γ′ are held as the first sample: 34 MB as float32."""
+_NUMBERS_OF_SAMPLE: Final = 1 << 21
+"""At least so many are held of a W that does not fit."""
 NUMBERS_REFINING: Final = 1 << 26
 """At least so many numbers refine the directions, or all of them; and at least a quarter of all of them."""
 _NUMBERS_PER_GROUP: Final = 1 << 17
@@ -28,8 +30,10 @@ def rows_per_group(hidden_size: int) -> int:
 
 
 def first_sample(n_rows: int, hidden_size: int) -> list[range]:
-    """The groups of rows that are held in memory."""
-    return _spread(n_rows, hidden_size, NUMBERS_IN_MEMORY)
+    """The groups of rows that are held in memory: all of them if they fit, else an eighth, but neither few nor many."""
+    n_numbers = n_rows * hidden_size
+    part = min(NUMBERS_IN_MEMORY, max(_NUMBERS_OF_SAMPLE, n_numbers // 8))
+    return _spread(n_rows, hidden_size, n_numbers if n_numbers <= NUMBERS_IN_MEMORY else part)
 
 
 def second_sample(n_rows: int, hidden_size: int) -> list[range]:
@@ -42,7 +46,7 @@ def _spread(n_rows: int, hidden_size: int, n_numbers: int) -> list[range]:
     """Groups of rows, evenly spread over all rows, that hold at most ``n_numbers``; at least one."""
     at_once = rows_per_group(hidden_size)
     n_groups = -(-n_rows // at_once)
-    n_sampled = min(n_groups, max(1, n_numbers // (at_once * hidden_size)))
+    n_sampled = n_groups if n_numbers >= n_rows * hidden_size else max(1, n_numbers // (at_once * hidden_size))
     begins = (index * n_groups // n_sampled * at_once for index in range(n_sampled))
     return [range(begin, min(begin + at_once, n_rows)) for begin in begins]
 

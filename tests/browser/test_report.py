@@ -70,6 +70,7 @@ def test_a_search_finds_the_tokens_that_hold_the_text_and_lights_them_up(visit: 
     assert [int(row[0]) for row in cells(table)] == expected[: len(cells(table))]
     expect(page.locator(".cloud-canvas")).to_have_attribute("data-highlighted", str(len(expected)))
     table.get_by_role("searchbox").fill("#49151")
+    expect(table.locator("output")).to_have_text("1 of 49,152 rows")
     assert [row[0] for row in cells(table)] == ["49151"]
     table.get_by_role("searchbox").fill("no such token anywhere")
     expect(table.get_by_text("None of the rows match.")).to_be_visible()
@@ -80,9 +81,8 @@ def test_a_search_finds_the_tokens_that_hold_the_text_and_lights_them_up(visit: 
 def test_the_holes_sort_filter_and_are_searched_by_all_their_tokens(visit: Visitor, surveyed: Surveyor) -> None:
     page = open_report(visit, surveyed)
     holes = page.locator("#holes")
-    assert [row[:2] for row in cells(holes)] == [["▸1", "7"], ["▸2", "4"], ["▸3", "2"], ["▸4", "2"]] or [
-        [re.sub(r"\D", "", row[0]), row[1]] for row in cells(holes)
-    ] == [["1", "7"], ["2", "4"], ["3", "2"], ["4", "2"]]
+    found = [[re.sub(r"\D", "", row[0]), row[1]] for row in cells(holes)]
+    assert found == [["1", "7"], ["2", "4"], ["3", "2"], ["4", "2"]]
     holes.get_by_role("columnheader", name="lowest id").get_by_role("button").click()
     ids = [int(row[3].replace(",", "")) for row in cells(holes)]
     assert ids == sorted(ids, reverse=True)
@@ -104,9 +104,7 @@ def test_a_hole_unfolds_with_all_its_tokens_and_leads_to_them(visit: Visitor, su
     holes.get_by_role("button", name="Show all 7").click()
     expect(page.locator("#tokens output")).to_have_text("7 of 49,152 rows")
     assert [int(row[0]) for row in cells(page.locator("#tokens"))] == [row["id"] for row in members]
-    page.locator("#tokens").get_by_role("button", name="Show all tokens again").or_(
-        page.locator("#tokens").get_by_role("button", name="Show all rows again")
-    ).click()
+    page.locator("#tokens").get_by_role("button", name="Show all rows again").click()
     expect(page.locator("#tokens output")).to_have_text("49,152 rows")
     holes.locator(".grid-row").first.click()
     expect(holes.locator(".grid-detail")).to_have_count(0)
@@ -181,6 +179,7 @@ def test_every_link_leads_to_a_file_or_a_place_on_the_page(visit: Visitor, surve
 
 FOCUSED = """() => {
     const element = document.activeElement;
+    if (element === document.body) return { name: "", role: "", seen: true, inView: true };
     const style = getComputedStyle(element.closest(".grid-box") && element.getAttribute("role") === "grid"
         ? element.closest(".grid-box") : element);
     return {
@@ -203,7 +202,7 @@ def test_the_tabulator_goes_through_all_of_the_page_in_order_and_shows_where_it_
             break
         stops.append(page.evaluate(FOCUSED))
     names = " | ".join(f"{stop['role']} {stop['name']}" for stop in stops)
-    order = ["Skip to the content", "group The token cloud", "Search the tokens in holes", "grid Black holes",
+    order = ["Skip to the content", "group Tokens on the principal", "Search the tokens in holes", "grid Black holes",
              "Search tokens", "grid All tokens", "Copy"]  # fmt: skip
     places = [names.find(name) for name in order]
     assert -1 not in places, names
@@ -258,7 +257,7 @@ def test_hostile_texts_are_shown_as_texts_and_do_nothing(visit: Visitor, surveye
     assert max(len(line) for line in text.split("\n")) < 6_000
     assert "\\udcff" in page.locator("h1, .eyebrow").first.inner_text() + page.locator("main").inner_text()
     table.get_by_role("searchbox").fill("</script>")
-    assert len(cells(table)) == 1 or len(cells(table)) == 2
+    assert len(cells(table)) == 2
     table.get_by_role("searchbox").fill("constructor")
     assert [row[1] for row in cells(table)] == ["constructor"]
 

@@ -122,6 +122,16 @@ def test_the_surveys_parquet_of_another_version_is_not_used(
     assert rows_of_parquet(content, "here") is None
 
 
+def test_a_surveys_parquet_with_other_columns_is_not_used(
+    real: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [each.name for each in fields(SurveyRow)]
+    with monkeypatch.context() as patch:
+        patch.setattr(job.catalogue.rows_file, "_names", lambda: names[:-1])
+        content = rows_as_parquet(Rows((row_of(real),)))
+    assert rows_of_parquet(content, "here") is None
+
+
 def test_no_cell_of_surveys_csv_is_a_formula_or_holds_what_does_not_print(real: dict[str, Any]) -> None:
     rows = [
         row_of(manifest_like(real, f"{text}/{text}", commit_of(number), revision=text))

@@ -22,6 +22,7 @@ from tests.documentation import DOCS, DOCUMENTATION, PAGES, README, ROOT, named_
 from tests.manifest_schema import errors_in
 
 MAX_README_WORDS = 1_500
+MAX_PICTURE_NBYTES = 300_000
 SCHEMA = ROOT / "docs" / "manifest.schema.json"
 
 
@@ -59,6 +60,12 @@ def test_the_readme_names_every_room_and_the_modules_beside_them() -> None:
     rooms = {f"job/{path.name}/" for path in (ROOT / "job").iterdir() if (path / "__init__.py").exists()}
     modules = {f"job/{path.name}" for path in (ROOT / "job").glob("*.py") if path.name != "__init__.py"}
     assert {path for path in entries_of_tree(tree) if re.fullmatch(r"job/[^/]+(\.py|/)", path)} == rooms | modules
+
+
+def test_pictures_are_shown_and_small() -> None:
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert {picture.name for picture in pictures} == set(re.findall(r"docs/images/(.*?)\)", README))
+    assert all(picture.stat().st_size < MAX_PICTURE_NBYTES for picture in pictures)
 
 
 def without_code(page: str) -> str:

@@ -202,7 +202,7 @@ const cloudMarks = (() => {
   function nameHoles(pen, shown) {
     const taken = shown.map(({ x, y, r }) => [x - r, y - r, x + r, y + r]);
     for (const { x, y, r, holes } of shown) {
-      if (holes.length === 1 && r >= 7) {
+      if (holes.length === 1 && r >= 6) {
         const size = Math.min(13, r * (holes[0].id > 99 ? 0.85 : 1.15));
         pen.text(x, y + size * 0.36, String(holes[0].id), {
           anchor: "middle",
@@ -253,12 +253,12 @@ const cloudMarks = (() => {
   /** What the colours mean: a scale with round numbers, or the classes. */
   function drawLegend(pen, plot, colours, classNames) {
     if (colours.present) {
-      let [x, y] = [plot.left, 17];
+      let [x, y] = [12, 17];
       for (const index of colours.present) {
         const name = classNames[index].replaceAll("_", " ");
-        const room = 30 + 7 * name.length;
+        const room = 28 + 6.6 * name.length;
         if (x + room > plot.left + plot.width) {
-          x = plot.left;
+          x = 12;
           y += 16;
         }
         pen.circle(x + 5, y - 4, 4.5, scales.hex(colours.palette[index]));

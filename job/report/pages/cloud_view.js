@@ -81,7 +81,7 @@ const cloudView = (() => {
       .map((hole) => ({
         ...spot(state, state.place.get(hole.id)),
         hole,
-        r: cloudMarks.radius(hole.population, state.holes.length),
+        r: (state.width < 600 ? 0.8 : 1) * cloudMarks.radius(hole.population, state.holes.length),
       }))
       .filter((place) => inside(plot, place));
     return cloudMarks.discs(spots, (x, y, r) => ({

@@ -5,7 +5,7 @@
   await columns.painted();
   const facts = columns.facts();
   const names = [
-    "model", "organisation", "family", "commit", "revision", "released", "committed", "published_at", "tensor", "tie", "dtype", "w_sha256",
+    "model", "organisation", "family", "commit", "revision", "revisions", "released", "committed", "published_at", "tensor", "tie", "dtype", "w_sha256",
     "tool_version", "n_rows", "hidden_size", "unique_rows", "duplicate_rows", "black_holes", "black_hole_tokens", "largest", "n_tokens",
     "unreachable", "reserved", "reserved_in_black_hole", "valid_ids", "n_warnings", "joined", "left", "is_latest", "chosen_by_user", "changed",
     "share_of_rows", "mu_norm", "mean_row_norm", "mean_gamma_centered_norm", "mean_black_hole_row_norm", "seconds", "bytes_fetched",
@@ -38,7 +38,7 @@
 
   function detail(element, i) {
     const listed = [
-      ["commit", data.commit[i]], ["tensor", data.tensor[i]], ["tie with the embedding", data.tie[i].replaceAll("_", " ")],
+      ["commit", data.commit[i]], ["revisions", data.revisions[i]], ["tensor", data.tensor[i]], ["tie with the embedding", data.tie[i].replaceAll("_", " ")],
       ["unique rows", integer(data.unique_rows[i])], ["duplicate rows", integer(data.duplicate_rows[i])],
       ["norm of mu", digits(data.mu_norm[i])], ["mean norm of rows", digits(data.mean_row_norm[i])],
       ["of centred rows", digits(data.mean_gamma_centered_norm[i])], ["of rows in holes", digits(data.mean_black_hole_row_norm[i])],
@@ -70,9 +70,9 @@
       initialSort: { name: "black_hole_tokens", descending: true },
       columns: [
         {
-          name: "model", title: "model", kind: "link", width: "minmax(13rem, 2fr)", value: (i) => data.model[i],
+          name: "model", title: "model", kind: "link", width: "minmax(19rem, 2fr)", value: (i) => data.model[i],
           href: (i) => facts.pages[i],
-          search: (i) => [data.model[i], data.commit[i], data.revision[i], data.tensor[i], data.w_sha256[i], ...facts.heads[i].flatMap((hole) => hole[1])].join(" "),
+          search: (i) => [data.model[i], data.commit[i], data.revision[i], data.revisions[i], data.tensor[i], data.w_sha256[i], ...facts.heads[i].flatMap((hole) => hole[1])].join(" "),
         },
         ...(hasRevisions ? [{ name: "revision", title: "revision", kind: "text", width: "7rem", value: revision }] : []),
         count("black_hole_tokens", "in holes", { width: "5rem", hint: "rows that are in a hole" }),
@@ -151,7 +151,7 @@
     document.getElementById("revision-caption").textContent =
       `${rows.length} surveys, ${distinctW} different W. Hollow: W is that of the revision before.`;
     document.querySelector("#revision-rows tbody").replaceChildren(...rows.map((row, i) => cells(make("tr"),
-      data.revision[row] || "–", link(row, data.commit[row].slice(0, 8)), date(day(data.committed[row]) || "–"), number(integer(data.black_holes[row])),
+      data.revisions[row] || data.revision[row] || "–", link(row, data.commit[row].slice(0, 8)), date(day(data.committed[row]) || "–"), number(integer(data.black_holes[row])),
       number(integer(data.black_hole_tokens[row])), number(data.changed[row] < 0 ? null : integer(data.joined[row])),
       number(data.changed[row] < 0 ? null : integer(data.left[row])), same[i] ? "the same" : data.w_sha256[row].slice(0, 8))));
   });

@@ -22,7 +22,7 @@ MAX_HOLE_TOKENS: Final = 12
 MAX_HEADS: Final = 8
 """The number of tokens that a release brings new, of tokens of a hole, and of holes of a survey, as they are shown."""
 _TEXTS: Final = (
-    *("model", "organisation", "family", "commit", "revision", "released", "committed", "published_at"),
+    *("model", "organisation", "family", "commit", "revision", "revisions", "released", "committed", "published_at"),
     *("tensor", "tie", "dtype", "w_sha256", "tool_version"),
 )
 _COUNTS: Final = (

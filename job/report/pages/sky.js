@@ -89,10 +89,12 @@ const sky = (() => {
 
   /** Adds up light and colour of the tokens in view: four floats a pixel, with a margin of the kernel's reach. */
   function gather(cloud, colours, view, { width, height, radius }) {
-    const { reach, across, down, weights } = kernel(radius);
+    const [usual, rare] = [kernel(radius), kernel(1.7 * radius + 0.5)];
+    const { reach } = rare;
     const stride = width + 2 * reach;
     const light = new Float32Array(4 * stride * (height + 2 * reach));
-    const offsets = across.map((x, part) => 4 * (down[part] * stride + x));
+    const cells = ({ across, down }) => across.map((x, part) => 4 * (down[part] * stride + x));
+    const [usualCells, rareCells] = [cells(usual), cells(rare)];
     const flat = Float32Array.from(colours.palette.flat());
     const [xs, ys] = [cloud.x.values, cloud.y.values];
     const { levels } = colours;
@@ -106,9 +108,11 @@ const sky = (() => {
       const red = flat[3 * level];
       const green = flat[3 * level + 1];
       const blue = flat[3 * level + 2];
+      const offsets = weight > 1 ? rareCells : usualCells;
+      const shares = weight > 1 ? rare.weights : usual.weights;
       const base = 4 * ((y + reach) * stride + x + reach);
       for (let part = 0; part < offsets.length; part += 1) {
-        const share = weight * weights[part];
+        const share = weight * shares[part];
         const cell = base + offsets[part];
         light[cell] += share * red;
         light[cell + 1] += share * green;

@@ -24,7 +24,8 @@ BODY: Final = (
 )
 SCRIPTS: Final = (
     *("columns.js", "scales.js", "members.js", "figures.js", "norms_chart.js", "populations_chart.js"),
-    *("makeup_chart.js", "distances_chart.js", "charts.js", "sky.js", "cloud_marks.js", "cloud.js"),
+    *("makeup_chart.js", "distances_chart.js", "charts.js", "sky.js", "cloud_marks.js", "cloud_view.js"),
+    *("cloud_input.js", "cloud.js"),
 )
 SURVEY: Final = """([n, nHoles, together]) => {
     let seed = 1;

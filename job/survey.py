@@ -180,8 +180,9 @@ def survey_model(
         if keep_page(store, published.folder, manifest, published.listing):
             new = with_html(new, published.folder)
         manifest = replace_manifest(store, published.folder, manifest, new)
-        publish_page(store, published.folder, model_page(manifest), published.listing)
+        # The page comes last: a latest.json of an earlier version vouches for the one before.
         update_latest(store, published.folder, manifest, published.listing)
+        publish_page(store, published.folder, model_page(manifest), published.listing)
         return Outcome(ref, located.status, monitor.total_seconds, located.bytes_fetched(), manifest)
 
     with scratch_folder(scratch) as workspace, monitor.stopwatch.during("computing"):

@@ -187,7 +187,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_publishes_no_manifest(checkp
         assert main([str(checkpoint), "--output", str(output)]) == 65
     finally:
         logging.getLogger("job").removeHandler(handler)
-    assert not list(output.rglob("*.json"))
+    assert not list(output.rglob("manifest.json"))
 
 
 FOREIGN = {

@@ -46,7 +46,7 @@ def main() -> None:
             if n_rows == QWEN_ROWS:
                 _print_table(folder)
         (folder := Path(name) / "both").mkdir()
-        _describe("Qwen and Mistral, tekken", folder, _write_both(folder / "tekken.json"))
+        _describe("Qwen and Mistral, tekken", folder, write_both(folder / "tekken.json"))
 
 
 def _describe(title: str, folder: Path, n_rows: int) -> None:
@@ -55,7 +55,7 @@ def _describe(title: str, folder: Path, n_rows: int) -> None:
     print(f"{title}: {n_rows:,} rows; {steps}")
 
 
-def _write_both(path: Path) -> int:
+def write_both(path: Path) -> int:
     """Write Mistral's file with the tokens of both: its own ranks, then those of Qwen's that it has not. Left out is
     what Mistral's control tokens are called. Returns the number of ids."""
     tekken = json.loads(FILES["Mistral, tekken"][0].read_bytes())

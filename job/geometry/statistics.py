@@ -35,7 +35,7 @@ def _median(values: NDArray[np.float64]) -> float:
     """The median of (n,) float64, or NaN if there is one. As numpy's, which imports its masked arrays for it."""
     below, above, last = (len(values) - 1) // 2, len(values) // 2, len(values) - 1
     ordered = np.partition(values, (below, above, last))  # a NaN goes last
-    return float("nan") if np.isnan(ordered[last]) else float(ordered[[below, above]].mean())
+    return float("nan") if np.isnan(ordered[last]) else float(ordered[below : above + 1].mean())
 
 
 def distribution(populations: NDArray[np.int64]) -> dict[int, int]:

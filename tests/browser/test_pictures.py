@@ -24,7 +24,8 @@ BODY: Final = (
 )
 SCRIPTS: Final = (
     *("columns.js", "scales.js", "members.js", "figures.js", "norms_chart.js", "populations_chart.js"),
-    *("makeup_chart.js", "distances_chart.js", "charts.js", "sky.js", "cloud_marks.js", "cloud.js"),
+    *("makeup_chart.js", "distances_chart.js", "charts.js", "sky.js", "cloud_marks.js", "cloud_view.js"),
+    *("cloud_input.js", "cloud.js"),
 )
 SURVEY: Final = """([n, nHoles, together]) => {
     let seed = 1;
@@ -183,12 +184,10 @@ def test_the_cloud_is_seen_by_night_and_what_is_lit_stands_out(visit: Visitor, t
 
 def test_directions_and_colours_are_chosen(visit: Visitor, tmp_path: Path) -> None:
     page = open_pictures(visit, tmp_path)
-    page.locator("[data-picture=cloud]").get_by_label("directions").select_option("1 × 3")
+    page.locator("[data-picture=cloud]").get_by_role("combobox", name="directions").select_option("1 × 3")
     assert data(page, "axes") == "1×3"
     for title, kind in (("class", "class"), ("third direction", "third"), ("norm", "norm")):
-        page.locator("[data-picture=cloud]").get_by_label("colour", exact=False).and_(
-            page.locator("select")
-        ).select_option(title)
+        page.locator("[data-picture=cloud]").get_by_role("combobox", name="colour").select_option(title)
         assert data(page, "colour") == kind
 
 

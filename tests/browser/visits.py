@@ -41,7 +41,7 @@ class Visit:
 def visiting(browser: Browser, address: str, view: View = WIDE) -> Iterator[Visit]:
     """Open a page in a profile of its own, and listen from its first byte on."""
     context = browser.new_context(
-        viewport={"width": view.width, "height": 900}, color_scheme=view.colours, accept_downloads=True
+        viewport={"width": view.width, "height": 900}, color_scheme=view.colours, reduced_motion="reduce"
     )
     try:
         visit = Visit(context.new_page())

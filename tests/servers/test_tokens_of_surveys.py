@@ -198,7 +198,7 @@ def test_a_damaged_table_is_not_used_for_another_commit(
 def test_a_survey_of_an_earlier_version_gets_the_tokens_it_lacks_and_keeps_the_rest(output: Path) -> None:
     before = survey(output, "--tensors", ",".join(TENSOR_FILES))
     assert before["artifacts"].keys() == set(TENSOR_FILES)
-    for path in output.rglob("*.json"):  # as an earlier version wrote it
+    for path in output.glob("org/**/*.json"):  # as an earlier version wrote it
         manifest = json.loads(path.read_text())
         del manifest["token_counts"]
         path.write_text(json.dumps(manifest))

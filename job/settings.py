@@ -230,6 +230,18 @@ _STATUSES_OF_COMPARISON: Final = (
     (str(ConfigError.exit_status), "no survey has such a name, or the store refuses to be read"),
     (str(Terminated.exit_status), "terminated"),
 )
+_STATUSES_OF_INDEX: Final = (
+    ("0", "the index is up to date"),
+    (str(TransientError.exit_status), "the store failed; run again"),
+    (str(ConfigError.exit_status), "a setting is wrong, or the store may not be listed or written to"),
+    (str(Terminated.exit_status), "terminated"),
+)
+_STATUSES_OF: Final[Mapping[Verb, tuple[tuple[str, str], ...]]] = {
+    "survey": _STATUSES,
+    "plan": _STATUSES,
+    "compare": _STATUSES_OF_COMPARISON,
+    "index": _STATUSES_OF_INDEX,
+}
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
@@ -254,7 +266,7 @@ def _command(verb: Verb) -> VerbCommand:
     metavar, about = _ARGUMENTS[verb]
     lists = {
         "In the environment alone": [*variables, _AWS],
-        "Exit status": _STATUSES_OF_COMPARISON if verb == "compare" else _STATUSES,
+        "Exit status": _STATUSES_OF[verb],
     }
     return VerbCommand(verb, f"{VERBS[verb]}\n\n{about}", Settings, partial(_settings, verb), lists, metavar)
 

@@ -62,11 +62,12 @@ def make_page(store: Store, folder: str, manifest: Manifest) -> bool:
 
 
 def _check_memory(manifest: Manifest) -> None:
-    give_back_memory()
     sizes = [manifest["artifacts"][name]["size"] for name in ("tokens", "projection") if name in manifest["artifacts"]]
-    needed, left = _BASE_NBYTES + _ROW_NBYTES * manifest["tensor"]["shape"][0] + 2 * sum(sizes), memory_left()
-    if left < needed:
-        raise MemoryError(f"{megabytes(left)} of memory are left, expected {megabytes(needed)}")
+    needed = _BASE_NBYTES + _ROW_NBYTES * manifest["tensor"]["shape"][0] + 2 * sum(sizes)
+    if memory_left() < needed:
+        give_back_memory()  # takes a tenth of a second, and ends the tokenizers' process
+        if (left := memory_left()) < needed:
+            raise MemoryError(f"{megabytes(left)} of memory are left, expected {megabytes(needed)}")
 
 
 def _read_rows(store: Store, manifest: Manifest) -> "Rows":

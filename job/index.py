@@ -126,7 +126,7 @@ def update_index(store: Store, listing: Mapping[str, ListedObject], known: Rows)
         known = with_pages(bring_up_to_date(store, known, marks_of_manifests(listing)), listing)
         write_index(store, known, read_outcomes(store, listing), listing)
         if ended_runs(store.listing(RUNS)) == ended_runs(listing) or time.monotonic() > deadline:
-            logger.info("%s: %d surveys", store.url(PAGE_KEY), len(known.rows))
+            logger.info("%s: surveys: %d", store.url(PAGE_KEY), len(known.rows))
             return known
         listing = store.listing("")
 

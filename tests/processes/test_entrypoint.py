@@ -66,7 +66,7 @@ def test_json_logs_carry_the_model_and_the_stage(checkpoint: Path, output: Path,
     )
     *events, of_index = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 65
-    assert "index.html: 1 surveys" in of_index["message"]
+    assert "index.html: surveys: 1" in of_index["message"]
     assert {event["model"] for event in events} == {str(checkpoint), str(tmp_path / "missing")}
     assert {event.get("stage") for event in events} >= {"find", "find black holes"}
     assert [event["level"] for event in events if "ModelUnavailable" in event["message"]] == ["ERROR"]
